@@ -1,0 +1,25 @@
+// Every operator of the library, on one screen. Implementations: csrc/cpu and csrc/cuda; shapes: tubeletx/ops.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(tubeletx, library) {
+  library.def("interpolate_keyframes(Tensor frames, Tensor values, Tensor? easing, int num_frames) -> Tensor");
+  library.def("smooth_path(Tensor points, float sigma, Tensor? extent, Tensor? offset, int num_frames) -> Tensor");
+  library.def(
+      "sample_tubelets(Tensor sample_ids, int seed, int epoch, int num_frames, int height, int width, "
+      "float[] settings) -> (Tensor centers, Tensor linear, Tensor patch_frame, Tensor patch_box, Tensor shape, "
+      "Tensor edge, Tensor opacity, Tensor order)");
+  library.def("crop_patches(Tensor clip, Tensor patch_frame, Tensor patch_box, int height, int width) -> Tensor");
+  library.def(
+      "paste_tubelets(Tensor[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, Tensor shape, "
+      "Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> Tensor[]");
+  library.def(
+      "paste_tubelets_(Tensor(a!)[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, "
+      "Tensor shape, Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> ()");
+  library.def(
+      "paste_tubelets_backward(Tensor[] gradients, Tensor[] clips, Tensor patches, Tensor patch_size, Tensor centers, "
+      "Tensor linear, Tensor shape, Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> (Tensor[], Tensor)");
+  library.def(
+      "queue_infonce(Tensor query, Tensor key, Tensor queue, Tensor? own_negatives, float temperature, "
+      "bool need_gradient) -> (Tensor loss, Tensor rank, Tensor log_sum_exp, Tensor negative_mean)");
+  library.def("enqueue_(Tensor(a!) queue, Tensor(b!) pointer, Tensor keys) -> ()");
+}

@@ -1,0 +1,1 @@
+"""tubeletx_train: pretraining, evaluation and pictures on top of tubeletx."""
