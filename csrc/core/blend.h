@@ -84,8 +84,7 @@ TUBELETX_INLINE Half from_real<Half>(float value) {
   // Adding 1/2 makes the float unit round a value below 2^-14 at the place of half's last subnormal bit.
   const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
   const uint32_t overflow = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  const uint32_t rounded =
-      magnitude >= 0x477ff000u ? overflow : (magnitude < 0x38800000u ? subnormal : normal);
+  const uint32_t rounded = magnitude >= 0x477ff000u ? overflow : (magnitude < 0x38800000u ? subnormal : normal);
   return Half{static_cast<uint16_t>(rounded | ((bits >> 16) & 0x8000u))};
 }
 
@@ -95,8 +94,8 @@ TUBELETX_INLINE Real<Pixel> alpha_unit() {
   return sizeof(Pixel) == 1 ? Real<Pixel>(255) : Real<Pixel>(1);
 }
 
-/// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet that
-/// covers the pixel fully hides even a background that is not finite.
+/// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet
+/// that covers the pixel fully hides even a background that is not finite.
 template <typename Pixel>
 TUBELETX_INLINE Pixel blend(Pixel background, Real<Pixel> keep, Real<Pixel> light) {
   const Real<Pixel> mixed = to_real(background) * keep + light;

@@ -52,8 +52,8 @@ Tensor empty_patches(const Tensor& clip, const CropArguments& a) {
   int32_t dtype;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(clip.get(), &dtype));
   AtenTensorHandle patches;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype,
-                                                         aoti_torch_device_type_cpu(), 0, &patches));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype, aoti_torch_device_type_cpu(), 0, &patches));
   return Tensor(patches);
 }
 

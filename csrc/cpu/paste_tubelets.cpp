@@ -36,7 +36,8 @@ constexpr int32_t kVector = 16;
 /// Channels of a clip whose rows are written as one run where they stand side by side.
 constexpr int64_t kPacked = 3;
 
-/// The taps of each place of a row, one group of channels. They come a texel at a time and are used a channel at a time.
+/// The taps of each place of a row, one group of channels. They come a texel at a time and are used a channel at a
+/// time.
 template <typename Texel, int64_t kWords>
 struct TapRow {
   alignas(64) Texel fetched[kWords][kBlock][kGroup];
@@ -301,10 +302,10 @@ TUBELETX_INLINE void paste_frame(const PasteArguments& arguments, const Texels<P
 }
 
 // One plain function a pixel type, for the sake of TUBELETX_MULTIVERSION.
-#define TUBELETX_PASTE_FRAME(Pixel)                                                                            \
-  TUBELETX_MULTIVERSION void paste_one_frame(const PasteArguments& arguments, const Texels<Pixel>& texels,     \
-                                             const int64_t* sequence, int64_t b, int64_t t) {                  \
-    paste_frame<Pixel>(arguments, texels, sequence, b, t);                                                     \
+#define TUBELETX_PASTE_FRAME(Pixel)                                                                        \
+  TUBELETX_MULTIVERSION void paste_one_frame(const PasteArguments& arguments, const Texels<Pixel>& texels, \
+                                             const int64_t* sequence, int64_t b, int64_t t) {              \
+    paste_frame<Pixel>(arguments, texels, sequence, b, t);                                                 \
   }
 TUBELETX_PASTE_FRAME(uint8_t)
 TUBELETX_PASTE_FRAME(Half)

@@ -111,8 +111,7 @@ class Sample {
     contributions_.clear();
     for (const Layer<Number>& layer : layers_) {
       if (x < layer.begin || x >= layer.end) continue;
-      const Sight<Number> sight =
-          see_patch(layer.shape, layer.pose, static_cast<int32_t>(x), static_cast<int32_t>(y));
+      const Sight<Number> sight = see_patch(layer.shape, layer.pose, static_cast<int32_t>(x), static_cast<int32_t>(y));
       if (sight.strength > 0) contributions_.push_back(contribution(b, v, layer.tubelet, sight));
     }
     if (contributions_.empty()) return;
@@ -155,9 +154,9 @@ class Sample {
         backgrounds_[layer * arguments_.channels + c] = to_real(colour);
         Number tap[4];
         for (int k = 0; k < 4; ++k) tap[k] = patch_value(b, v, part.tubelet, c, part.row[k], part.column[k]);
-        const Number warped = weigh(part.weight[0] * part.alpha[0], part.weight[1] * part.alpha[1],
-                                    part.weight[2] * part.alpha[2], part.weight[3] * part.alpha[3], tap[0], tap[1],
-                                    tap[2], tap[3]);
+        const Number warped =
+            weigh(part.weight[0] * part.alpha[0], part.weight[1] * part.alpha[1], part.weight[2] * part.alpha[2],
+                  part.weight[3] * part.alpha[3], tap[0], tap[1], tap[2], tap[3]);
         colour = blend(colour, part.keep, warped * part.strength);
       }
     }

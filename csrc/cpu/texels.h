@@ -79,10 +79,9 @@ class Texels {
     if (first_[index + 1] == first_[index]) return;
     const int64_t width = size[0], height = size[1];
     const int64_t row_length = (width + 1) * length_;
-    const Pixel* source = static_cast<const Pixel*>(arguments.patches) +
-                          index / (clips_ * tubelets_) * arguments.patch_batch_stride +
-                          index / tubelets_ % clips_ * arguments.patch_clip_stride +
-                          index % tubelets_ * arguments.patch_tubelet_stride;
+    const Pixel* source =
+        static_cast<const Pixel*>(arguments.patches) + index / (clips_ * tubelets_) * arguments.patch_batch_stride +
+        index / tubelets_ % clips_ * arguments.patch_clip_stride + index % tubelets_ * arguments.patch_tubelet_stride;
     Texel<Pixel>* out = data_.get() + first_[index];
     copy_row(arguments, source, width, row);
     for (int64_t y = 0; y <= height; ++y) {

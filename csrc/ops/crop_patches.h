@@ -26,8 +26,8 @@ inline CropArguments check_crop(const Tensor& clip, const Tensor& patch_frame, c
   check_dtype(patch_box, "patch_box", {ScalarType::Int});
   check_shape(patch_box, "patch_box", {sizes[0], tubelets, 4}, "(B, M, 4)");
   check_device(patch_box, "patch_box", clip, "clip");
-  return CropArguments{sizes[0],   tubelets,   sizes[1],   sizes[2],   sizes[3],   sizes[4], height, width,
-                       strides[0], strides[1], strides[2], strides[3], strides[4]};
+  return CropArguments{sizes[0], tubelets,   sizes[1],   sizes[2],   sizes[3],   sizes[4],  height,
+                       width,    strides[0], strides[1], strides[2], strides[3], strides[4]};
 }
 
 /// What would read outside the clip or write outside the patch.
@@ -44,8 +44,8 @@ inline void check_crop_values(const CropArguments& arguments, const int32_t* pat
            ", needs a box inside the frame of ", arguments.clip_width, " x ", arguments.clip_height);
     }
     if (box[2] - box[0] > arguments.width || box[3] - box[1] > arguments.height) {
-      fail("patch_box: got a box of ", box[2] - box[0], " x ", box[3] - box[1], " (width x height), needs one that fits ",
-           arguments.width, " x ", arguments.height);
+      fail("patch_box: got a box of ", box[2] - box[0], " x ", box[3] - box[1],
+           " (width x height), needs one that fits ", arguments.width, " x ", arguments.height);
     }
   }
 }

@@ -54,7 +54,8 @@ inline void check_clips(const std::vector<Tensor>& clips, const char* name, cons
     check_device(clip, name, patches, "patches");
   }
   for (int axis : {3, 4}) {
-    if (sizes[axis] > int64_t{1} << 24) fail(name, ": got shape ", shape_text(first), ", takes sides up to 2^24 pixels");
+    if (sizes[axis] > int64_t{1} << 24)
+      fail(name, ": got shape ", shape_text(first), ", takes sides up to 2^24 pixels");
   }
 }
 
@@ -96,10 +97,11 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
   arguments.patch_width = extents[axis + 3];
   arguments.has_alpha = arguments.patch_channels == channels + 1;
   if (arguments.patch_channels != channels && !arguments.has_alpha) {
-    fail("patches: got ", arguments.patch_channels, " channels in shape ", shape_text(patches), ", needs the ", channels,
-         " of the clips, or one more for alpha");
+    fail("patches: got ", arguments.patch_channels, " channels in shape ", shape_text(patches), ", needs the ",
+         channels, " of the clips, or one more for alpha");
   }
-  // Places in a patch are computed in 32 bits; kernels may add a border of one texel and pad the channels by up to three.
+  // Places in a patch are computed in 32 bits; kernels may add a border of one texel and pad the channels by up to
+  // three.
   const int64_t limit = std::numeric_limits<int32_t>::max() / (arguments.patch_channels + 3);
   if (arguments.patch_width >= limit || (arguments.patch_width + 1) * (arguments.patch_height + 1) > limit) {
     fail("patches: got shape ", shape_text(patches), ", needs fewer than 2^31 elements in a patch");
@@ -115,19 +117,17 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
   using detail::checked_data;
   constexpr ScalarType kInt = ScalarType::Int;
   constexpr ScalarType kFloat = ScalarType::Float;
-  arguments.patch_size = checked_data<int32_t>(patch_size, "patch_size", kInt, patches, {batch, tubelets, 2},
-                                               "(B, M, 2)", inputs.kept[0]);
+  arguments.patch_size =
+      checked_data<int32_t>(patch_size, "patch_size", kInt, patches, {batch, tubelets, 2}, "(B, M, 2)", inputs.kept[0]);
   arguments.centers = checked_data<float>(centers, "centers", kFloat, patches, {batch, tubelets, frames, 2},
                                           "(B, M, T, 2)", inputs.kept[1]);
   arguments.linear = checked_data<float>(linear, "linear", kFloat, patches, {batch, tubelets, frames, 2, 2},
                                          "(B, M, T, 2, 2)", inputs.kept[2]);
-  arguments.shape =
-      checked_data<int32_t>(shape, "shape", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[3]);
+  arguments.shape = checked_data<int32_t>(shape, "shape", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[3]);
   arguments.edge = checked_data<float>(edge, "edge", kFloat, patches, {batch, tubelets}, "(B, M)", inputs.kept[4]);
-  arguments.opacity = checked_data<float>(opacity, "opacity", kFloat, patches, {batch, tubelets, frames}, "(B, M, T)",
-                                          inputs.kept[5]);
-  arguments.order =
-      checked_data<int32_t>(order, "order", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[6]);
+  arguments.opacity =
+      checked_data<float>(opacity, "opacity", kFloat, patches, {batch, tubelets, frames}, "(B, M, T)", inputs.kept[5]);
+  arguments.order = checked_data<int32_t>(order, "order", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[6]);
   arguments.offsets = nullptr;
   if (offsets.has_value()) {
     arguments.offsets = checked_data<float>(*offsets, "offsets", kFloat, patches, {batch, num_clips, tubelets, 2},

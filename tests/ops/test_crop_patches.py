@@ -75,11 +75,7 @@ def test_gradient() -> None:
     clip, frame, box, size = draw(7, torch.float64, batch=2, tubelets=3, channels=2)
     frame[0] = 1
     box[0, 1] = box[0, 0] = torch.tensor([3, 4, 9, 8])  # two patches that share pixels
-    assert torch.autograd.gradcheck(
-        lambda small: crop_patches(small, frame, box, size), clip[:, :, :, :9, :12].clone().requires_grad_()
-    ) if bool((box[..., 2] <= 12).all() and (box[..., 3] <= 9).all()) else torch.autograd.gradcheck(
-        lambda whole: crop_patches(whole, frame, box, size), clip.requires_grad_(), fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda clip: crop_patches(clip, frame, box, size), clip.requires_grad_())
 
 
 def test_opcheck_and_compile() -> None:
@@ -108,25 +104,30 @@ def test_opcheck_and_compile() -> None:
         ("width", lambda clip, frame, box, size: (clip, frame, box, (4, -4))),
     ],
 )
-def test_refusals_name_the_argument(name: str, change: Callable[..., tuple[Tensor, Tensor, Tensor, tuple[int, int]]]) -> None:
+def test_refusals_name_the_argument(
+    name: str, change: Callable[..., tuple[Tensor, Tensor, Tensor, tuple[int, int]]]
+) -> None:
     with pytest.raises(ValueError, match=f"^{name}: got .*needs"):
         crop_patches(*change(*draw(9)))
 
 
 def test_malformed_calls_end_in_exceptions() -> None:
-    """Boxes, frames and sizes at random: only those that lie inside may pass."""
+    """Boxes, frames and sizes at random: only those that lie inside may pass, and those must be right."""
     generator = np.random.default_rng(10)
-    clip, *_ = draw(11)
+    clip = draw(11, batch=1)[0]
     passed = 0
-    for _ in range(500):
+    for _ in range(600):
         limit = int(generator.choice([12, 40, 2**31 - 1]))
-        frame = torch.from_numpy(generator.integers(-1, 5, (3, 1)).astype(np.int32))
-        box = torch.from_numpy(generator.integers(-limit if limit > 12 else 0, limit, (3, 1, 4)).astype(np.int32))
-        size = tuple(int(side) for side in generator.integers(-1, 20, 2))
+        corners = generator.integers(-1 if limit == 12 else -limit, limit, (1, 1, 2, 2))
+        if limit == 12:
+            corners.sort(axis=2)
+        box = torch.from_numpy(corners.reshape(1, 1, 4).astype(np.int32))
+        frame = torch.from_numpy(generator.integers(-1, 5, (1, 1)).astype(np.int32))
+        size = (int(generator.integers(-1, 20)), int(generator.integers(-1, 20)))
         try:
-            patches = crop_patches(clip, frame, box, size)  # type: ignore[arg-type]
+            patches = crop_patches(clip, frame, box, size)
         except ValueError:
             continue
         passed += 1
-        np.testing.assert_array_equal(patches.numpy(), reference(clip.numpy(), frame.numpy(), box.numpy(), size))  # type: ignore[arg-type]
-    assert 0 < passed < 400
+        np.testing.assert_array_equal(patches.numpy(), reference(clip.numpy(), frame.numpy(), box.numpy(), size))
+    assert 20 < passed < 300
