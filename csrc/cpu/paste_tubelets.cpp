@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "core/blend.h"
@@ -16,13 +17,6 @@
 #include "cpu/paint_order.h"
 #include "cpu/parallel.h"
 #include "cpu/texels.h"
-
-// Hides from the compiler where a value comes from, which keeps the loop around it scalar.
-#if defined(__GNUC__)
-#define TUBELETX_SCALAR(value) __asm__("" : "+r"(value))
-#else
-#define TUBELETX_SCALAR(value)
-#endif
 
 namespace tubeletx::cpu {
 namespace {
@@ -38,39 +32,46 @@ constexpr int64_t kPacked = 3;
 
 /// The taps of each place of a row, one group of channels. They come a texel at a time and are used a channel at a
 /// time.
-template <typename Texel, int64_t kWords>
-struct TapRow {
-  alignas(64) Texel fetched[kWords][kBlock][kGroup];
-  alignas(64) Texel word[kWords][kGroup][kBlock];
-
-  TUBELETX_INLINE void turn(int32_t first) {
-    for (int64_t k = 0; k < kWords; ++k) {
-      for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t channel = 0; channel < kGroup; ++channel) word[k][channel][i] = fetched[k][i][channel];
-      }
+template <typename Texel>
+class Taps {
+ public:
+  /// Fetches the taps of pixels i .. i + 3. `length` and `row_length` lead to the right and the lower neighbours.
+  TUBELETX_INLINE void fetch(const Texel* texels, const int32_t* place, int64_t length, int64_t row_length, int32_t i) {
+    for (int k = 0; k < kLoads; ++k) {
+      const Texel* tap = texels + (k % 2) * length + (k / 2) * row_length;
+      // A transposition of four texels by four channels, in terms that every instruction set has.
+      Group pixel[4];
+      for (int j = 0; j < 4; ++j) memcpy(&pixel[j], tap + place[j], sizeof(Group));
+      const Group low01 = __builtin_shufflevector(pixel[0], pixel[1], 0, 4, 1, 5);
+      const Group low23 = __builtin_shufflevector(pixel[2], pixel[3], 0, 4, 1, 5);
+      const Group high01 = __builtin_shufflevector(pixel[0], pixel[1], 2, 6, 3, 7);
+      const Group high23 = __builtin_shufflevector(pixel[2], pixel[3], 2, 6, 3, 7);
+      store(k, 0, i, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
+      store(k, 1, i, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
+      store(k, 2, i, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
+      store(k, 3, i, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
     }
   }
-};
 
-template <typename Texel>
-struct Taps : TapRow<Texel, 4> {
-  TUBELETX_INLINE void fetch(const Texel* texel, int64_t length, int64_t row_length, int32_t i) {
-    memcpy(this->fetched[0][i], texel, sizeof(this->fetched[0][i]));
-    memcpy(this->fetched[1][i], texel + length, sizeof(this->fetched[0][i]));
-    memcpy(this->fetched[2][i], texel + row_length, sizeof(this->fetched[0][i]));
-    memcpy(this->fetched[3][i], texel + row_length + length, sizeof(this->fetched[0][i]));
+  /// Tap k (itself, right, lower, diagonal) of pixel i.
+  TUBELETX_INLINE auto get(int k, int32_t i, int64_t channel) const {
+    if constexpr (kJoined) {
+      return static_cast<float>(static_cast<int32_t>((tap_[0][channel][i] >> (8 * k)) & 255u));
+    } else {
+      return tap_[k][channel][i];
+    }
   }
-  TUBELETX_INLINE Texel get(int k, int32_t i, int64_t channel) const { return this->word[k][channel][i]; }
-};
 
-template <>
-struct Taps<uint32_t> : TapRow<uint32_t, 1> {
-  TUBELETX_INLINE void fetch(const uint32_t* texel, int64_t, int64_t, int32_t i) {
-    memcpy(fetched[0][i], texel, sizeof(fetched[0][i]));
+ private:
+  typedef Texel Group __attribute__((vector_size(kGroup * sizeof(Texel))));
+  static constexpr bool kJoined = std::is_same_v<Texel, uint32_t>;
+  static constexpr int kLoads = kJoined ? 1 : 4;
+
+  TUBELETX_INLINE void store(int k, int64_t channel, int32_t i, const Group& group) {
+    memcpy(&tap_[k][channel][i], &group, sizeof(Group));
   }
-  TUBELETX_INLINE float get(int k, int32_t i, int64_t channel) const {
-    return static_cast<float>(static_cast<int32_t>((word[0][channel][i] >> (8 * k)) & 255u));
-  }
+
+  alignas(64) Texel tap_[kLoads][kGroup][kBlock];
 };
 
 /// Scratch of one thread.
@@ -86,7 +87,7 @@ struct Row {
   alignas(64) Number packed_keep[kPacked * kBlock];
   alignas(64) Number packed_light[kPacked * kBlock];
   alignas(64) uint32_t rgb[kBlock];
-  alignas(64) Pixel finished[kPacked * kBlock + 1];
+  alignas(64) Pixel finished[kPacked * kBlock + 4];
 };
 
 /// Sees pixels column .. column + count - 1 of a row; returns how many are covered fully.
@@ -113,17 +114,10 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
   return total;
 }
 
-/// Loads and stores one by one: taken for a vector loop, this becomes inserts and extracts, or a gather, both slower.
 template <typename Pixel>
 TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int32_t count,
                                 Row<Pixel>& row) {
-  const int32_t end = (count + kVector - 1) / kVector * kVector;
-  for (int32_t i = 0; i < end; ++i) {
-    const Texel<Pixel>* texel = texels + row.texel[i];
-    TUBELETX_SCALAR(texel);
-    row.taps.fetch(texel, length, row_length, i);
-  }
-  for (int32_t first = 0; first < count; first += kVector) row.taps.turn(first);
+  for (int32_t i = 0; i < count; i += kGroup) row.taps.fetch(texels, row.texel + i, length, row_length, i);
 }
 
 /// Premultiplies: the weights take in the alpha of their texels, and what is kept of the background grows.
@@ -143,7 +137,7 @@ TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Row<Pixel>& row
 }
 
 /// Warps one channel: what the tubelet adds to each pixel of the row.
-template <typename Pixel>
+template <bool kOpaque, typename Pixel>
 TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Row<Pixel>& row) {
   using Number = Real<Pixel>;
   Number* light = row.light[channel];
@@ -154,7 +148,8 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Row<Pixel>& row) {
                                           row.taps.get(0, i, channel), row.taps.get(1, i, channel),
                                           row.taps.get(2, i, channel), row.taps.get(3, i, channel));
       // Where nothing covers, not even a colour that is not finite may show.
-      light[i] = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
+      const Number covered = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
+      light[i] = kOpaque ? warped : covered;
     }
   }
 }
@@ -179,8 +174,15 @@ TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
                      (uint32_t(from_real<Pixel>(row.light[2][i])) << 16);
       }
     }
-    // Each store overlaps the next, which puts the byte too many right.
-    for (int32_t i = 0; i < count; ++i) memcpy(row.finished + kPacked * i, row.rgb + i, sizeof(uint32_t));
+    // Four pixels at a time without their fourth bytes; each store overlaps the next, which puts right what is too
+    // many.
+    typedef uint8_t Bytes __attribute__((vector_size(16)));
+    for (int32_t i = 0; i < count; i += 4) {
+      Bytes bytes;
+      memcpy(&bytes, row.rgb + i, sizeof(bytes));
+      bytes = __builtin_shufflevector(bytes, bytes, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+      memcpy(row.finished + kPacked * i, &bytes, sizeof(bytes));
+    }
   } else {
     for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
@@ -267,7 +269,13 @@ TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pi
       for (int64_t c = 0; c < arguments.channels; c += kGroup) {
         const int64_t num_channels = std::min(kGroup, arguments.channels - c);
         fetch_taps(texels + c, length, row_length, seen, row);
-        for (int64_t k = 0; k < num_channels; ++k) warp_row(k, seen, row);
+        for (int64_t k = 0; k < num_channels; ++k) {
+          if (opaque) {
+            warp_row<true>(k, seen, row);
+          } else {
+            warp_row<false>(k, seen, row);
+          }
+        }
         if (packed) pack_row(opaque, seen, row);
         for (int64_t v = first; v < last; ++v) {
           write_row(arguments.clips[v], b, t, y, x, c, num_channels, packed, opaque, begin, end, row);

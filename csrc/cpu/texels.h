@@ -101,7 +101,14 @@ class Texels {
 
   void copy_row(const PasteArguments& arguments, const Pixel* source, int64_t width, Pixel* out) const {
     const int64_t channels = arguments.patch_channels;
-    for (int64_t x = 0; x < width; ++x) {
+    int64_t x = 0;
+    if (channels <= kGroup && arguments.patch_channel_stride == 1 && arguments.patch_column_stride == channels) {
+      // Whole groups while the row lasts: what they hold beyond their own channels is never looked at.
+      for (; x * channels + kGroup <= width * channels; ++x) {
+        memcpy(out + x * kGroup, source + x * channels, kGroup * sizeof(Pixel));
+      }
+    }
+    for (; x < width; ++x) {
       for (int64_t c = 0; c < channels; ++c) {
         out[x * length_ + c] = source[x * arguments.patch_column_stride + c * arguments.patch_channel_stride];
       }
