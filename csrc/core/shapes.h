@@ -34,8 +34,8 @@ TUBELETX_INLINE Real edge_slope(Real edge) {
 template <typename Real>
 TUBELETX_INLINE Real edge_mask(Real distance, Real slope) {
   const Real ramp = (Real(1) - distance) * slope;
-  const Real positive = ramp > 0 ? ramp : Real(0);  // also turns the 0 * infinity on a hard outline into 0
-  return positive < 1 ? positive : Real(1);
+  const Real mask = ramp < 1 ? ramp : Real(1);
+  return distance < 1 ? mask : Real(0);
 }
 
 }  // namespace tubeletx

@@ -105,7 +105,6 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
       out.texel[i] = (sight.row * pitch + sight.column) * length;
       for (int k = 0; k < 4; ++k) out.weight[k][i] = sight.weight[k];
       out.strength[i] = strength;
-      out.keep[i] = Number(1) - strength;
       full[lane] += strength == Number(1);
     }
   }
@@ -118,6 +117,14 @@ template <typename Pixel>
 TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int32_t count,
                                 Row<Pixel>& row) {
   for (int32_t i = 0; i < count; i += kGroup) row.taps.fetch(texels, row.texel + i, length, row_length, i);
+}
+
+/// What a patch without own alpha leaves of the background.
+template <typename Pixel>
+TUBELETX_INLINE void keep_row(int32_t count, Row<Pixel>& row) {
+  for (int32_t first = 0; first < count; first += kVector) {
+    for (int32_t i = first; i < first + kVector; ++i) row.keep[i] = Real<Pixel>(1) - row.strength[i];
+  }
 }
 
 /// Premultiplies: the weights take in the alpha of their texels, and what is kept of the background grows.
@@ -192,14 +199,13 @@ TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
   }
 }
 
-template <typename Pixel>
-TUBELETX_INLINE void blend_run(Pixel* pixels, int64_t stride, const Real<Pixel>* keep, const Real<Pixel>* light,
+template <bool kOpaque, typename Pixel>
+TUBELETX_INLINE void write_run(Pixel* pixels, int64_t stride, const Real<Pixel>* keep, const Real<Pixel>* light,
                                int64_t count) {
-  if (stride == 1) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < count; ++i) pixels[i] = blend(pixels[i], keep[i], light[i]);
-  } else {
-    for (int64_t i = 0; i < count; ++i) pixels[i * stride] = blend(pixels[i * stride], keep[i], light[i]);
+  for (int64_t i = 0; i < count; ++i) {
+    Pixel& pixel = pixels[i * stride];
+    pixel = kOpaque ? from_real<Pixel>(light[i]) : blend(pixel, keep[i], light[i]);
   }
 }
 
@@ -216,12 +222,17 @@ TUBELETX_INLINE void write_row(const ClipView& clip, int64_t b, int64_t t, int64
     if (opaque) {
       memcpy(pixels, row.finished + begin, count * kPacked * sizeof(Pixel));
     } else {
-      blend_run(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked);
+      write_run<false>(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked);
     }
     return;
   }
   for (int64_t c = 0; c < num_channels; ++c) {
-    blend_run(pixels + c * clip.channel_stride, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+    Pixel* plane = pixels + c * clip.channel_stride;
+    if (opaque) {
+      write_run<true>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+    } else {
+      write_run<false>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+    }
   }
 }
 
@@ -265,6 +276,8 @@ TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pi
         const int64_t alpha = arguments.channels;
         fetch_taps(texels + alpha / kGroup * kGroup, length, row_length, seen, row);
         apply_alpha(alpha % kGroup, seen, row);
+      } else if (!opaque) {
+        keep_row(seen, row);
       }
       for (int64_t c = 0; c < arguments.channels; c += kGroup) {
         const int64_t num_channels = std::min(kGroup, arguments.channels - c);
