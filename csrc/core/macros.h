@@ -6,3 +6,12 @@
 #else
 #define TUBELETX_HOST_DEVICE
 #endif
+
+// For the arithmetic of inner loops: inlined without fail, so that it is compiled for the instruction set of its caller.
+#if defined(__CUDACC__)
+#define TUBELETX_INLINE __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define TUBELETX_INLINE inline __attribute__((always_inline))
+#else
+#define TUBELETX_INLINE inline
+#endif

@@ -1,0 +1,38 @@
+// Arguments of the pasting kernels, as plain pointers, extents and strides (in elements).
+#pragma once
+
+#include <cstdint>
+
+namespace tubeletx {
+
+/// How many clips one call can take: the arguments travel by value to a device.
+inline constexpr int64_t kMaxClips = 8;
+
+struct ClipView {
+  void* data;
+  int64_t batch_stride, channel_stride, frame_stride, row_stride, column_stride;
+};
+
+struct PasteArguments {
+  int64_t batch, num_clips, num_tubelets, channels, frames, height, width;
+  int64_t patch_channels, patch_height, patch_width;
+  bool has_alpha;         ///< the last patch channel is the patch's own alpha
+  bool patches_per_clip;  ///< else the clips share them
+
+  ClipView clips[kMaxClips];
+
+  const void* patches;
+  int64_t patch_batch_stride, patch_clip_stride, patch_tubelet_stride;
+  int64_t patch_channel_stride, patch_row_stride, patch_column_stride;
+
+  const int32_t* patch_size;  ///< (B, M, 2)
+  const float* centers;       ///< (B, M, T, 2)
+  const float* linear;        ///< (B, M, T, 2, 2)
+  const int32_t* shape;       ///< (B, M)
+  const float* edge;          ///< (B, M)
+  const float* opacity;       ///< (B, M, T)
+  const int32_t* order;       ///< (B, M)
+  const float* offsets;       ///< (B, V, M, 2) or null
+};
+
+}  // namespace tubeletx

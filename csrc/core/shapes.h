@@ -1,0 +1,41 @@
+// Analytic masks of the tubelet shapes.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/macros.h"
+
+namespace tubeletx {
+
+enum class Shape : int32_t { kRectangle = 0, kEllipse = 1, kRhombus = 2 };
+
+/// Distance from the patch centre, given as (x, y) in half sizes of the patch: 1 on the outline of the shape.
+template <Shape kShape, typename Real>
+TUBELETX_INLINE Real outline_distance(Real x, Real y) {
+  const Real across = x < 0 ? -x : x;
+  const Real down = y < 0 ? -y : y;
+  if constexpr (kShape == Shape::kRectangle) {
+    return across > down ? across : down;
+  } else if constexpr (kShape == Shape::kEllipse) {
+    return std::sqrt(across * across + down * down);
+  } else {
+    return across + down;
+  }
+}
+
+/// The reciprocal of the width of the soft edge. Infinite for a hard edge, which makes edge_mask a step.
+template <typename Real>
+TUBELETX_INLINE Real edge_slope(Real edge) {
+  return edge > 0 ? Real(1) / edge : static_cast<Real>(INFINITY);
+}
+
+/// Mask at an outline distance: 1 deep inside, 0 outside, and between them a ramp as wide as the soft edge.
+template <typename Real>
+TUBELETX_INLINE Real edge_mask(Real distance, Real slope) {
+  const Real ramp = (Real(1) - distance) * slope;
+  const Real positive = ramp > 0 ? ramp : Real(0);  // also turns the 0 * infinity on a hard outline into 0
+  return positive < 1 ? positive : Real(1);
+}
+
+}  // namespace tubeletx

@@ -1,0 +1,179 @@
+// Argument checks of the pasting operators.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "core/paste_arguments.h"
+#include "ops/check.h"
+
+namespace tubeletx {
+
+/// Checked arguments, and the contiguous tensors that their pointers point into.
+struct PasteInputs {
+  PasteArguments arguments;
+  std::array<Tensor, 8> kept;
+};
+
+namespace detail {
+
+template <typename Element>
+const Element* checked_data(const Tensor& tensor, const char* name, ScalarType dtype, const Tensor& patches,
+                            std::initializer_list<int64_t> shape, const char* meaning, Tensor& kept) {
+  check_dtype(tensor, name, {dtype});
+  check_shape(tensor, name, shape, meaning);
+  check_device(tensor, name, patches, "patches");
+  kept = tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+  return static_cast<const Element*>(kept.const_data_ptr());
+}
+
+}  // namespace detail
+
+inline void check_clips(const std::vector<Tensor>& clips, const char* name, const Tensor& patches, bool allow_bytes) {
+  if (clips.empty()) fail(name, ": got an empty list, needs at least one clip");
+  const int64_t count = static_cast<int64_t>(clips.size());
+  if (count > kMaxClips) fail(name, ": got ", count, " clips, takes at most ", kMaxClips, " in one call");
+  const Tensor& first = clips.front();
+  if (allow_bytes) {
+    check_dtype(first, name,
+                {ScalarType::Byte, ScalarType::Half, ScalarType::BFloat16, ScalarType::Float, ScalarType::Double});
+  } else {
+    check_dtype(first, name, {ScalarType::Half, ScalarType::BFloat16, ScalarType::Float, ScalarType::Double});
+  }
+  check_shape(first, name, {kAny, kAny, kAny, kAny, kAny}, "(B, C, T, H, W)");
+  const auto sizes = first.sizes();
+  for (const Tensor& clip : clips) {
+    check_dtype(clip, name, {first.scalar_type()});
+    check_shape(clip, name, {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]}, "the shape of the first clip");
+    check_device(clip, name, patches, "patches");
+  }
+  for (int axis : {3, 4}) {
+    if (sizes[axis] > int64_t{1} << 24) fail(name, ": got shape ", shape_text(first), ", takes sides up to 2^24 pixels");
+  }
+}
+
+inline ClipView clip_view(const Tensor& clip) {
+  const auto strides = clip.strides();
+  return ClipView{clip.data_ptr(), strides[0], strides[1], strides[2], strides[3], strides[4]};
+}
+
+/// Checks everything but the values, which only the CPU can look at without waiting.
+inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* clips_name, bool allow_bytes,
+                               const Tensor& patches, const Tensor& patch_size, const Tensor& centers,
+                               const Tensor& linear, const Tensor& shape, const Tensor& edge, const Tensor& opacity,
+                               const Tensor& order, const std::optional<Tensor>& offsets) {
+  check_clips(clips, clips_name, patches, allow_bytes);
+  PasteInputs inputs;
+  PasteArguments& arguments = inputs.arguments;
+  const auto sizes = clips.front().sizes();
+  const int64_t batch = arguments.batch = sizes[0];
+  const int64_t channels = arguments.channels = sizes[1];
+  const int64_t frames = arguments.frames = sizes[2];
+  arguments.height = sizes[3];
+  arguments.width = sizes[4];
+  const int64_t num_clips = arguments.num_clips = static_cast<int64_t>(clips.size());
+  for (int64_t index = 0; index < num_clips; ++index) arguments.clips[index] = clip_view(clips[index]);
+
+  check_dtype(patches, "patches", {clips.front().scalar_type()});
+  const bool per_clip = arguments.patches_per_clip = patches.dim() == 6;
+  if (per_clip) {
+    check_shape(patches, "patches", {batch, num_clips, kAny, kAny, kAny, kAny}, "(B, V, M, C or C + 1, Hp, Wp)");
+  } else {
+    check_shape(patches, "patches", {batch, kAny, kAny, kAny, kAny}, "(B, M, C or C + 1, Hp, Wp)");
+  }
+  const int64_t axis = per_clip ? 2 : 1;
+  const auto extents = patches.sizes();
+  const auto strides = patches.strides();
+  const int64_t tubelets = arguments.num_tubelets = extents[axis];
+  arguments.patch_channels = extents[axis + 1];
+  arguments.patch_height = extents[axis + 2];
+  arguments.patch_width = extents[axis + 3];
+  arguments.has_alpha = arguments.patch_channels == channels + 1;
+  if (arguments.patch_channels != channels && !arguments.has_alpha) {
+    fail("patches: got ", arguments.patch_channels, " channels in shape ", shape_text(patches), ", needs the ", channels,
+         " of the clips, or one more for alpha");
+  }
+  // Places in a patch are computed in 32 bits, a border of one texel included.
+  const int64_t limit = std::numeric_limits<int32_t>::max() / (arguments.patch_channels + 1);
+  if (arguments.patch_width >= limit || (arguments.patch_width + 1) * (arguments.patch_height + 1) > limit) {
+    fail("patches: got shape ", shape_text(patches), ", needs fewer than 2^31 elements in a patch");
+  }
+  arguments.patches = patches.const_data_ptr();
+  arguments.patch_batch_stride = strides[0];
+  arguments.patch_clip_stride = per_clip ? strides[1] : 0;
+  arguments.patch_tubelet_stride = strides[axis];
+  arguments.patch_channel_stride = strides[axis + 1];
+  arguments.patch_row_stride = strides[axis + 2];
+  arguments.patch_column_stride = strides[axis + 3];
+
+  using detail::checked_data;
+  constexpr ScalarType kInt = ScalarType::Int;
+  constexpr ScalarType kFloat = ScalarType::Float;
+  arguments.patch_size = checked_data<int32_t>(patch_size, "patch_size", kInt, patches, {batch, tubelets, 2},
+                                               "(B, M, 2)", inputs.kept[0]);
+  arguments.centers = checked_data<float>(centers, "centers", kFloat, patches, {batch, tubelets, frames, 2},
+                                          "(B, M, T, 2)", inputs.kept[1]);
+  arguments.linear = checked_data<float>(linear, "linear", kFloat, patches, {batch, tubelets, frames, 2, 2},
+                                         "(B, M, T, 2, 2)", inputs.kept[2]);
+  arguments.shape =
+      checked_data<int32_t>(shape, "shape", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[3]);
+  arguments.edge = checked_data<float>(edge, "edge", kFloat, patches, {batch, tubelets}, "(B, M)", inputs.kept[4]);
+  arguments.opacity = checked_data<float>(opacity, "opacity", kFloat, patches, {batch, tubelets, frames}, "(B, M, T)",
+                                          inputs.kept[5]);
+  arguments.order =
+      checked_data<int32_t>(order, "order", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[6]);
+  arguments.offsets = nullptr;
+  if (offsets.has_value()) {
+    arguments.offsets = checked_data<float>(*offsets, "offsets", kFloat, patches, {batch, num_clips, tubelets, 2},
+                                            "(B, V, M, 2)", inputs.kept[7]);
+  }
+  return inputs;
+}
+
+/// Refuses clips that share memory, with themselves or with each other, where that shows without a search.
+inline void check_distinct(const std::vector<Tensor>& clips) {
+  for (size_t index = 0; index < clips.size(); ++index) {
+    const auto sizes = clips[index].sizes();
+    const auto strides = clips[index].strides();
+    if (clips[index].numel() == 0) continue;
+    for (size_t axis = 0; axis < sizes.size(); ++axis) {
+      if (strides[axis] == 0 && sizes[axis] > 1) {
+        fail("clips: clip ", index, " is expanded along axis ", axis,
+             ", so its pixels share memory; in-place pasting needs .clone() first");
+      }
+    }
+    for (size_t other = 0; other < index; ++other) {
+      if (clips[index].data_ptr() == clips[other].data_ptr()) {
+        fail("clips: clips ", other, " and ", index, " are the same memory; in-place pasting needs distinct clips");
+      }
+    }
+  }
+}
+
+/// What could not be painted safely, or not as meant.
+inline void check_paste_values(const PasteArguments& arguments) {
+  const int64_t count = arguments.batch * arguments.num_tubelets;
+  for (int64_t index = 0; index < count; ++index) {
+    const int32_t width = arguments.patch_size[2 * index];
+    const int32_t height = arguments.patch_size[2 * index + 1];
+    if (width < 0 || width > arguments.patch_width || height < 0 || height > arguments.patch_height) {
+      fail("patch_size: got ", width, " x ", height, " (width x height), needs a size from 0 to that of patches, ",
+           arguments.patch_width, " x ", arguments.patch_height);
+    }
+    if (arguments.shape[index] < 0 || arguments.shape[index] > 2) {
+      fail("shape: got ", arguments.shape[index], ", needs 0 (rectangle), 1 (ellipse) or 2 (rhombus)");
+    }
+    const float edge = arguments.edge[index];
+    if (!(edge >= 0.0f && edge - edge == 0.0f)) {
+      fail("edge: got ", edge, ", needs a finite width of 0 (hard) or more");
+    }
+  }
+}
+
+}  // namespace tubeletx
