@@ -89,6 +89,12 @@ TUBELETX_INLINE Half from_real<Half>(float value) {
   return Half{static_cast<uint16_t>(rounded | ((bits >> 16) & 0x8000u))};
 }
 
+/// The alpha of an opaque texel.
+template <typename Pixel>
+TUBELETX_INLINE Real<Pixel> alpha_unit() {
+  return sizeof(Pixel) == 1 ? Real<Pixel>(255) : Real<Pixel>(1);
+}
+
 /// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet that
 /// covers the pixel fully hides even a background that is not finite.
 template <typename Pixel>

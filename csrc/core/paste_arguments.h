@@ -3,6 +3,9 @@
 
 #include <cstdint>
 
+#include "core/macros.h"
+#include "core/pose.h"
+
 namespace tubeletx {
 
 /// How many clips one call can take: the arguments travel by value to a device.
@@ -34,5 +37,20 @@ struct PasteArguments {
   const int32_t* order;       ///< (B, M)
   const float* offsets;       ///< (B, V, M, 2) or null
 };
+
+/// The pose of tubelet m of sample b in frame t, as clip v sees it; false where it is not painted.
+template <typename Real>
+TUBELETX_HOST_DEVICE inline bool pose_of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m, int64_t t,
+                                         Pose<Real>& pose) {
+  const int64_t tubelet = b * arguments.num_tubelets + m;
+  const int64_t frame = tubelet * arguments.frames + t;
+  const float* offset = nullptr;
+  if (arguments.offsets != nullptr) {
+    offset = arguments.offsets + 2 * ((b * arguments.num_clips + v) * arguments.num_tubelets + m);
+  }
+  return make_pose(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame,
+                   arguments.patch_size[2 * tubelet], arguments.patch_size[2 * tubelet + 1], arguments.edge[tubelet],
+                   arguments.opacity[frame], pose);
+}
 
 }  // namespace tubeletx

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <numeric>
-#include <type_traits>
 #include <vector>
 
 #include "core/blend.h"
@@ -19,90 +17,152 @@
 #include "cpu/parallel.h"
 #include "cpu/texels.h"
 
+// Hides from the compiler where a value comes from, which keeps the loop around it scalar.
+#if defined(__GNUC__)
+#define TUBELETX_SCALAR(value) __asm__("" : "+r"(value))
+#else
+#define TUBELETX_SCALAR(value)
+#endif
+
 namespace tubeletx::cpu {
 namespace {
 
-/// Pixels seen at a time. Loops run over whole vectors, past the end of a row's span: there nothing covers.
-constexpr int64_t kBlock = 128;
-constexpr int64_t kVector = 16;
+/// Pixels seen at a time.
+constexpr int32_t kBlock = 128;
+
+/// Loops over pixels run in whole vectors of this length, past the end of a row's span: there nothing covers.
+constexpr int32_t kVector = 16;
 
 /// Channels that are warped together, so that the row of an RGB clip in channels-last order is written as one run.
 constexpr int64_t kPacked = 3;
 
-template <typename Real>
-struct Row {
-  alignas(64) int32_t texel[kBlock];
-  alignas(64) Real weight[4][kBlock];
-  alignas(64) Real strength[kBlock];
-  alignas(64) Real keep[kBlock];
-  alignas(64) Real light[kPacked][kBlock];
-  alignas(64) Real packed_keep[kPacked * kBlock];
-  alignas(64) Real packed_light[kPacked * kBlock];
+/// The four taps of each place of a row, one channel.
+template <typename Texel>
+struct TapRow {
+  alignas(64) Texel tap[4][kBlock];
+
+  TUBELETX_INLINE void fetch(const Texel* texel, int32_t channels, int32_t row_length, int32_t i) {
+    tap[0][i] = texel[0];
+    tap[1][i] = texel[channels];
+    tap[2][i] = texel[row_length];
+    tap[3][i] = texel[row_length + channels];
+  }
+  TUBELETX_INLINE Texel get(int k, int32_t i) const { return tap[k][i]; }
 };
 
-constexpr int64_t whole_vectors(int64_t count) { return (count + kVector - 1) / kVector * kVector; }
+template <>
+struct TapRow<uint32_t> {
+  alignas(64) uint32_t word[kBlock];
+
+  TUBELETX_INLINE void fetch(const uint32_t* texel, int32_t, int32_t, int32_t i) { word[i] = *texel; }
+  TUBELETX_INLINE float get(int k, int32_t i) const {
+    return static_cast<float>(static_cast<int32_t>((word[i] >> (8 * k)) & 255u));
+  }
+};
+
+/// Scratch of one thread.
+template <typename Pixel>
+struct Row {
+  using Number = Real<Pixel>;
+  alignas(64) int32_t texel[kBlock];
+  alignas(64) Number weight[4][kBlock];
+  alignas(64) Number strength[kBlock];
+  alignas(64) Number keep[kBlock];
+  TapRow<Texel<Pixel>> taps;
+  alignas(64) Number light[kPacked][kBlock];
+  alignas(64) Number packed_keep[kPacked * kBlock];
+  alignas(64) Number packed_light[kPacked * kBlock];
+  alignas(64) Pixel finished[kPacked * kBlock];
+};
 
 /// Sees pixels column .. column + count - 1 of a row; returns how many are covered fully.
-template <Shape kShape, typename Real>
-TUBELETX_INLINE int64_t see_row(const Pose<Real>& given, int32_t column, int32_t row, int64_t count, int32_t pitch,
-                                Row<Real>& out) {
-  const Pose<Real> pose = given;
-  const int32_t end = static_cast<int32_t>(count);
-  const int32_t padded = static_cast<int32_t>(whole_vectors(count));
-  int32_t full = 0;
-  for (int32_t i = 0; i < padded; ++i) {
-    const Sight<Real> sight = see_patch<kShape>(pose, column + i, row);
-    const Real strength = i < end ? sight.strength : Real(0);
-    out.texel[i] = sight.row * pitch + sight.column;
-    for (int k = 0; k < 4; ++k) out.weight[k][i] = sight.weight[k];
-    out.strength[i] = strength;
-    out.keep[i] = Real(1) - strength;
-    full += strength == Real(1);
+template <Shape kShape, typename Pixel>
+TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, int32_t row, int32_t count,
+                                int32_t pitch, int32_t channels, Row<Pixel>& out) {
+  using Number = Real<Pixel>;
+  const Pose<Number> pose = given;
+  int32_t full[kVector] = {};
+  for (int32_t first = 0; first < count; first += kVector) {
+    for (int32_t lane = 0; lane < kVector; ++lane) {
+      const int32_t i = first + lane;
+      const Sight<Number> sight = see_patch<kShape>(pose, column + i, row);
+      const Number strength = i < count ? sight.strength : Number(0);
+      out.texel[i] = (sight.row * pitch + sight.column) * channels;
+      for (int k = 0; k < 4; ++k) out.weight[k][i] = sight.weight[k];
+      out.strength[i] = strength;
+      out.keep[i] = Number(1) - strength;
+      full[lane] += strength == Number(1);
+    }
   }
-  return full;
+  int64_t total = 0;
+  for (int32_t lanes : full) total += lanes;
+  return total;
 }
 
-/// The four taps of a place, one channel.
-template <typename Real>
-struct Taps {
-  Real tap[4];
-};
-
-TUBELETX_INLINE Taps<float> fetch_taps(const uint32_t* texels, int32_t place, int32_t, int32_t) {
-  const uint32_t word = texels[place];
-  return {{static_cast<float>(static_cast<int32_t>(word & 255u)), static_cast<float>(static_cast<int32_t>((word >> 8) & 255u)),
-           static_cast<float>(static_cast<int32_t>((word >> 16) & 255u)), static_cast<float>(static_cast<int32_t>(word >> 24))}};
-}
-
-template <typename Real>
-TUBELETX_INLINE Taps<Real> fetch_taps(const Real* texels, int32_t place, int32_t channels, int32_t row_length) {
-  return {{texels[place], texels[place + channels], texels[place + row_length], texels[place + row_length + channels]}};
+/// Loads and stores one by one: taken for a vector loop, this becomes inserts and extracts, or a gather, both slower.
+template <typename Pixel>
+TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int32_t channel, int32_t channels, int32_t row_length,
+                                int32_t count, Row<Pixel>& row) {
+  const int32_t end = (count + kVector - 1) / kVector * kVector;
+  for (int32_t i = 0; i < end; ++i) {
+    const Texel<Pixel>* texel = texels + row.texel[i] + channel;
+    TUBELETX_SCALAR(texel);
+    row.taps.fetch(texel, channels, row_length, i);
+  }
 }
 
 /// Premultiplies: the weights take in the alpha of their texels, and what is kept of the background grows.
-template <typename Real, typename Texel>
-TUBELETX_INLINE void apply_alpha(const Texel* texels, int32_t channels, int32_t row_length, int64_t count, Row<Real>& row) {
-  constexpr Real kOpaque = std::is_same_v<Texel, uint32_t> ? Real(255) : Real(1);
-  const int32_t padded = static_cast<int32_t>(whole_vectors(count));
-  for (int32_t i = 0; i < padded; ++i) {
-    const Taps<Real> alpha = fetch_taps(texels, row.texel[i] * channels + (channels - 1), channels, row_length);
-    for (int k = 0; k < 4; ++k) row.weight[k][i] = row.weight[k][i] * (alpha.tap[k] / kOpaque);
-    const Real covered = ((row.weight[0][i] + row.weight[1][i]) + row.weight[2][i]) + row.weight[3][i];
-    row.keep[i] = Real(1) - row.strength[i] * covered;
+template <typename Pixel>
+TUBELETX_INLINE void apply_alpha(const Texel<Pixel>* texels, int32_t channels, int32_t row_length, int32_t count,
+                                 Row<Pixel>& row) {
+  using Number = Real<Pixel>;
+  fetch_taps(texels, channels - 1, channels, row_length, count, row);
+  for (int32_t first = 0; first < count; first += kVector) {
+    for (int32_t i = first; i < first + kVector; ++i) {
+      Number covered = 0;
+      for (int k = 0; k < 4; ++k) {
+        row.weight[k][i] = row.weight[k][i] * (row.taps.get(k, i) / alpha_unit<Pixel>());
+        covered = covered + row.weight[k][i];
+      }
+      row.keep[i] = Number(1) - row.strength[i] * covered;
+    }
   }
 }
 
 /// Warps one channel: what the tubelet adds to each pixel of the row.
-template <typename Real, typename Texel>
-TUBELETX_INLINE void warp_row(const Texel* texels, int32_t channel, int32_t channels, int32_t row_length, int64_t count,
-                              Row<Real>& row, Real* light) {
-  const int32_t padded = static_cast<int32_t>(whole_vectors(count));
-  for (int32_t i = 0; i < padded; ++i) {
-    const Taps<Real> colour = fetch_taps(texels, row.texel[i] * channels + channel, channels, row_length);
-    const Real warped = weigh(row.weight[0][i], row.weight[1][i], row.weight[2][i], row.weight[3][i], colour.tap[0],
-                              colour.tap[1], colour.tap[2], colour.tap[3]);
-    // Where nothing covers, not even a colour that is not finite may show.
-    light[i] = row.strength[i] > 0 ? warped * row.strength[i] : Real(0);
+template <typename Pixel>
+TUBELETX_INLINE void warp_row(const Texel<Pixel>* texels, int32_t channel, int32_t channels, int32_t row_length,
+                              int32_t count, Row<Pixel>& row, Real<Pixel>* __restrict light) {
+  using Number = Real<Pixel>;
+  fetch_taps(texels, channel, channels, row_length, count, row);
+  for (int32_t first = 0; first < count; first += kVector) {
+    for (int32_t i = first; i < first + kVector; ++i) {
+      const Number warped = weigh(row.weight[0][i], row.weight[1][i], row.weight[2][i], row.weight[3][i],
+                                  Number(row.taps.get(0, i)), Number(row.taps.get(1, i)), Number(row.taps.get(2, i)),
+                                  Number(row.taps.get(3, i)));
+      // Where nothing covers, not even a colour that is not finite may show.
+      light[i] = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
+    }
+  }
+}
+
+/// Puts the three channels of a row side by side, as they stand in a channels-last clip: as pixels where the tubelet
+/// hides the background, else as the numbers to blend with.
+template <typename Pixel>
+TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
+  for (int32_t first = 0; first < count; first += kVector) {
+    if (opaque) {
+      for (int32_t i = first; i < first + kVector; ++i) {
+        for (int64_t k = 0; k < kPacked; ++k) row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
+      }
+    } else {
+      for (int32_t i = first; i < first + kVector; ++i) {
+        for (int64_t k = 0; k < kPacked; ++k) {
+          row.packed_light[kPacked * i + k] = row.light[k][i];
+          row.packed_keep[kPacked * i + k] = row.keep[i];
+        }
+      }
+    }
   }
 }
 
@@ -117,97 +177,74 @@ TUBELETX_INLINE void blend_run(Pixel* pixels, int64_t stride, const Real<Pixel>*
   }
 }
 
-/// Writes a warped block of `count` pixels from `begin` on, channels first_channel .. + num_channels, to one clip.
+/// Writes pixels [begin, end) of the row, which stand at column x + begin, channels first_channel .. + num_channels.
 template <typename Pixel>
-TUBELETX_INLINE void write_block(const PasteArguments& arguments, const ClipView& clip, int64_t b, int64_t t, int64_t y,
-                                 int64_t x, int64_t first_channel, int64_t num_channels, int64_t count,
-                                 const Pixel* finished, const Row<Real<Pixel>>& row, int64_t skip) {
+TUBELETX_INLINE void write_row(const ClipView& clip, int64_t b, int64_t t, int64_t y, int64_t x, int64_t first_channel,
+                               int64_t num_channels, bool packed, bool opaque, int64_t begin, int64_t end,
+                               const Row<Pixel>& row) {
   Pixel* pixels = static_cast<Pixel*>(clip.data) + b * clip.batch_stride + t * clip.frame_stride + y * clip.row_stride +
-                  x * clip.column_stride + first_channel * clip.channel_stride;
-  if (arguments.channels == kPacked && clip.channel_stride == 1 && clip.column_stride == kPacked) {
-    if (finished != nullptr) {
-      memcpy(pixels, finished, count * kPacked * sizeof(Pixel));
+                  (x + begin) * clip.column_stride + first_channel * clip.channel_stride;
+  const int64_t count = end - begin;
+  if (packed && clip.channel_stride == 1 && clip.column_stride == kPacked) {
+    begin *= kPacked;
+    if (opaque) {
+      memcpy(pixels, row.finished + begin, count * kPacked * sizeof(Pixel));
     } else {
-      blend_run(pixels, 1, row.packed_keep + skip * kPacked, row.packed_light + skip * kPacked, count * kPacked);
+      blend_run(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked);
     }
     return;
   }
   for (int64_t c = 0; c < num_channels; ++c) {
-    blend_run(pixels + c * clip.channel_stride, clip.column_stride, row.keep + skip, row.light[c] + skip, count);
+    blend_run(pixels + c * clip.channel_stride, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
   }
 }
 
 /// One tubelet in one frame, onto clips first .. last - 1, which see it at the same place.
 template <typename Pixel>
 TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pixel>* texels, int64_t b, int64_t t,
-                                 int64_t m, int64_t first, int64_t last, Row<Real<Pixel>>& row) {
+                                 int64_t m, int64_t first, int64_t last, Row<Pixel>& row) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
-  const int64_t frame = tubelet * arguments.frames + t;
-  const float* offset = arguments.offsets == nullptr
-                            ? nullptr
-                            : arguments.offsets + 2 * ((b * arguments.num_clips + first) * arguments.num_tubelets + m);
-  const int32_t width = arguments.patch_size[2 * tubelet];
   Pose<Real<Pixel>> pose;
-  if (!make_pose(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame, width,
-                 arguments.patch_size[2 * tubelet + 1], arguments.edge[tubelet], arguments.opacity[frame], pose)) {
-    return;
-  }
+  if (!pose_of(arguments, b, first, m, t, pose)) return;
   const Shape shape = static_cast<Shape>(arguments.shape[tubelet]);
   const Footprint footprint(pose, shape, arguments.height, arguments.width);
   const int32_t channels = static_cast<int32_t>(arguments.patch_channels);
-  const int32_t pitch = width + 1;
+  const int32_t pitch = arguments.patch_size[2 * tubelet] + 1;
   const int32_t row_length = pitch * channels;
-  alignas(64) Pixel finished[kPacked * kBlock];
-  const bool pack = arguments.channels == kPacked;
+  const bool packed = arguments.channels == kPacked;
 
   for (int64_t y = footprint.row_begin; y < footprint.row_end; ++y) {
     int64_t row_begin, row_end;
     footprint.span(y, row_begin, row_end);
     for (int64_t x = row_begin; x < row_end; x += kBlock) {
-      const int64_t seen = std::min(kBlock, row_end - x);
+      const int32_t seen = static_cast<int32_t>(std::min<int64_t>(kBlock, row_end - x));
       const int32_t column = static_cast<int32_t>(x), line = static_cast<int32_t>(y);
       int64_t full;
       switch (shape) {
         case Shape::kRectangle:
-          full = see_row<Shape::kRectangle>(pose, column, line, seen, pitch, row);
+          full = see_row<Shape::kRectangle>(pose, column, line, seen, pitch, channels, row);
           break;
         case Shape::kEllipse:
-          full = see_row<Shape::kEllipse>(pose, column, line, seen, pitch, row);
+          full = see_row<Shape::kEllipse>(pose, column, line, seen, pitch, channels, row);
           break;
         default:
-          full = see_row<Shape::kRhombus>(pose, column, line, seen, pitch, row);
+          full = see_row<Shape::kRhombus>(pose, column, line, seen, pitch, channels, row);
       }
       int64_t begin = 0, end = seen;
       while (begin < end && row.strength[begin] == 0) ++begin;
       while (begin < end && row.strength[end - 1] == 0) --end;
-      const int64_t count = end - begin;
-      if (count == 0) continue;
+      if (begin == end) continue;
       if (arguments.has_alpha) apply_alpha(texels, channels, row_length, seen, row);
-      const bool opaque = full == count && !arguments.has_alpha;
+      const bool opaque = full == end - begin && !arguments.has_alpha;
 
       for (int64_t c = 0; c < arguments.channels; c += kPacked) {
         const int64_t num_channels = std::min(kPacked, arguments.channels - c);
         for (int64_t k = 0; k < num_channels; ++k) {
           warp_row(texels, static_cast<int32_t>(c + k), channels, row_length, seen, row, row.light[k]);
         }
-        if (pack) {
-          const int64_t padded = whole_vectors(seen);
-          if (opaque) {
-            for (int64_t i = 0; i < padded; ++i) {
-              for (int64_t k = 0; k < kPacked; ++k) finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
-            }
-          } else {
-            for (int64_t i = 0; i < padded; ++i) {
-              for (int64_t k = 0; k < kPacked; ++k) {
-                row.packed_light[kPacked * i + k] = row.light[k][i];
-                row.packed_keep[kPacked * i + k] = row.keep[i];
-              }
-            }
-          }
-        }
+        if (packed) pack_row(opaque, seen, row);
         for (int64_t v = first; v < last; ++v) {
-          write_block(arguments, arguments.clips[v], b, t, y, x + begin, c, num_channels, count,
-                      opaque ? finished + kPacked * begin : nullptr, row, begin);
+          write_row(arguments.clips[v], b, t, y, x, c, num_channels, packed, opaque, begin, end, row);
         }
       }
     }
@@ -226,7 +263,7 @@ bool same_sight(const PasteArguments& arguments, int64_t b, int64_t m, int64_t c
 template <typename Pixel>
 TUBELETX_INLINE void paste_frame(const PasteArguments& arguments, const Texels<Pixel>& texels, const int64_t* sequence,
                                  int64_t b, int64_t t) {
-  Row<Real<Pixel>> row;
+  Row<Pixel> row;
   for (int64_t k = 0; k < arguments.num_tubelets; ++k) {
     const int64_t m = sequence[b * arguments.num_tubelets + k];
     int64_t last;
