@@ -101,6 +101,19 @@ TUBELETX_INLINE Sight<Real> see_patch(const Pose<Real>& pose, int32_t pixel_colu
   return sight;
 }
 
+template <typename Real>
+TUBELETX_HOST_DEVICE inline Sight<Real> see_patch(Shape shape, const Pose<Real>& pose, int32_t pixel_column,
+                                                  int32_t pixel_row) {
+  switch (shape) {
+    case Shape::kRectangle:
+      return see_patch<Shape::kRectangle>(pose, pixel_column, pixel_row);
+    case Shape::kEllipse:
+      return see_patch<Shape::kEllipse>(pose, pixel_column, pixel_row);
+    default:
+      return see_patch<Shape::kRhombus>(pose, pixel_column, pixel_row);
+  }
+}
+
 /// Weighted sum of four taps, in the one order that all kernels use.
 template <typename Real>
 TUBELETX_INLINE Real weigh(const Real weight0, const Real weight1, const Real weight2, const Real weight3,

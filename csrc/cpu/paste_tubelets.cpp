@@ -33,30 +33,42 @@ constexpr int32_t kBlock = 128;
 /// Loops over pixels run in whole vectors of this length, past the end of a row's span: there nothing covers.
 constexpr int32_t kVector = 16;
 
-/// Channels that are warped together, so that the row of an RGB clip in channels-last order is written as one run.
+/// Channels of a clip whose rows are written as one run where they stand side by side.
 constexpr int64_t kPacked = 3;
 
-/// The four taps of each place of a row, one channel.
-template <typename Texel>
+/// The taps of each place of a row, one group of channels. They come a texel at a time and are used a channel at a time.
+template <typename Texel, int64_t kWords>
 struct TapRow {
-  alignas(64) Texel tap[4][kBlock];
+  alignas(64) Texel fetched[kWords][kBlock][kGroup];
+  alignas(64) Texel word[kWords][kGroup][kBlock];
 
-  TUBELETX_INLINE void fetch(const Texel* texel, int32_t channels, int32_t row_length, int32_t i) {
-    tap[0][i] = texel[0];
-    tap[1][i] = texel[channels];
-    tap[2][i] = texel[row_length];
-    tap[3][i] = texel[row_length + channels];
+  TUBELETX_INLINE void turn(int32_t first) {
+    for (int64_t k = 0; k < kWords; ++k) {
+      for (int32_t i = first; i < first + kVector; ++i) {
+        for (int64_t channel = 0; channel < kGroup; ++channel) word[k][channel][i] = fetched[k][i][channel];
+      }
+    }
   }
-  TUBELETX_INLINE Texel get(int k, int32_t i) const { return tap[k][i]; }
+};
+
+template <typename Texel>
+struct Taps : TapRow<Texel, 4> {
+  TUBELETX_INLINE void fetch(const Texel* texel, int64_t length, int64_t row_length, int32_t i) {
+    memcpy(this->fetched[0][i], texel, sizeof(this->fetched[0][i]));
+    memcpy(this->fetched[1][i], texel + length, sizeof(this->fetched[0][i]));
+    memcpy(this->fetched[2][i], texel + row_length, sizeof(this->fetched[0][i]));
+    memcpy(this->fetched[3][i], texel + row_length + length, sizeof(this->fetched[0][i]));
+  }
+  TUBELETX_INLINE Texel get(int k, int32_t i, int64_t channel) const { return this->word[k][channel][i]; }
 };
 
 template <>
-struct TapRow<uint32_t> {
-  alignas(64) uint32_t word[kBlock];
-
-  TUBELETX_INLINE void fetch(const uint32_t* texel, int32_t, int32_t, int32_t i) { word[i] = *texel; }
-  TUBELETX_INLINE float get(int k, int32_t i) const {
-    return static_cast<float>(static_cast<int32_t>((word[i] >> (8 * k)) & 255u));
+struct Taps<uint32_t> : TapRow<uint32_t, 1> {
+  TUBELETX_INLINE void fetch(const uint32_t* texel, int64_t, int64_t, int32_t i) {
+    memcpy(fetched[0][i], texel, sizeof(fetched[0][i]));
+  }
+  TUBELETX_INLINE float get(int k, int32_t i, int64_t channel) const {
+    return static_cast<float>(static_cast<int32_t>((word[0][channel][i] >> (8 * k)) & 255u));
   }
 };
 
@@ -68,17 +80,18 @@ struct Row {
   alignas(64) Number weight[4][kBlock];
   alignas(64) Number strength[kBlock];
   alignas(64) Number keep[kBlock];
-  TapRow<Texel<Pixel>> taps;
-  alignas(64) Number light[kPacked][kBlock];
+  Taps<Texel<Pixel>> taps;
+  alignas(64) Number light[kGroup][kBlock];
   alignas(64) Number packed_keep[kPacked * kBlock];
   alignas(64) Number packed_light[kPacked * kBlock];
-  alignas(64) Pixel finished[kPacked * kBlock];
+  alignas(64) uint32_t rgb[kBlock];
+  alignas(64) Pixel finished[kPacked * kBlock + 1];
 };
 
 /// Sees pixels column .. column + count - 1 of a row; returns how many are covered fully.
 template <Shape kShape, typename Pixel>
 TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, int32_t row, int32_t count,
-                                int32_t pitch, int32_t channels, Row<Pixel>& out) {
+                                int32_t pitch, int32_t length, Row<Pixel>& out) {
   using Number = Real<Pixel>;
   const Pose<Number> pose = given;
   int32_t full[kVector] = {};
@@ -87,7 +100,7 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
       const int32_t i = first + lane;
       const Sight<Number> sight = see_patch<kShape>(pose, column + i, row);
       const Number strength = i < count ? sight.strength : Number(0);
-      out.texel[i] = (sight.row * pitch + sight.column) * channels;
+      out.texel[i] = (sight.row * pitch + sight.column) * length;
       for (int k = 0; k < 4; ++k) out.weight[k][i] = sight.weight[k];
       out.strength[i] = strength;
       out.keep[i] = Number(1) - strength;
@@ -101,27 +114,26 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
 
 /// Loads and stores one by one: taken for a vector loop, this becomes inserts and extracts, or a gather, both slower.
 template <typename Pixel>
-TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int32_t channel, int32_t channels, int32_t row_length,
-                                int32_t count, Row<Pixel>& row) {
+TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int32_t count,
+                                Row<Pixel>& row) {
   const int32_t end = (count + kVector - 1) / kVector * kVector;
   for (int32_t i = 0; i < end; ++i) {
-    const Texel<Pixel>* texel = texels + row.texel[i] + channel;
+    const Texel<Pixel>* texel = texels + row.texel[i];
     TUBELETX_SCALAR(texel);
-    row.taps.fetch(texel, channels, row_length, i);
+    row.taps.fetch(texel, length, row_length, i);
   }
+  for (int32_t first = 0; first < count; first += kVector) row.taps.turn(first);
 }
 
 /// Premultiplies: the weights take in the alpha of their texels, and what is kept of the background grows.
 template <typename Pixel>
-TUBELETX_INLINE void apply_alpha(const Texel<Pixel>* texels, int32_t channels, int32_t row_length, int32_t count,
-                                 Row<Pixel>& row) {
+TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Row<Pixel>& row) {
   using Number = Real<Pixel>;
-  fetch_taps(texels, channels - 1, channels, row_length, count, row);
   for (int32_t first = 0; first < count; first += kVector) {
     for (int32_t i = first; i < first + kVector; ++i) {
       Number covered = 0;
       for (int k = 0; k < 4; ++k) {
-        row.weight[k][i] = row.weight[k][i] * (row.taps.get(k, i) / alpha_unit<Pixel>());
+        row.weight[k][i] = row.weight[k][i] * (row.taps.get(k, i, channel) / alpha_unit<Pixel>());
         covered = covered + row.weight[k][i];
       }
       row.keep[i] = Number(1) - row.strength[i] * covered;
@@ -131,15 +143,15 @@ TUBELETX_INLINE void apply_alpha(const Texel<Pixel>* texels, int32_t channels, i
 
 /// Warps one channel: what the tubelet adds to each pixel of the row.
 template <typename Pixel>
-TUBELETX_INLINE void warp_row(const Texel<Pixel>* texels, int32_t channel, int32_t channels, int32_t row_length,
-                              int32_t count, Row<Pixel>& row, Real<Pixel>* __restrict light) {
+TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Row<Pixel>& row) {
   using Number = Real<Pixel>;
-  fetch_taps(texels, channel, channels, row_length, count, row);
+  Number* light = row.light[channel];
   for (int32_t first = 0; first < count; first += kVector) {
+#pragma GCC ivdep
     for (int32_t i = first; i < first + kVector; ++i) {
-      const Number warped = weigh(row.weight[0][i], row.weight[1][i], row.weight[2][i], row.weight[3][i],
-                                  Number(row.taps.get(0, i)), Number(row.taps.get(1, i)), Number(row.taps.get(2, i)),
-                                  Number(row.taps.get(3, i)));
+      const Number warped = weigh<Number>(row.weight[0][i], row.weight[1][i], row.weight[2][i], row.weight[3][i],
+                                          row.taps.get(0, i, channel), row.taps.get(1, i, channel),
+                                          row.taps.get(2, i, channel), row.taps.get(3, i, channel));
       // Where nothing covers, not even a colour that is not finite may show.
       light[i] = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
     }
@@ -150,17 +162,28 @@ TUBELETX_INLINE void warp_row(const Texel<Pixel>* texels, int32_t channel, int32
 /// hides the background, else as the numbers to blend with.
 template <typename Pixel>
 TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
-  for (int32_t first = 0; first < count; first += kVector) {
-    if (opaque) {
-      for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t k = 0; k < kPacked; ++k) row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
-      }
-    } else {
+  if (!opaque) {
+    for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
         for (int64_t k = 0; k < kPacked; ++k) {
           row.packed_light[kPacked * i + k] = row.light[k][i];
           row.packed_keep[kPacked * i + k] = row.keep[i];
         }
+      }
+    }
+  } else if constexpr (sizeof(Pixel) == 1) {
+    for (int32_t first = 0; first < count; first += kVector) {
+      for (int32_t i = first; i < first + kVector; ++i) {
+        row.rgb[i] = uint32_t(from_real<Pixel>(row.light[0][i])) | (uint32_t(from_real<Pixel>(row.light[1][i])) << 8) |
+                     (uint32_t(from_real<Pixel>(row.light[2][i])) << 16);
+      }
+    }
+    // Each store overlaps the next, which puts the byte too many right.
+    for (int32_t i = 0; i < count; ++i) memcpy(row.finished + kPacked * i, row.rgb + i, sizeof(uint32_t));
+  } else {
+    for (int32_t first = 0; first < count; first += kVector) {
+      for (int32_t i = first; i < first + kVector; ++i) {
+        for (int64_t k = 0; k < kPacked; ++k) row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
       }
     }
   }
@@ -208,9 +231,9 @@ TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pi
   if (!pose_of(arguments, b, first, m, t, pose)) return;
   const Shape shape = static_cast<Shape>(arguments.shape[tubelet]);
   const Footprint footprint(pose, shape, arguments.height, arguments.width);
-  const int32_t channels = static_cast<int32_t>(arguments.patch_channels);
+  const int64_t length = texel_length(arguments);
   const int32_t pitch = arguments.patch_size[2 * tubelet] + 1;
-  const int32_t row_length = pitch * channels;
+  const int64_t row_length = pitch * length;
   const bool packed = arguments.channels == kPacked;
 
   for (int64_t y = footprint.row_begin; y < footprint.row_end; ++y) {
@@ -222,26 +245,28 @@ TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pi
       int64_t full;
       switch (shape) {
         case Shape::kRectangle:
-          full = see_row<Shape::kRectangle>(pose, column, line, seen, pitch, channels, row);
+          full = see_row<Shape::kRectangle>(pose, column, line, seen, pitch, static_cast<int32_t>(length), row);
           break;
         case Shape::kEllipse:
-          full = see_row<Shape::kEllipse>(pose, column, line, seen, pitch, channels, row);
+          full = see_row<Shape::kEllipse>(pose, column, line, seen, pitch, static_cast<int32_t>(length), row);
           break;
         default:
-          full = see_row<Shape::kRhombus>(pose, column, line, seen, pitch, channels, row);
+          full = see_row<Shape::kRhombus>(pose, column, line, seen, pitch, static_cast<int32_t>(length), row);
       }
       int64_t begin = 0, end = seen;
       while (begin < end && row.strength[begin] == 0) ++begin;
       while (begin < end && row.strength[end - 1] == 0) --end;
       if (begin == end) continue;
-      if (arguments.has_alpha) apply_alpha(texels, channels, row_length, seen, row);
       const bool opaque = full == end - begin && !arguments.has_alpha;
-
-      for (int64_t c = 0; c < arguments.channels; c += kPacked) {
-        const int64_t num_channels = std::min(kPacked, arguments.channels - c);
-        for (int64_t k = 0; k < num_channels; ++k) {
-          warp_row(texels, static_cast<int32_t>(c + k), channels, row_length, seen, row, row.light[k]);
-        }
+      if (arguments.has_alpha) {
+        const int64_t alpha = arguments.channels;
+        fetch_taps(texels + alpha / kGroup * kGroup, length, row_length, seen, row);
+        apply_alpha(alpha % kGroup, seen, row);
+      }
+      for (int64_t c = 0; c < arguments.channels; c += kGroup) {
+        const int64_t num_channels = std::min(kGroup, arguments.channels - c);
+        fetch_taps(texels + c, length, row_length, seen, row);
+        for (int64_t k = 0; k < num_channels; ++k) warp_row(k, seen, row);
         if (packed) pack_row(opaque, seen, row);
         for (int64_t v = first; v < last; ++v) {
           write_row(arguments.clips[v], b, t, y, x, c, num_channels, packed, opaque, begin, end, row);

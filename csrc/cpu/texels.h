@@ -1,5 +1,5 @@
-// Patches, rewritten once a call in the form in which the pasting loop reads them: compact, channels last, and with the
-// right and the lower border repeated, so that the four taps of any place are there.
+// Patches, rewritten once a call in the form in which the pasting loop reads them: compact, channels last in groups of
+// four, and with the right and the lower border repeated, so that the four taps of any place are there.
 #pragma once
 
 #include <algorithm>
@@ -28,11 +28,19 @@ struct TexelOf<uint8_t> {
 template <typename Pixel>
 using Texel = typename TexelOf<Pixel>::type;
 
+/// Channels that one load fetches.
+inline constexpr int64_t kGroup = 4;
+
+/// Elements of a texel, whole groups.
+inline int64_t texel_length(const PasteArguments& arguments) {
+  return (arguments.patch_channels + kGroup - 1) / kGroup * kGroup;
+}
+
 TUBELETX_MULTIVERSION inline void join_taps(const uint8_t* __restrict row, const uint8_t* __restrict next_row,
-                                            int64_t channels, int64_t count, uint32_t* __restrict out) {
+                                            int64_t length, int64_t count, uint32_t* __restrict out) {
   for (int64_t index = 0; index < count; ++index) {
-    out[index] = uint32_t(row[index]) | (uint32_t(row[index + channels]) << 8) | (uint32_t(next_row[index]) << 16) |
-                 (uint32_t(next_row[index + channels]) << 24);
+    out[index] = uint32_t(row[index]) | (uint32_t(row[index + length]) << 8) | (uint32_t(next_row[index]) << 16) |
+                 (uint32_t(next_row[index + length]) << 24);
   }
 }
 
@@ -40,24 +48,25 @@ template <typename Pixel>
 class Texels {
  public:
   explicit Texels(const PasteArguments& arguments)
-      : clips_(arguments.patches_per_clip ? arguments.num_clips : 1),
+      : length_(texel_length(arguments)),
+        clips_(arguments.patches_per_clip ? arguments.num_clips : 1),
         tubelets_(arguments.num_tubelets),
         first_(static_cast<size_t>(arguments.batch * clips_ * tubelets_ + 1)) {
     const int64_t count = static_cast<int64_t>(first_.size()) - 1;
     for (int64_t index = 0; index < count; ++index) {
       const int32_t* size = arguments.patch_size + 2 * tubelet_of(index);
       const int64_t texels = size[0] > 0 && size[1] > 0 ? (int64_t{size[0]} + 1) * (int64_t{size[1]} + 1) : 0;
-      first_[index + 1] = first_[index] + texels * arguments.patch_channels;
+      first_[index + 1] = first_[index] + texels * length_;
     }
     data_.reset(new Texel<Pixel>[first_[count]]);
     parallel_for(count, 8, [&](int64_t begin, int64_t end) {
-      const int64_t row_length = (arguments.patch_width + 1) * arguments.patch_channels;
+      const int64_t row_length = (arguments.patch_width + 1) * length_;
       std::vector<Pixel> rows(static_cast<size_t>(2 * row_length));
       for (int64_t index = begin; index < end; ++index) fill(arguments, index, rows.data(), rows.data() + row_length);
     });
   }
 
-  /// Texels of tubelet m of sample b as clip v sees it: (height + 1, width + 1, channels).
+  /// Texels of tubelet m of sample b as clip v sees it: (height + 1, width + 1, texel_length).
   const Texel<Pixel>* get(int64_t b, int64_t v, int64_t m) const {
     return data_.get() + first_[(b * clips_ + (clips_ == 1 ? 0 : v)) * tubelets_ + m];
   }
@@ -68,8 +77,8 @@ class Texels {
   void fill(const PasteArguments& arguments, int64_t index, Pixel* row, Pixel* next_row) {
     const int32_t* size = arguments.patch_size + 2 * tubelet_of(index);
     if (first_[index + 1] == first_[index]) return;
-    const int64_t width = size[0], height = size[1], channels = arguments.patch_channels;
-    const int64_t length = (width + 1) * channels;
+    const int64_t width = size[0], height = size[1];
+    const int64_t row_length = (width + 1) * length_;
     const Pixel* source = static_cast<const Pixel*>(arguments.patches) +
                           index / (clips_ * tubelets_) * arguments.patch_batch_stride +
                           index / tubelets_ % clips_ * arguments.patch_clip_stride +
@@ -80,32 +89,28 @@ class Texels {
       if (y + 1 < height) {
         copy_row(arguments, source + (y + 1) * arguments.patch_row_stride, width, next_row);
       } else {
-        std::copy(row, row + length, next_row);
+        std::copy(row, row + row_length, next_row);
       }
       if constexpr (sizeof(Pixel) == 1) {
-        join_taps(row, next_row, channels, width * channels, out + y * length);
+        join_taps(row, next_row, length_, width * length_, out + y * row_length);
       } else {
-        std::transform(row, row + length, out + y * length, [](Pixel pixel) { return to_real(pixel); });
+        std::transform(row, row + row_length, out + y * row_length, [](Pixel pixel) { return to_real(pixel); });
       }
       std::swap(row, next_row);
     }
   }
 
-  static void copy_row(const PasteArguments& arguments, const Pixel* source, int64_t width, Pixel* out) {
+  void copy_row(const PasteArguments& arguments, const Pixel* source, int64_t width, Pixel* out) const {
     const int64_t channels = arguments.patch_channels;
-    if (arguments.patch_channel_stride == 1 && arguments.patch_column_stride == channels) {
-      memcpy(out, source, width * channels * sizeof(Pixel));
-    } else {
-      for (int64_t x = 0; x < width; ++x) {
-        for (int64_t c = 0; c < channels; ++c) {
-          out[x * channels + c] = source[x * arguments.patch_column_stride + c * arguments.patch_channel_stride];
-        }
+    for (int64_t x = 0; x < width; ++x) {
+      for (int64_t c = 0; c < channels; ++c) {
+        out[x * length_ + c] = source[x * arguments.patch_column_stride + c * arguments.patch_channel_stride];
       }
     }
-    memcpy(out + width * channels, out + (width - 1) * channels, channels * sizeof(Pixel));
+    memcpy(out + width * length_, out + (width - 1) * length_, length_ * sizeof(Pixel));
   }
 
-  int64_t clips_, tubelets_;
+  int64_t length_, clips_, tubelets_;
   std::vector<int64_t> first_;
   std::unique_ptr<Texel<Pixel>[]> data_;
 };

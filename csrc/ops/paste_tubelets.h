@@ -99,8 +99,8 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
     fail("patches: got ", arguments.patch_channels, " channels in shape ", shape_text(patches), ", needs the ", channels,
          " of the clips, or one more for alpha");
   }
-  // Places in a patch are computed in 32 bits, a border of one texel included.
-  const int64_t limit = std::numeric_limits<int32_t>::max() / (arguments.patch_channels + 1);
+  // Places in a patch are computed in 32 bits; kernels may add a border of one texel and pad the channels by up to three.
+  const int64_t limit = std::numeric_limits<int32_t>::max() / (arguments.patch_channels + 3);
   if (arguments.patch_width >= limit || (arguments.patch_width + 1) * (arguments.patch_height + 1) > limit) {
     fail("patches: got shape ", shape_text(patches), ", needs fewer than 2^31 elements in a patch");
   }

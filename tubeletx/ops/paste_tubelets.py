@@ -1,0 +1,134 @@
+"""Pasting tubelets onto clips: affine compositing of M patches over T frames of V clips at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import tubeletx._library  # noqa: F401  (registers the operators)
+
+
+def paste_tubelets(
+    clips: Sequence[Tensor],
+    patches: Tensor,
+    patch_size: Tensor,
+    centers: Tensor,
+    linear: Tensor,
+    shape: Tensor,
+    edge: Tensor,
+    opacity: Tensor,
+    order: Tensor,
+    offsets: Tensor | None = None,
+) -> list[Tensor]:
+    """Pastes M tubelets onto each of V clips and returns the new clips.
+
+    A pixel centre p of frame t shows the patch at q = linear^-1 (p - center - offset), in patch pixels from the patch
+    centre. With w x h the patch size, the distance from the centre in half sizes is d = max(|q_x| / (w / 2),
+    |q_y| / (h / 2)) for a rectangle, the Euclidean norm of the two for an ellipse and their sum for a rhombus. The mask
+    is d < 1 where the edge is hard, else clip((1 - d) / edge, 0, 1); it is multiplied by the opacity, clamped to
+    [0, 1], and by the patch's own alpha, and the bilinear sample of the patch (its border extended outwards) is blended
+    over the clip. Every tubelet reads what the one before it left, rounded to the dtype of the clips.
+
+    The arithmetic is float32 (float64 for float64 clips) in one fixed order, so that uint8 results are the same bits
+    on every processor and for any number of threads. Only the footprints are visited.
+
+    Differentiable in `clips` and `patches` (alpha included) for floating-point clips; the geometry gets no gradient.
+
+    Args:
+        clips: V clips, 1 to 8, of one shape (B, C, T, H, W), dtype and device; uint8 (0 to 255), float16, bfloat16,
+            float32 or float64; any strides, fastest as `torch.channels_last_3d` with C = 3.
+        patches: (B, M, C, Hp, Wp), shared by the clips, or (B, V, M, C, Hp, Wp), one set a clip; dtype of the clips.
+            With C + 1 channels the last is the patch's own alpha: 0 to 255 for uint8, else 0 to 1. Colours are not
+            premultiplied; the warp premultiplies them, so that edges stay clean.
+        patch_size: (B, M, 2) int32, (width, height) of each patch inside its padded storage, pixels. An empty patch
+            paints nothing.
+        centers: (B, M, T, 2) float32, (x, y) of the patch centre in each frame, pixels; the centre of the first pixel
+            of a frame is (0.5, 0.5).
+        linear: (B, M, T, 2, 2) float32, patch axes to image axes. A frame where it is singular, or where it or the
+            centre is not finite, is left as it is.
+        shape: (B, M) int32: 0 rectangle, 1 ellipse, 2 rhombus.
+        edge: (B, M) float32, width of the soft edge in half sizes of the patch, 0 for a hard edge.
+        opacity: (B, M, T) float32; where it is not above 0 nothing is painted.
+        order: (B, M) int32, paint rank: lowest first, so that the highest ends on top; equal ranks by index.
+        offsets: (B, V, M, 2) float32, moves the path of a tubelet in each clip, pixels.
+
+    Returns:
+        V new clips with the strides that `torch.empty_like` gives.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype, device or, on the CPU, value; the message names it.
+    """
+    return torch.ops.tubeletx.paste_tubelets.default(  # type: ignore[no-any-return]
+        list(clips), patches, patch_size, centers, linear, shape, edge, opacity, order, offsets
+    )
+
+
+def paste_tubelets_(
+    clips: Sequence[Tensor],
+    patches: Tensor,
+    patch_size: Tensor,
+    centers: Tensor,
+    linear: Tensor,
+    shape: Tensor,
+    edge: Tensor,
+    opacity: Tensor,
+    order: Tensor,
+    offsets: Tensor | None = None,
+) -> None:
+    """Pastes M tubelets onto V clips in place; see `paste_tubelets` for the arguments.
+
+    Raises:
+        ValueError: As for `paste_tubelets`; also where clips share memory as far as that shows at once (an expanded
+            clip, the same clip twice), and where a gradient would be needed, which only `paste_tubelets` gives.
+    """
+    if torch.is_grad_enabled():
+        for name, tensors in (("clips", clips), ("patches", (patches,))):
+            if any(tensor.requires_grad for tensor in tensors):
+                raise ValueError(
+                    f"{name}: requires a gradient, which in-place pasting cannot give; "
+                    "use paste_tubelets, or torch.no_grad() where none is needed"
+                )
+    torch.ops.tubeletx.paste_tubelets_.default(
+        list(clips), patches, patch_size, centers, linear, shape, edge, opacity, order, offsets
+    )
+
+
+@torch.library.register_fake("tubeletx::paste_tubelets")
+def _(clips: list[Tensor], *arguments: Tensor | None) -> list[Tensor]:
+    return [torch.empty_like(clip) for clip in clips]
+
+
+@torch.library.register_fake("tubeletx::paste_tubelets_")
+def _(*arguments: Any) -> None:
+    return None
+
+
+@torch.library.register_fake("tubeletx::paste_tubelets_backward")
+def _(
+    gradients: list[Tensor], clips: list[Tensor], patches: Tensor, *arguments: Tensor | None
+) -> tuple[list[Tensor], Tensor]:
+    return [torch.empty_like(gradient) for gradient in gradients], patches.new_empty(patches.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    clips, patches, *geometry = inputs
+    # Only the gradient of an own alpha depends on the background, so that only then the clips are kept alive.
+    channels = patches.shape[-3]
+    background = clips if channels == clips[0].shape[1] + 1 else []
+    ctx.num_geometry = len(geometry)
+    ctx.save_for_backward(patches, *geometry, *background)
+
+
+def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
+    patches, *rest = ctx.saved_tensors
+    geometry, background = rest[: ctx.num_geometry], rest[ctx.num_geometry :]
+    clip_gradients, patches_gradient = torch.ops.tubeletx.paste_tubelets_backward.default(
+        list(gradients), background, patches, *geometry
+    )
+    return clip_gradients, patches_gradient, *([None] * ctx.num_geometry)
+
+
+torch.library.register_autograd("tubeletx::paste_tubelets", _backward, setup_context=_setup_context)
