@@ -45,20 +45,4 @@ TUBELETX_HOST_DEVICE inline double smoothed_point(const double* padded, const do
   return sum;
 }
 
-/// All points; the same sums as smoothed_point, a block of points at a time so that they share vector registers.
-inline void smooth(const double* padded, const double* taps, int64_t radius, int64_t count, double* smoothed) {
-  constexpr int64_t kBlock = 16;
-  int64_t begin = 0;
-  for (; begin + kBlock <= count; begin += kBlock) {
-    const double* middle = padded + radius + begin;
-    double sum[kBlock];
-    for (int64_t i = 0; i < kBlock; ++i) sum[i] = taps[0] * middle[i];
-    for (int64_t k = 1; k <= radius; ++k) {
-      for (int64_t i = 0; i < kBlock; ++i) sum[i] += taps[k] * (middle[i - k] + middle[i + k]);
-    }
-    for (int64_t i = 0; i < kBlock; ++i) smoothed[begin + i] = sum[i];
-  }
-  for (; begin < count; ++begin) smoothed[begin] = smoothed_point(padded, taps, radius, begin);
-}
-
 }  // namespace tubeletx

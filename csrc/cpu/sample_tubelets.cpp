@@ -2,10 +2,10 @@
 
 #include <vector>
 
-#include "core/gaussian.h"
 #include "cpu/multiversion.h"
 #include "cpu/operators.h"
 #include "cpu/parallel.h"
+#include "cpu/smooth.h"
 
 namespace tubeletx::cpu {
 

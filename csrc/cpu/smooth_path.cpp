@@ -6,6 +6,7 @@
 #include "cpu/multiversion.h"
 #include "cpu/operators.h"
 #include "cpu/parallel.h"
+#include "cpu/smooth.h"
 
 namespace tubeletx::cpu {
 
