@@ -38,7 +38,7 @@ class TubeletConfig:
         reference_size: Shorter frame side, in pixels, that lengths refer to.
         patch_sides: Smallest and largest side; width and height are independent, uniform integers. Unused where
             `patch_scales` are given.
-        patch_scales: Up to 8 scales s, drawn uniformly with a ratio r: the patch is s sqrt(r) wide and s / sqrt(r) high.
+        patch_scales: Up to 8 scales s, drawn uniformly with a ratio r: the patch is s sqrt(r) wide, s / sqrt(r) high.
         patch_ratios: Up to 8 ratios of width to height.
         patch_jitter: j, with which both sides of a patch by scale and ratio are multiplied by exp(U(-j, j)).
         patch_source: Where in clip 1 the patch is cropped from: "uniform" in a uniform frame, or "own_box", where the
@@ -51,7 +51,7 @@ class TubeletConfig:
         num_points: N, random points of a non-linear path, up to 1024.
         sigma: Standard deviation of the Gaussian that smooths them, in points.
         extent: Side of the square that a non-linear path exactly fills before it is down-sampled. None leaves Eq. 6 as
-            it stands, with which paths are only a few pixels long.
+            it stands, whose paths span about 20 pixels.
         displacement: Delta, the farthest that neighbouring keyframes of a linear path may lie apart on either axis,
             drawn for each tubelet.
         velocity: If given, pixels a frame: replaces `displacement` by this times the frames between the keyframes.
@@ -153,7 +153,8 @@ class TubeletConfig:
         Args:
             name: "paper": section 4.1 and appendix D, non-linear motion and rotation. "released": what the authors'
                 code draws, which differs from the paper in patch sizes, patch source, soft edges, opacity, sigma,
-                keyframes, easing and accumulation. "smile": the motion augmentation of SMILE (CVPR 2025), at 224 pixels.
+                keyframes, easing and accumulation. "smile": the motion augmentation of SMILE (CVPR 2025), for 224
+                pixels.
             **overrides: Fields of the config.
 
         Raises:

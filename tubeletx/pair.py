@@ -52,9 +52,7 @@ class TubeletPair(nn.Module):
         if clip_1.dim() != 5:
             raise ValueError(f"clip_1: got shape {tuple(clip_1.shape)}, needs (B, C, T, H, W)")
         if clip_2.shape != clip_1.shape:
-            raise ValueError(
-                f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(clip_1.shape)}"
-            )
+            raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(clip_1.shape)}")
         if sample_ids.shape != clip_1.shape[:1]:
             raise ValueError(
                 f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({clip_1.shape[0]},)"
