@@ -136,8 +136,7 @@ class TubeletConfig:
         _check_probabilities("keyframe_probabilities", self.keyframe_probabilities)
         _check_choice("keyframe_placement", self.keyframe_placement, _PLACEMENTS)
         _check_probabilities("easing_probabilities", self.easing_probabilities)
-        if isinstance(self.transforms, str) or not set(self.transforms) <= set(_TRANSFORMS):
-            raise ValueError(f"transforms: got {self.transforms!r}, needs a tuple of any of {_TRANSFORMS}")
+        _check_transforms("transforms", self.transforms)
         _check_range("scale_range", self.scale_range, 1e-3, 1e3)
         _check_range("rotation_range", self.rotation_range, -1e6, 1e6)
         _check_range("shear_range", self.shear_range, -1e3, 1e3)
@@ -265,6 +264,11 @@ def _check_flag(name: str, value: object) -> None:
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: got {value!r}, needs one of {choices}")
+
+
+def _check_transforms(name: str, value: object) -> None:
+    if not isinstance(value, tuple) or any(transform not in _TRANSFORMS for transform in value):
+        raise ValueError(f"{name}: got {value!r}, needs a tuple of any of {_TRANSFORMS}")
 
 
 def _check_tuple(name: str, value: object, length: int, low: float, high: float, needs: str) -> None:

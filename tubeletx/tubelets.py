@@ -141,7 +141,8 @@ class Tubelets:
         if len(cell) != 3 or any(part < 1 or whole % part for part, whole in zip(cell, size, strict=True)):
             raise ValueError(f"cell: got {tuple(cell)}, needs divisors of (T, H, W) = {size}")
         if per_tubelet:
-            return self._one_by_one().coverage(cell).unflatten(0, (self.batch_size, self.num_tubelets))
+            each = self._one_by_one().coverage(cell)
+            return each.reshape(self.batch_size, self.num_tubelets, *each.shape[1:])
         solid = dataclasses.replace(self, edge=torch.zeros_like(self.edge), opacity=torch.ones_like(self.opacity))
         clip = self.centers.new_zeros((self.batch_size, 1, *size))
         white = self.centers.new_ones((self.batch_size, self.num_tubelets, 1, *self.max_patch_size))

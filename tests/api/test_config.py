@@ -130,12 +130,12 @@ def test_max_patch_size():
     ],
 )
 def test_refuses(field, value):
-    with pytest.raises(ValueError, match=f"^{field}: "):
+    with pytest.raises(ValueError, match=rf"^{field}: "):
         TubeletConfig(**{field: value})
 
 
 def test_refuses_unknown_presets_and_fields():
-    with pytest.raises(ValueError, match="^preset: got 'papers'"):
+    with pytest.raises(ValueError, match=r"^preset: got 'papers'"):
         TubeletConfig.preset("papers")
-    with pytest.raises(ValueError, match="^sigmas: "):
+    with pytest.raises(ValueError, match=r"^sigmas: "):
         TubeletConfig.preset("paper", sigmas=3)

@@ -118,7 +118,7 @@ def test_empty_batch():
     ],
 )
 def test_refuses(name, change):
-    with pytest.raises(ValueError, match=f"^{name}: "):
+    with pytest.raises(ValueError, match=rf"^{name}: "):
         TubeletPair()(*change(*clips(), IDS))
 
 

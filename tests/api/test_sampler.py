@@ -45,7 +45,7 @@ def test_survives_pickling():
     ],
 )
 def test_refuses(name, arguments):
-    with pytest.raises(ValueError, match=f"^{name}: "):
+    with pytest.raises(ValueError, match=rf"^{name}: "):
         TubeletSampler()(**{"sample_ids": IDS, "num_frames": 4, "height": 20, "width": 20, **arguments})
 
 

@@ -159,7 +159,7 @@ def test_coverage_lies_within_the_boxes(tubelets):
 
 @pytest.mark.parametrize("cell", [(3, 16, 16), (2, 0, 16), (2, 16), (2, 16, 7)])
 def test_coverage_refuses_cells_that_do_not_divide_the_clip(tubelets, cell):
-    with pytest.raises(ValueError, match="^cell: "):
+    with pytest.raises(ValueError, match=r"^cell: "):
         tubelets.coverage(cell)
 
 

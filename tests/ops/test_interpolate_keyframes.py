@@ -119,7 +119,7 @@ FRAMES, VALUES, EASING = torch.tensor([[0, 3]]), torch.zeros(1, 2, 2), torch.zer
     ],
 )
 def test_refuses(arguments, num_frames, message):
-    with pytest.raises(ValueError, match=f"^{message}: "):
+    with pytest.raises(ValueError, match=rf"^{message}: "):
         interpolate_keyframes(*arguments, num_frames=num_frames)
 
 

@@ -456,12 +456,12 @@ def test_refuses_bad_arguments():
         "width": {"width": 1 << 40},
         "settings": {"settings": good[:-1]},
     }.items():
-        with pytest.raises(ValueError, match=f"^{name}: "):
+        with pytest.raises(ValueError, match=rf"^{name}: "):
             sample_tubelets(**{"sample_ids": ids, "settings": good, **CLIP, **arguments})
     for wrong in (ids.int(), ids.float()):
-        with pytest.raises(ValueError, match="^sample_ids: "):
+        with pytest.raises(ValueError, match=r"^sample_ids: "):
             sample_tubelets(wrong, good, **CLIP)
-    with pytest.raises(ValueError, match="^epoch: "):
+    with pytest.raises(ValueError, match=r"^epoch: "):
         sample_tubelets(ids, good, **CLIP, epoch=2**32)
 
 

@@ -113,7 +113,7 @@ POINTS = torch.zeros(2, 5, 2)
     ],
 )
 def test_refuses(arguments, num_frames, message):
-    with pytest.raises(ValueError, match=f"^{message}: "):
+    with pytest.raises(ValueError, match=rf"^{message}: "):
         smooth_path(*arguments, num_frames=num_frames)
 
 

@@ -35,6 +35,6 @@ def interpolate_keyframes(frames: Tensor, values: Tensor, easing: Tensor | None 
     return result
 
 
-@torch.library.register_fake("tubeletx::interpolate_keyframes")
+@torch.library.register_fake("tubeletx::interpolate_keyframes")  # type: ignore[untyped-decorator]
 def _(frames: Tensor, values: Tensor, easing: Tensor | None, num_frames: int) -> Tensor:  # noqa: ARG001
     return values.new_empty((values.shape[0], num_frames, values.shape[2]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tubeletx import _library
+from tubeletx import _C, _library  # noqa: F401  (_library loads the operators)
 
 __all__ = ["sample_tubelets", "setting_lengths"]
 
@@ -16,7 +16,7 @@ TubeletFields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Te
 
 def setting_lengths() -> dict[str, int]:
     """Names of the sampler's settings and how many numbers each has, in the order of the list that it takes."""
-    return dict(_library._C.sampler_settings())
+    return dict(_C.sampler_settings())
 
 
 def sample_tubelets(
@@ -65,7 +65,7 @@ def sample_tubelets(
     return result
 
 
-@torch.library.register_fake("tubeletx::sample_tubelets")
+@torch.library.register_fake("tubeletx::sample_tubelets")  # type: ignore[untyped-decorator]
 def _(
     sample_ids: Tensor,
     seed: int,  # noqa: ARG001

@@ -43,6 +43,6 @@ def smooth_path(
     return result
 
 
-@torch.library.register_fake("tubeletx::smooth_path")
+@torch.library.register_fake("tubeletx::smooth_path")  # type: ignore[untyped-decorator]
 def _(points: Tensor, sigma: float, extent: Tensor | None, offset: Tensor | None, num_frames: int) -> Tensor:  # noqa: ARG001
     return points.new_empty((points.shape[0], num_frames, points.shape[2]))
