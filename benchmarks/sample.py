@@ -21,7 +21,7 @@ from tubeletx.ops.interpolate_keyframes import interpolate_keyframes
 from tubeletx.ops.smooth_path import smooth_path
 from tubeletx.sampler import TubeletSampler
 
-FRAMES, SIDE, BATCH, REPEATS, HOST_CALLS = 16, 112, 32, 200, 20
+FRAMES, SIDE, BATCH, REPEATS, CALLS = 16, 112, 32, 50, 20
 CLIP = {"num_frames": FRAMES, "height": SIDE, "width": SIDE}
 
 
@@ -46,10 +46,10 @@ def numpy_tubelet(generator: np.random.Generator) -> tuple[np.ndarray, ...]:
 
 
 def often(call: Callable[[], object]) -> Callable[[], object]:
-    """The call HOST_CALLS times over, for what is too short to time once."""
+    """The call CALLS times over, since most are too short to time once."""
 
     def repeated() -> None:
-        for _ in range(HOST_CALLS):
+        for _ in range(CALLS):
             call()
 
     return repeated
@@ -70,24 +70,20 @@ def main() -> None:
     key_values = torch.rand(2 * BATCH, 3, 1)
     keys_array, values_array, every_frame = key_frames.numpy(), key_values[..., 0].numpy(), np.arange(FRAMES)
 
-    seconds = measure(
-        {
-            "torch.add": often(lambda: torch.add(one, one)),
-            **{f"{name}, batch of 1": often(lambda s=s: s(one, **CLIP)) for name, s in samplers.items()},
-            **{f"{name}, batch of {BATCH}": lambda s=s: s(many, **CLIP) for name, s in samplers.items()},
-            f"numpy, batch of {BATCH}": numpy_batch,
-            "smooth_path": lambda: smooth_path(points, 6, extent, num_frames=FRAMES),
-            "smooth_path, scipy": lambda: gaussian_filter1d(points_array, 6, axis=1, mode="reflect"),
-            "interpolate_keyframes": lambda: interpolate_keyframes(key_frames, key_values, num_frames=FRAMES),
-            "interpolate_keyframes, numpy": lambda: [
-                np.interp(every_frame, keys, values) for keys, values in zip(keys_array, values_array, strict=True)
-            ],
-        },
-        REPEATS,
-    )
-    for name in seconds:
-        if name == "torch.add" or name.endswith("batch of 1"):
-            seconds[name] /= HOST_CALLS
+    calls: dict[str, Callable[[], object]] = {
+        "torch.add": lambda: torch.add(one, one),
+        **{f"{name}, batch of 1": lambda s=s: s(one, **CLIP) for name, s in samplers.items()},
+        **{f"{name}, batch of {BATCH}": lambda s=s: s(many, **CLIP) for name, s in samplers.items()},
+        "smooth_path": lambda: smooth_path(points, 6, extent, num_frames=FRAMES),
+        "smooth_path, scipy": lambda: gaussian_filter1d(points_array, 6, axis=1, mode="reflect"),
+        "interpolate_keyframes": lambda: interpolate_keyframes(key_frames, key_values, num_frames=FRAMES),
+        "interpolate_keyframes, numpy": lambda: [
+            np.interp(every_frame, keys, values) for keys, values in zip(keys_array, values_array, strict=True)
+        ],
+        f"numpy, batch of {BATCH}": numpy_batch,
+    }
+    seconds = measure({name: often(call) for name, call in calls.items()}, REPEATS)
+    seconds = {name: value / CALLS for name, value in seconds.items()}
     batch = f"batch of {BATCH}"
     ratios = {
         "numpy / ours": seconds[f"numpy, {batch}"] / seconds[f"paper, {batch}"],
