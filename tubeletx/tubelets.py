@@ -72,7 +72,8 @@ class Tubelets:
     @property
     def patch_size(self) -> Tensor:
         """Width and height of each patch before its transformations, in pixels; (B, M, 2) int32."""
-        return self.patch_box[..., 2:] - self.patch_box[..., :2]
+        start, end = self.patch_box.chunk(2, dim=-1)
+        return end - start
 
     def tensors(self) -> dict[str, Tensor]:
         """The eight tensors by name."""
@@ -144,10 +145,12 @@ class Tubelets:
             each = self._one_by_one().coverage(cell)
             return each.reshape(self.batch_size, self.num_tubelets, *each.shape[1:])
         solid = dataclasses.replace(self, edge=torch.zeros_like(self.edge), opacity=torch.ones_like(self.opacity))
-        clip = self.centers.new_zeros((self.batch_size, 1, *size))
-        white = self.centers.new_ones((self.batch_size, self.num_tubelets, 1, *self.max_patch_size))
-        solid.paste([clip], white, inplace=True)
-        return functional.avg_pool3d(clip, tuple(cell))[:, 0]
+        # uint8, whose rounding makes the colours exact: float32 weights need not sum to 1.
+        batch, tubelets = self.batch_size, self.num_tubelets
+        clip = torch.zeros((batch, 1, *size), dtype=torch.uint8, device=self.device)
+        ones = torch.ones((batch, tubelets, 1, *self.max_patch_size), dtype=torch.uint8, device=self.device)
+        solid.paste([clip], ones, inplace=True)
+        return functional.avg_pool3d(clip.float(), tuple(cell))[:, 0]
 
     def crop(self, clip: Tensor) -> Tensor:
         """Cuts the patches out of clip 1.

@@ -32,9 +32,8 @@ struct Workspace {
 };
 
 struct SampleTubelets {
-  SamplerPlan plan;
-  int64_t radius;
-  const double* taps;
+  const SamplerPlan& plan;
+  const PathPlan& path;
   TubeletFields fields;
 };
 
@@ -75,18 +74,19 @@ TUBELETX_MULTIVERSION void write_smoothed_centers(const SampleTubelets& job, con
                                                   float* centers) {
   const SamplerPlan& plan = job.plan;
   const int64_t points = plan.num_points;
+  const int64_t radius = job.path.radius;
   const float size[2] = {static_cast<float>(plan.width), static_cast<float>(plan.height)};
   for (int axis = 0; axis < 2; ++axis) {
     double* padded = work.padded.data();
     for (int64_t i = 0; i < points; ++i) {
-      padded[job.radius + i] = unit_interval(work.point_words[2 * i + axis]) * size[axis];
+      padded[radius + i] = unit_interval(work.point_words[2 * i + axis]) * size[axis];
     }
-    reflect_into_padding(padded, points, job.radius);
+    reflect_into_padding(padded, points, radius);
     double* smoothed = work.smoothed[axis].data();
-    smooth(padded, job.taps, job.radius, points, smoothed);
-    const Span span = span_of(smoothed, points);
+    smooth(padded, job.path.taps.data(), radius, points, smoothed);
+    const Span span = wide_span_of(smoothed, points);
     for (int64_t time = 0; time < plan.num_frames; ++time) {
-      const double point = smoothed[downsample_index(time, plan.num_frames, points)];
+      const double point = smoothed[job.path.point_of_frame[time]];
       centers[2 * time + axis] =
           plan.rescale_path ? rescaled(point, span, draft.extent[axis], draft.offset[axis]) : static_cast<float>(point);
     }
@@ -152,12 +152,10 @@ TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t e
   const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
   const Tensor dense_ids = torch::stable::contiguous(sample_ids);
   const auto* ids = static_cast<const int64_t*>(dense_ids.const_data_ptr());
-  const int64_t radius = gaussian_radius(named.sigma[0]);
-  std::vector<double> taps(radius + 1);
-  gaussian_taps(named.sigma[0], radius, taps.data());
-  const SampleTubelets job = {plan, radius, taps.data(), tubelet_fields(tubelets)};
+  const PathPlan path(named.sigma[0], plan.num_points, num_frames);
+  const SampleTubelets job = {plan, path, tubelet_fields(tubelets)};
   parallel_for(sample_ids.size(0), kSamplesPerTask, [&](int64_t begin, int64_t end) {
-    Workspace work(plan, radius);
+    Workspace work(plan, path.radius);
     for (int64_t position = begin; position < end; ++position) {
       const DrawStream stream = {static_cast<uint64_t>(seed), static_cast<uint64_t>(ids[position]),
                                  static_cast<uint32_t>(epoch)};
