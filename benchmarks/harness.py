@@ -1,0 +1,92 @@
+"""What the benchmark scripts share: interleaved timing, and results that say where they were measured."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+RESULTS = pathlib.Path(__file__).with_name("results")
+_PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "tubeletx")
+
+
+def measure(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Times the candidates in turn, so that a noisy machine is noisy for all of them.
+
+    Args:
+        candidates: What to call, by name. Each is called once first, untimed.
+        repeats: How many rounds; every round times each candidate once.
+
+    Returns:
+        The median seconds of one call, by name.
+    """
+    for candidate in candidates.values():
+        candidate()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, candidate in candidates.items():
+            start = time.perf_counter()
+            candidate()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    answer = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"
+
+
+def write_result(name: str, payload: dict[str, Any]) -> pathlib.Path:
+    """Writes `results/NAME.json`: the payload with hardware, versions, date and commit.
+
+    Args:
+        name: Stem of the file.
+        payload: The figures; anything that JSON holds.
+
+    Returns:
+        The path written.
+    """
+    machine: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    record = {
+        "benchmark": name,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": machine,
+        "versions": _versions(),
+        **payload,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    return path
