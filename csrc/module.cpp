@@ -1,6 +1,8 @@
 // Importing this module registers the CPU operators with torch; it also says how it was built.
 #include <pybind11/pybind11.h>
 
+#include "core/sampler_settings.h"
+
 namespace py = pybind11;
 
 namespace {
@@ -15,9 +17,18 @@ py::dict build_info() {
   return info;
 }
 
+py::list sampler_settings() {
+  py::list names;
+  for (const tubeletx::SettingRule& rule : tubeletx::kSettingRules)
+    names.append(py::make_tuple(rule.name, rule.length));
+  return names;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Compiled operators of tubeletx.";
   module.def("build_info", &build_info, "Versions and settings of this build; empty strings where CUDA was left out.");
+  module.def("sampler_settings", &sampler_settings,
+             "Names and lengths of the sampler's settings, in the order of the operator's list of floats.");
 }

@@ -1,0 +1,48 @@
+// Gaussian smoothing along a path, with the conventions of SciPy's gaussian_filter1d(mode="reflect", truncate=4).
+#pragma once
+
+#include <cstdint>
+
+#include "core/elementary.h"
+#include "core/macros.h"
+
+namespace tubeletx {
+
+inline constexpr double kGaussianTruncate = 4.0;
+inline constexpr double kMaxSigma = 1 << 16;
+
+inline int64_t gaussian_radius(double sigma) { return static_cast<int64_t>(kGaussianTruncate * sigma + 0.5); }
+
+/// Writes the radius + 1 weights of the centre and of one side; centre + 2 * side sums to 1.
+inline void gaussian_taps(double sigma, int64_t radius, double* taps) {
+  taps[0] = 1.0;
+  double total = 1.0;
+  for (int64_t k = 1; k <= radius; ++k) {
+    const double distance = static_cast<double>(k) / sigma;
+    taps[k] = exponential(-0.5 * distance * distance);
+    total += 2.0 * taps[k];
+  }
+  for (int64_t k = 0; k <= radius; ++k) taps[k] /= total;
+}
+
+/// Mirrors padded[radius .. radius + count) about its outer edges into `radius` places on either side. The two sides
+/// grow together, so that a radius beyond `count` finds the earlier mirror images in place and mirrors those in turn.
+TUBELETX_HOST_DEVICE inline void reflect_into_padding(double* padded, int64_t count, int64_t radius) {
+  double* first = padded + radius;
+  for (int64_t k = 1; k <= radius; ++k) {
+    first[-k] = first[k - 1];
+    first[count - 1 + k] = first[count - k];
+  }
+}
+
+/// Point `index` of the smoothed path. The sum is kept in double: strong smoothing leaves a path far flatter than its
+/// points, and the min-max rescaling that follows would magnify the rounding of a float32 sum.
+TUBELETX_HOST_DEVICE inline double smoothed_point(const double* padded, const double* taps, int64_t radius,
+                                                  int64_t index) {
+  const double* middle = padded + radius + index;
+  double sum = taps[0] * middle[0];
+  for (int64_t k = 1; k <= radius; ++k) sum += taps[k] * (middle[-k] + middle[k]);
+  return sum;
+}
+
+}  // namespace tubeletx

@@ -1,0 +1,102 @@
+// Arguments and results of sample_tubelets.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "core/sampler_plan.h"
+#include "core/tubelet_sampler.h"
+#include "ops/check.h"
+
+namespace tubeletx {
+
+inline void check_setting(const SettingRule& rule, const double* values) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < rule.length; ++i) {
+    const bool whole = rule.kind == SettingKind::kWhole;
+    if (!(values[i] >= rule.low && values[i] <= rule.high) || (whole && values[i] != std::floor(values[i]))) {
+      fail("settings: ", rule.name, " got ", values[i], ", needs ", whole ? "an integer" : "a number", " in [",
+           rule.low, ", ", rule.high, "]");
+    }
+    sum += values[i];
+  }
+  if (rule.kind == SettingKind::kRange && values[0] > values[1]) {
+    fail("settings: ", rule.name, " got (", values[0], ", ", values[1], "), needs the smaller value first");
+  }
+  if (rule.kind == SettingKind::kProbabilities && std::abs(sum - 1.0) > 1e-6) {
+    fail("settings: ", rule.name, " sum to ", sum, ", need to sum to 1");
+  }
+}
+
+inline SamplerSettings check_settings(const std::vector<double>& settings) {
+  if (static_cast<int64_t>(settings.size()) != kNumSettings) {
+    fail("settings: got ", settings.size(), " numbers, needs ", kNumSettings,
+         ", in the order of tubeletx._C.sampler_settings()");
+  }
+  const double* values = settings.data();
+  for (const SettingRule& rule : kSettingRules) {
+    check_setting(rule, values);
+    values += rule.length;
+  }
+  SamplerSettings named;
+  std::memcpy(&named, settings.data(), sizeof(named));
+  return named;
+}
+
+inline void check_frame_extent(int64_t value, const char* name) {
+  check_positive(value, name);
+  if (value > kMaxFrameSide) fail(name, ": got ", value, ", needs at most ", static_cast<int64_t>(kMaxFrameSide));
+}
+
+/// Checks the arguments and makes the plan; `settings` are returned through it.
+inline SamplerPlan check_sample_tubelets(const Tensor& sample_ids, int64_t epoch, int64_t num_frames, int64_t height,
+                                         int64_t width, const SamplerSettings& settings) {
+  check_shape(sample_ids, "sample_ids", {kAny}, "(B,)");
+  check_dtype(sample_ids, "sample_ids", {ScalarType::Long});
+  if (epoch < 0 || epoch > std::numeric_limits<uint32_t>::max()) {
+    fail("epoch: got ", epoch, ", needs an integer in [0, 2^32)");
+  }
+  check_frame_extent(num_frames, "num_frames");
+  check_frame_extent(height, "height");
+  check_frame_extent(width, "width");
+  return make_sampler_plan(settings, num_frames, height, width);
+}
+
+using TubeletTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+/// The eight fields, uninitialised, where `sample_ids` lives.
+inline TubeletTensors empty_tubelets(const Tensor& sample_ids, const SamplerPlan& plan) {
+  const int64_t batch = sample_ids.size(0);
+  const int64_t tubelets = plan.num_tubelets;
+  const int64_t frames = plan.num_frames;
+  const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {
+    return torch::stable::new_empty(sample_ids, sizes, dtype);
+  };
+  return {make({batch, tubelets, frames, 2}, ScalarType::Float),
+          make({batch, tubelets, frames, 2, 2}, ScalarType::Float),
+          make({batch, tubelets}, ScalarType::Int),
+          make({batch, tubelets, 4}, ScalarType::Int),
+          make({batch, tubelets}, ScalarType::Int),
+          make({batch, tubelets}, ScalarType::Float),
+          make({batch, tubelets, frames}, ScalarType::Float),
+          make({batch, tubelets}, ScalarType::Int)};
+}
+
+inline TubeletFields tubelet_fields(const TubeletTensors& tensors) {
+  return {static_cast<float*>(std::get<0>(tensors).mutable_data_ptr()),
+          static_cast<float*>(std::get<1>(tensors).mutable_data_ptr()),
+          static_cast<int32_t*>(std::get<2>(tensors).mutable_data_ptr()),
+          static_cast<int32_t*>(std::get<3>(tensors).mutable_data_ptr()),
+          static_cast<int32_t*>(std::get<4>(tensors).mutable_data_ptr()),
+          static_cast<float*>(std::get<5>(tensors).mutable_data_ptr()),
+          static_cast<float*>(std::get<6>(tensors).mutable_data_ptr()),
+          static_cast<int32_t*>(std::get<7>(tensors).mutable_data_ptr())};
+}
+
+}  // namespace tubeletx

@@ -1,0 +1,138 @@
+import pytest
+import torch
+
+from tubeletx.config import TubeletConfig
+from tubeletx.pair import TubeletPair
+from tubeletx.sampler import TubeletSampler
+
+IDS = torch.tensor([5, 6, 7])
+
+
+def clips(dtype=torch.uint8, shape=(3, 3, 8, 40, 48)):
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(2)]
+    return drawn if dtype == torch.uint8 else [clip.to(dtype) / 255 for clip in drawn]
+
+
+def test_the_same_tubelets_lie_on_both_clips():
+    config = TubeletConfig.preset("paper", transforms=("rotation", "shear", "scale"))
+    clip_1, clip_2 = clips()
+    before = clip_1.clone(), clip_2.clone()
+    made_1, made_2, tubelets = TubeletPair(config, seed=2)(clip_1, clip_2, IDS, epoch=3)
+    assert torch.equal(clip_1, before[0])
+    assert torch.equal(clip_2, before[1])
+    covered = (tubelets.coverage((1, 1, 1)) > 0)[:, None].expand_as(clip_1)
+    assert covered.any()
+    assert torch.equal(made_1[covered], made_2[covered])  # hard pastes hide what lies beneath
+    assert torch.equal(made_1[~covered], clip_1[~covered])
+    assert torch.equal(made_2[~covered], clip_2[~covered])
+    expected = TubeletSampler(config, seed=2)(IDS, num_frames=8, height=40, width=48, epoch=3)
+    assert torch.equal(tubelets.centers, expected.centers)
+
+
+def test_the_patches_come_from_clip_1():
+    clip_1, clip_2 = clips()
+    config = TubeletConfig(num_tubelets=1, transforms=(), shape_probabilities=(1, 0, 0), motion="static", inside=True)
+    _, made, tubelets = TubeletPair(config)(clip_1, clip_2, IDS)
+    for b in range(3):
+        # Whole pixel steps leave colours as they are: move the tubelet to one.
+        tubelets.centers[b] = tubelets.centers[b].floor() + 0.5 * (tubelets.patch_size[b, :, None] % 2)
+    (made,) = tubelets.paste([clip_2], tubelets.crop(clip_1))
+    for b in range(3):
+        x0, y0, x1, y1 = tubelets.patch_box[b, 0].tolist()
+        left, top = (tubelets.centers[b, 0, 0] - tubelets.patch_size[b, 0] / 2).int().tolist()
+        patch = clip_1[b, :, tubelets.patch_frame[b, 0], y0:y1, x0:x1]
+        top_cut, left_cut = max(0, -top), max(0, -left)
+        pasted = made[b, :, 4, max(top, 0) : top + y1 - y0, max(left, 0) : left + x1 - x0]
+        expected = patch[:, top_cut : top_cut + pasted.shape[1], left_cut : left_cut + pasted.shape[2]]
+        assert torch.equal(pasted, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_in_place_equals_out_of_place(dtype):
+    clip_1, clip_2 = clips(dtype)
+    config = TubeletConfig.preset("released")
+    copy_1, copy_2, _ = TubeletPair(config)(clip_1, clip_2, IDS)
+    same_1, same_2, _ = TubeletPair(config, inplace=True)(clip_1, clip_2, IDS)
+    assert same_1 is clip_1
+    assert same_2 is clip_2
+    assert torch.equal(copy_1, clip_1)
+    assert torch.equal(copy_2, clip_2)
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    clip_1, clip_2 = clips()
+    pair = TubeletPair(seed=1)
+    together = pair(clip_1, clip_2, IDS)
+    for b in range(3):
+        alone = pair(clip_1[b : b + 1], clip_2[b : b + 1], IDS[b : b + 1])
+        assert torch.equal(alone[0][0], together[0][b])
+        assert torch.equal(alone[1][0], together[1][b])
+
+
+def test_another_epoch_is_another_pair():
+    clip_1, clip_2 = clips()
+    pair = TubeletPair()
+    assert not torch.equal(pair(clip_1, clip_2, IDS, epoch=0)[0], pair(clip_1, clip_2, IDS, epoch=1)[0])
+
+
+def test_channels_last_gives_the_same():
+    clip_1, clip_2 = clips(torch.float32)
+    pair = TubeletPair()
+    plain = pair(clip_1, clip_2, IDS)
+    last = pair(*(clip.contiguous(memory_format=torch.channels_last_3d) for clip in (clip_1, clip_2)), IDS)
+    assert torch.equal(plain[0], last[0])
+    assert torch.equal(plain[1], last[1])
+
+
+def test_gradients_reach_the_clips():
+    clip_1, clip_2 = (clip.requires_grad_() for clip in clips(torch.float32))
+    made_1, made_2, tubelets = TubeletPair()(clip_1, clip_2, IDS)
+    (made_1.sum() + made_2.sum()).backward()
+    outside = (tubelets.coverage((1, 1, 1)) == 0)[:, None].expand_as(clip_2)
+    assert (clip_2.grad[outside] == 1).all()
+    assert (clip_2.grad[~outside] == 0).all()
+
+
+def test_has_no_state_and_a_readable_name():
+    pair = TubeletPair(TubeletConfig(sigma=4.5))
+    assert pair.state_dict() == {}
+    assert "sigma=4.5" in repr(pair)
+
+
+def test_empty_batch():
+    clip = torch.zeros(0, 3, 8, 40, 48)
+    made_1, _, tubelets = TubeletPair()(clip, clip.clone(), IDS[:0])
+    assert made_1.shape == clip.shape
+    assert tubelets.batch_size == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("clip_1", lambda a, b, i: (a[0], b, i)),
+        ("clip_2", lambda a, b, i: (a, b[:2], i)),
+        ("sample_ids", lambda a, b, i: (a, b, i[:2])),
+        ("sample_ids", lambda a, b, i: (a, b, i[:, None])),
+        ("sample_ids", lambda a, b, i: (a, b, i.int())),
+    ],
+)
+def test_refuses(name, change):
+    with pytest.raises(ValueError, match=rf"^{name}: "):
+        TubeletPair()(*change(*clips(), IDS))
+
+
+def test_sample_ids_are_needed():
+    with pytest.raises(TypeError, match="sample_ids"):
+        TubeletPair()(*clips())
+
+
+def test_compiles_without_breaks():
+    clip_1, clip_2 = clips()
+    pair = TubeletPair()
+    compiled = torch.compile(pair, fullgraph=True, backend="aot_eager")
+    for epoch in range(2):
+        got, want = compiled(clip_1, clip_2, IDS, epoch), pair(clip_1, clip_2, IDS, epoch)
+        assert torch.equal(got[0], want[0])
+        assert torch.equal(got[1], want[1])
+        assert torch.equal(got[2].centers, want[2].centers)

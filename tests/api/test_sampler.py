@@ -1,0 +1,64 @@
+import pickle
+
+import pytest
+import torch
+
+from tubeletx.config import TubeletConfig
+from tubeletx.ops.sample_tubelets import sample_tubelets
+from tubeletx.sampler import TubeletSampler
+
+IDS = torch.tensor([3, 9, 27])
+
+
+def test_calls_the_operator_with_its_settings():
+    config = TubeletConfig.preset("released", num_tubelets=3)
+    tubelets = TubeletSampler(config, seed=4)(IDS, num_frames=8, height=60, width=90, epoch=2)
+    expected = sample_tubelets(IDS, config.settings(), num_frames=8, height=60, width=90, seed=4, epoch=2)
+    assert all(torch.equal(got, want) for got, want in zip(tubelets.tensors().values(), expected, strict=True))
+    assert (tubelets.height, tubelets.width) == (60, 90)
+    assert tubelets.max_patch_size == config.max_patch_size(60, 90)
+    assert (tubelets.batch_size, tubelets.num_tubelets, tubelets.num_frames) == (3, 3, 8)
+
+
+def test_the_default_is_the_paper():
+    sampler = TubeletSampler()
+    assert sampler.config == TubeletConfig.preset("paper")
+    assert sampler.seed == 0
+    assert "seed=0" in repr(sampler)
+
+
+def test_survives_pickling():
+    sampler = TubeletSampler(TubeletConfig.preset("smile"), seed=5)
+    first, second = (s(IDS, num_frames=4, height=50, width=50) for s in (sampler, pickle.loads(pickle.dumps(sampler))))
+    assert torch.equal(first.centers, second.centers)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("sample_ids", {"sample_ids": IDS.int()}),
+        ("sample_ids", {"sample_ids": IDS[None]}),
+        ("num_frames", {"num_frames": 0}),
+        ("height", {"height": 0}),
+        ("width", {"width": -1}),
+        ("epoch", {"epoch": -1}),
+    ],
+)
+def test_refuses(name, arguments):
+    with pytest.raises(ValueError, match=rf"^{name}: "):
+        TubeletSampler()(**{"sample_ids": IDS, "num_frames": 4, "height": 20, "width": 20, **arguments})
+
+
+def test_compiles_without_breaks():
+    sampler = TubeletSampler(TubeletConfig(), seed=1)
+
+    def sample(ids, epoch):
+        return sampler(ids, num_frames=4, height=40, width=50, epoch=epoch)
+
+    compiled = torch.compile(sample, fullgraph=True, backend="aot_eager")
+    for epoch in range(3):
+        got, want = compiled(IDS, epoch), sample(IDS, epoch)
+        assert type(got) is type(want)
+        for name, tensor in want.tensors().items():
+            assert torch.equal(getattr(got, name), tensor)
+        assert got.max_patch_size == want.max_patch_size

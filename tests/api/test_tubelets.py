@@ -1,0 +1,186 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tubeletx.config import TubeletConfig
+from tubeletx.sampler import TubeletSampler
+from tubeletx.tubelets import Tubelets
+
+CONFIG = TubeletConfig.preset("released", transforms=("scale", "rotation", "shear"), scale_rate=0.03)
+
+
+@pytest.fixture
+def tubelets():
+    return TubeletSampler(CONFIG, seed=3)(torch.arange(6), num_frames=8, height=64, width=96)
+
+
+def same(first, second):
+    return all(torch.equal(first.tensors()[name], tensor) for name, tensor in second.tensors().items()) and (
+        first.height,
+        first.width,
+        first.max_patch_size,
+    ) == (second.height, second.width, second.max_patch_size)
+
+
+def test_patch_size(tubelets):
+    assert tubelets.patch_size.shape == (6, 2, 2)
+    assert torch.equal(tubelets.patch_box[..., :2] + tubelets.patch_size, tubelets.patch_box[..., 2:])
+
+
+def test_indexing_always_gives_a_batch(tubelets):
+    assert len(tubelets) == 6
+    assert tubelets[2].batch_size == 1
+    assert same(tubelets[-1], tubelets[5:])
+    assert same(tubelets[torch.tensor([4, 0])][1], tubelets[0])
+    assert same(tubelets[torch.arange(6) > 2], tubelets[3:])
+    with pytest.raises(IndexError, match="got 6"):
+        tubelets[6]
+    assert [part.batch_size for part in tubelets] == [1] * 6
+
+
+def test_to(tubelets):
+    moved = tubelets.to("meta")
+    assert moved.device.type == "meta"
+    assert all(tensor.is_meta for tensor in moved.tensors().values())
+    assert same(tubelets.to("cpu"), tubelets)
+
+
+def test_reversed_twice_is_the_original(tubelets):
+    backwards = tubelets.reversed()
+    assert torch.equal(backwards.centers[:, :, 0], tubelets.centers[:, :, -1])
+    assert torch.equal(backwards.linear[:, :, 1], tubelets.linear[:, :, -2])
+    assert torch.equal(backwards.opacity[:, :, -1], tubelets.opacity[:, :, 0])
+    assert same(backwards.reversed(), tubelets)
+    assert torch.equal(backwards.patch_box, tubelets.patch_box)
+
+
+def outline(shape, width, height):
+    """Many points on the outline of a patch, in patch axes."""
+    turn = np.linspace(0, 2 * np.pi, 4001)
+    x, y = np.cos(turn), np.sin(turn)
+    norm = {0: np.maximum(abs(x), abs(y)), 1: np.hypot(x, y), 2: abs(x) + abs(y)}[shape]
+    return np.stack((x / norm * width / 2, y / norm * height / 2), -1)
+
+
+def test_boxes_are_those_of_the_outline(tubelets):
+    boxes = tubelets.boxes()
+    assert boxes.shape == (6, 2, 8, 4)
+    seen = set()
+    for b in range(6):
+        for m in range(2):
+            shape = int(tubelets.shape[b, m])
+            seen.add(shape)
+            points = outline(shape, *tubelets.patch_size[b, m].tolist())
+            image = points @ tubelets.linear[b, m].double().numpy().transpose(0, 2, 1)
+            image = image + tubelets.centers[b, m].double().numpy()[:, None]
+            expected = np.concatenate((image.min(1), image.max(1)), -1)
+            np.testing.assert_allclose(boxes[b, m], expected, atol=0.05)
+    assert seen == {0, 1, 2}
+
+
+def test_clipped_boxes(tubelets):
+    boxes, clipped = tubelets.boxes(), tubelets.boxes(clip=True)
+    assert (boxes < 0).any()
+    frame = torch.tensor([96.0, 64.0, 96.0, 64.0])
+    assert torch.equal(clipped, boxes.maximum(torch.zeros(4)).minimum(frame))
+    tubelets.centers += 1000
+    gone = tubelets.boxes(clip=True)
+    assert torch.equal(gone[..., :2], gone[..., 2:])
+
+
+def test_save_and_load(tubelets, tmp_path):
+    tubelets.save(tmp_path / "some tubelets.pt")
+    assert same(Tubelets.load(tmp_path / "some tubelets.pt"), tubelets)
+    torch.save({"centers": tubelets.centers}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt does not hold tubelets"):
+        Tubelets.load(tmp_path / "other.pt")
+
+
+def still(shape, centers, size, frames=2, height=32, width=48):
+    """Hard tubelets that neither move nor turn, one sample."""
+    count = len(centers)
+    box = torch.zeros(1, count, 4, dtype=torch.int32)
+    box[..., 2:] = torch.tensor(size)
+    integers = torch.zeros(1, count, dtype=torch.int32)
+    return Tubelets(
+        centers=torch.tensor(centers, dtype=torch.float32)[None, :, None].repeat(1, 1, frames, 1),
+        linear=torch.eye(2).repeat(1, count, frames, 1, 1),
+        patch_frame=integers,
+        patch_box=box,
+        shape=integers + shape,
+        edge=torch.zeros(1, count),
+        opacity=torch.ones(1, count, frames),
+        order=torch.arange(count, dtype=torch.int32)[None],
+        height=height,
+        width=width,
+        max_patch_size=(size[1], size[0]),
+    )
+
+
+def test_coverage_of_a_still_rectangle():
+    rectangle = still(0, [(24.0, 16.0)], (16, 16))
+    expected = torch.zeros(1, 1, 4, 6)
+    expected[0, 0, 1:3, 2:4] = 1
+    assert torch.equal(rectangle.coverage((2, 8, 8)), expected)
+    assert torch.equal(rectangle.coverage((1, 8, 8)), expected.repeat(1, 2, 1, 1))
+    assert torch.equal(rectangle.coverage((2, 16, 16)), torch.tensor([[[[0, 0.5, 0], [0, 0.5, 0]]]]))
+
+
+@pytest.mark.parametrize(("shape", "area"), [(0, 1), (1, math.pi / 4), (2, 0.5)])
+def test_coverage_counts_the_shape_whatever_its_edge_and_opacity(shape, area):
+    tubelets = still(shape, [(24.0, 16.0)], (40, 28))
+    tubelets.edge += 0.5
+    tubelets.opacity *= 0.3
+    covered = tubelets.coverage((2, 32, 48)).item() * 32 * 48
+    assert abs(covered - area * 40 * 28) < 25
+
+
+def test_coverage_is_that_of_the_union_or_of_each():
+    two = still(0, [(12.0, 16.0), (20.0, 16.0)], (16, 16))
+    each = two.coverage((1, 32, 4), per_tubelet=True)
+    assert each.shape == (1, 2, 2, 1, 12)
+    assert torch.equal(each[0, 0, 0, 0].nonzero()[:, 0], torch.arange(1, 5))
+    assert torch.equal(each[0, 1, 0, 0].nonzero()[:, 0], torch.arange(3, 7))
+    assert torch.equal(two.coverage((1, 32, 4)), each.amax(1))
+
+
+def test_coverage_lies_within_the_boxes(tubelets):
+    covered = tubelets.coverage((1, 1, 1), per_tubelet=True).flatten(3)
+    boxes = tubelets.boxes(clip=True)
+    y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(96) + 0.5, indexing="ij")
+    low, high = boxes[..., :2, None], boxes[..., 2:, None]
+    x, y = x.flatten(), y.flatten()
+    inside = (x > low[..., 0, :]) & (x < high[..., 0, :]) & (y > low[..., 1, :]) & (y < high[..., 1, :])
+    assert not covered[~inside].any()
+    assert set(covered.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("cell", [(3, 16, 16), (2, 0, 16), (2, 16), (2, 16, 7)])
+def test_coverage_refuses_cells_that_do_not_divide_the_clip(tubelets, cell):
+    with pytest.raises(ValueError, match=r"^cell: "):
+        tubelets.coverage(cell)
+
+
+def test_crop_takes_the_boxes(tubelets):
+    clip = torch.randint(0, 256, (6, 3, 8, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    patches = tubelets.crop(clip)
+    assert patches.shape == (6, 2, 3, *tubelets.max_patch_size)
+    for b in range(6):
+        for m in range(2):
+            x0, y0, x1, y1 = tubelets.patch_box[b, m].tolist()
+            expected = clip[b, :, tubelets.patch_frame[b, m], y0:y1, x0:x1]
+            assert torch.equal(patches[b, m, :, : y1 - y0, : x1 - x0], expected)
+
+
+def test_paste_in_place_and_out_of_place(tubelets):
+    clip = torch.rand(6, 3, 8, 64, 96, generator=torch.Generator().manual_seed(0))
+    patches = tubelets.crop(clip.flip(0))
+    (copy,) = tubelets.paste([clip], patches)
+    assert not torch.equal(copy, clip)
+    (same_clip,) = tubelets.paste([clip], patches, inplace=True)
+    assert same_clip is clip
+    assert torch.equal(copy, clip)
+    outside = tubelets.coverage((1, 1, 1))[:, None].expand_as(clip) == 0
+    assert torch.equal(copy[outside], clip[outside])

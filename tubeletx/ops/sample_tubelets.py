@@ -1,0 +1,88 @@
+"""The fused tubelet sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tubeletx import _C, _library  # noqa: F401  (_library loads the operators)
+
+__all__ = ["sample_tubelets", "setting_lengths"]
+
+TubeletFields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def setting_lengths() -> dict[str, int]:
+    """Names of the sampler's settings and how many numbers each has, in the order of the list that it takes."""
+    return dict(_C.sampler_settings())
+
+
+def sample_tubelets(
+    sample_ids: Tensor,
+    settings: Sequence[float],
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    seed: int = 0,
+    epoch: int = 0,
+) -> TubeletFields:
+    """Draws the M tubelets of each sample in one launch (sections 3.1 to 3.3 of the paper).
+
+    The draws are a pure function of (seed, sample id, epoch, settings, T, H, W): the same on every device, at any batch
+    size and position in the batch. `TubeletConfig.settings()` makes the list of settings, and `TubeletSampler` calls
+    this with it.
+
+    Args:
+        sample_ids: What tells the samples apart, any integers; (B,), int64.
+        settings: The sampler's settings, flattened in the order of `setting_lengths()`.
+        num_frames: T, frames of a clip.
+        height: H, pixels.
+        width: W, pixels.
+        seed: Key of the random stream, any 64-bit integer.
+        epoch: From 0 to 2^32 - 1; another epoch draws other tubelets.
+
+    Returns:
+        The fields of `Tubelets` on the device of `sample_ids`, contiguous:
+            centers: (B, M, T, 2) float32, pixels, [x, y].
+            linear: (B, M, T, 2, 2) float32, from patch axes to image axes.
+            patch_frame: (B, M) int32, the frame of clip 1 that the patch is cropped from.
+            patch_box: (B, M, 4) int32, x0, y0, x1, y1 of the patch in that frame, half open, inside the frame.
+            shape: (B, M) int32, 0 rectangle, 1 ellipse, 2 rhombus.
+            edge: (B, M) float32, width of the soft edge in units of the half size, 0 for a hard one.
+            opacity: (B, M, T) float32.
+            order: (B, M) int32, paint rank; rank 0, painted first, has the largest mean area.
+
+    Raises:
+        ValueError: `sample_ids` is not (B,) int64, a size is not positive, `epoch` is out of range, or a setting is
+            missing or out of its range; the message names it.
+    """
+    result: TubeletFields = torch.ops.tubeletx.sample_tubelets(
+        sample_ids, seed, epoch, num_frames, height, width, settings
+    )
+    return result
+
+
+@torch.library.register_fake("tubeletx::sample_tubelets")  # type: ignore[untyped-decorator]
+def _(
+    sample_ids: Tensor,
+    seed: int,  # noqa: ARG001
+    epoch: int,  # noqa: ARG001
+    num_frames: int,
+    height: int,  # noqa: ARG001
+    width: int,  # noqa: ARG001
+    settings: Sequence[float],
+) -> TubeletFields:
+    pair = (sample_ids.shape[0], int(settings[0]))  # the first setting is the number of tubelets
+    return (
+        sample_ids.new_empty((*pair, num_frames, 2), dtype=torch.float32),
+        sample_ids.new_empty((*pair, num_frames, 2, 2), dtype=torch.float32),
+        sample_ids.new_empty(pair, dtype=torch.int32),
+        sample_ids.new_empty((*pair, 4), dtype=torch.int32),
+        sample_ids.new_empty(pair, dtype=torch.int32),
+        sample_ids.new_empty(pair, dtype=torch.float32),
+        sample_ids.new_empty((*pair, num_frames), dtype=torch.float32),
+        sample_ids.new_empty(pair, dtype=torch.int32),
+    )

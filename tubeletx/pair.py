@@ -1,0 +1,68 @@
+"""Two clips into a tubelet-contrastive positive pair."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tubeletx.config import TubeletConfig
+from tubeletx.sampler import TubeletSampler
+from tubeletx.tubelets import Tubelets
+
+__all__ = ["TubeletPair"]
+
+
+class TubeletPair(nn.Module):
+    """Pastes the same moving patches, cropped from clip 1, onto two clips of different videos (section 3.1).
+
+    Example:
+        >>> pair = TubeletPair(TubeletConfig.preset("paper"), seed=0)
+        >>> query_clip, key_clip, tubelets = pair(clip_1, clip_2, sample_ids, epoch=epoch)
+    """
+
+    def __init__(self, config: TubeletConfig | None = None, seed: int = 0, inplace: bool = False) -> None:
+        """Makes the pair maker.
+
+        Args:
+            config: The law of the tubelets; None is `TubeletConfig.preset("paper")`.
+            seed: Any 64-bit integer.
+            inplace: Whether to write into the given clips instead of copies.
+        """
+        super().__init__()
+        self.sampler = TubeletSampler(config, seed)
+        self.inplace = inplace
+
+    def forward(
+        self, clip_1: Tensor, clip_2: Tensor, sample_ids: Tensor, epoch: int = 0
+    ) -> tuple[Tensor, Tensor, Tubelets]:
+        """Makes a positive pair of each two clips.
+
+        Args:
+            clip_1: Clips that the patches are cropped from; (B, C, T, H, W), uint8 or floating point.
+            clip_2: Clips of other videos, same shape, dtype and device.
+            sample_ids: What tells the samples apart; (B,) int64 on the same device. The tubelets depend on the seed,
+                these and the epoch alone.
+            epoch: From 0 to 2^32 - 1.
+
+        Returns:
+            Both clips with the tubelets on them, and the tubelets.
+
+        Raises:
+            ValueError: An argument has another shape, dtype or device than the above; the message names it.
+        """
+        if clip_1.dim() != 5:
+            raise ValueError(f"clip_1: got shape {tuple(clip_1.shape)}, needs (B, C, T, H, W)")
+        if clip_2.shape != clip_1.shape:
+            raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(clip_1.shape)}")
+        if sample_ids.shape != clip_1.shape[:1]:
+            raise ValueError(
+                f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({clip_1.shape[0]},)"
+            )
+        num_frames, height, width = clip_1.shape[2:]
+        tubelets = self.sampler(sample_ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
+        patches = tubelets.crop(clip_1)
+        pasted_1, pasted_2 = tubelets.paste([clip_1, clip_2], patches, inplace=self.inplace)
+        return pasted_1, pasted_2, tubelets
+
+    def extra_repr(self) -> str:
+        """The settings, for `print`."""
+        return f"{self.sampler!r}, inplace={self.inplace}"

@@ -1,0 +1,220 @@
+"""The tubelets of a batch, as tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tubeletx.ops.crop_patches import crop_patches
+from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
+
+__all__ = ["Tubelets"]
+
+
+@dataclasses.dataclass(eq=False)
+class Tubelets:
+    """M tubelets in each of B samples, over T frames of H x W pixels.
+
+    Coordinates are continuous pixels, x right, y down; pixel (i, j) covers [j, j + 1) x [i, i + 1). All tensors live on
+    one device; integers are int32, the others float32.
+
+    Attributes:
+        centers: Centre of the patch in each frame, [x, y]; (B, M, T, 2).
+        linear: From patch axes (pixels from the patch's centre) to image axes: rotation * shear * scale;
+            (B, M, T, 2, 2).
+        patch_frame: Frame of clip 1 that the patch is cropped from; (B, M).
+        patch_box: x0, y0, x1, y1 of the patch in that frame, half open; (B, M, 4).
+        shape: 0 rectangle, 1 ellipse, 2 rhombus; (B, M).
+        edge: Width of the soft edge in units of the half size, 0 for a hard one; (B, M).
+        opacity: 1 covers what lies beneath; (B, M, T).
+        order: Paint rank: rank 0 is painted first, the last one lies on top; (B, M).
+        height: H.
+        width: W.
+        max_patch_size: Height and width of the storage that holds any of the patches.
+    """
+
+    centers: Tensor
+    linear: Tensor
+    patch_frame: Tensor
+    patch_box: Tensor
+    shape: Tensor
+    edge: Tensor
+    opacity: Tensor
+    order: Tensor
+    height: int
+    width: int
+    max_patch_size: tuple[int, int]
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.centers.shape[0]
+
+    @property
+    def num_tubelets(self) -> int:
+        """M."""
+        return self.centers.shape[1]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.centers.shape[2]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.centers.device
+
+    @property
+    def patch_size(self) -> Tensor:
+        """Width and height of each patch before its transformations, in pixels; (B, M, 2) int32."""
+        start, end = self.patch_box.chunk(2, dim=-1)
+        return end - start
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The eight tensors by name."""
+        return {name: getattr(self, name) for name in _TENSOR_NAMES}
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Tubelets:
+        """The same tubelets on another device."""
+        return self._replace(
+            {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
+        )
+
+    def __len__(self) -> int:
+        """B."""
+        return self.batch_size
+
+    def __getitem__(self, index: int | slice | Tensor) -> Tubelets:
+        """Some of the samples. An integer gives a batch of one, so that every result is a batch."""
+        if isinstance(index, int):
+            if not -self.batch_size <= index < self.batch_size:
+                raise IndexError(f"index: got {index}, needs one of {self.batch_size} samples")
+            index %= self.batch_size
+            index = slice(index, index + 1)
+        return self._replace({name: tensor[index] for name, tensor in self.tensors().items()})
+
+    def reversed(self) -> Tubelets:
+        """The same patches on the same paths, played backwards: the hardest negative there is."""
+        flipped = {name: getattr(self, name).flip(2) for name in ("centers", "linear", "opacity")}
+        return dataclasses.replace(self, **flipped)
+
+    def boxes(self, clip: bool = False) -> Tensor:
+        """Bounding box of each tubelet in each frame, exact for its shape and transformation.
+
+        Args:
+            clip: Whether to cut the boxes at the frame's border; a tubelet outside the frame gets an empty box on it.
+
+        Returns:
+            (B, M, T, 4) float32, x0, y0, x1, y1 in continuous pixels.
+        """
+        spokes = (self.linear * (0.5 * self.patch_size)[:, :, None, None, :]).abs()
+        # How far each shape reaches along an axis: the dual norm of the one that its outline is a ball of.
+        reach = torch.stack((spokes.sum(-1), torch.linalg.vector_norm(spokes, dim=-1), spokes.amax(-1)))
+        shape = self.shape.long()[None, :, :, None, None].expand(1, *reach.shape[1:])
+        half_size = reach.gather(0, shape)[0]
+        boxes = torch.cat((self.centers - half_size, self.centers + half_size), dim=-1)
+        if not clip:
+            return boxes
+        frame = boxes.new_tensor((self.width, self.height, self.width, self.height))
+        return boxes.clamp(min=torch.zeros_like(frame), max=frame)
+
+    def coverage(self, cell: tuple[int, int, int] = (2, 16, 16), per_tubelet: bool = False) -> Tensor:
+        """Share of the pixels of each space-time cell that tubelets cover, counted with the masks that paste them.
+
+        A pixel counts where its centre lies within a tubelet's outline, whatever its opacity and edge.
+
+        Args:
+            cell: Frames, height and width of a cell; each must divide the clip's.
+            per_tubelet: Whether to count each tubelet by itself.
+
+        Returns:
+            (B, T / cell[0], H / cell[1], W / cell[2]) float32 in [0, 1]; with `per_tubelet` (B, M, ...).
+
+        Raises:
+            ValueError: `cell` does not divide the clip.
+        """
+        size = (self.num_frames, self.height, self.width)
+        if len(cell) != 3 or any(part < 1 or whole % part for part, whole in zip(cell, size, strict=True)):
+            raise ValueError(f"cell: got {tuple(cell)}, needs divisors of (T, H, W) = {size}")
+        if per_tubelet:
+            each = self._one_by_one().coverage(cell)
+            return each.reshape(self.batch_size, self.num_tubelets, *each.shape[1:])
+        solid = dataclasses.replace(self, edge=torch.zeros_like(self.edge), opacity=torch.ones_like(self.opacity))
+        # uint8, whose rounding makes the colours exact: float32 weights need not sum to 1.
+        batch, tubelets = self.batch_size, self.num_tubelets
+        clip = torch.zeros((batch, 1, *size), dtype=torch.uint8, device=self.device)
+        ones = torch.ones((batch, tubelets, 1, *self.max_patch_size), dtype=torch.uint8, device=self.device)
+        solid.paste([clip], ones, inplace=True)
+        return functional.avg_pool3d(clip.float(), tuple(cell))[:, 0]
+
+    def crop(self, clip: Tensor) -> Tensor:
+        """Cuts the patches out of clip 1.
+
+        Args:
+            clip: (B, C, T, H, W).
+
+        Returns:
+            (B, M, C, *max_patch_size) in the clip's dtype, zero beyond each patch's own size.
+        """
+        return crop_patches(clip, self.patch_frame, self.patch_box, size=self.max_patch_size)
+
+    def paste(
+        self, clips: list[Tensor], patches: Tensor, offsets: Tensor | None = None, *, inplace: bool = False
+    ) -> list[Tensor]:
+        """Overlays the tubelets onto each of V clips (Eq. 3 and 4).
+
+        Args:
+            clips: V clips of (B, C, T, H, W), of equal shape and dtype.
+            patches: As `crop` gives them, shared by the clips; or (B, V, M, C, Hp, Wp), for each clip its own. One
+                channel more than the clips' is the patches' own opacity.
+            offsets: Translation of the paths in each clip, pixels; (B, V, M, 2) float32.
+            inplace: Whether to write into `clips`.
+
+        Returns:
+            V clips; with `inplace` the given ones.
+        """
+        fields = (
+            self.patch_size,
+            self.centers,
+            self.linear,
+            self.shape,
+            self.edge,
+            self.opacity,
+            self.order,
+        )
+        if inplace:
+            paste_tubelets_(clips, patches, *fields, offsets)
+            return clips
+        return paste_tubelets(clips, patches, *fields, offsets)
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes the tubelets to a file that `load` and `torch.load(path, weights_only=True)` read."""
+        torch.save({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}, path)
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path, device: torch.device | str = "cpu") -> Tubelets:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: The file holds something else.
+        """
+        content = torch.load(path, map_location=device, weights_only=True)
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(content, dict) or set(content) != names:
+            raise ValueError(f"path: {path} does not hold tubelets")
+        return cls(**content)
+
+    def _one_by_one(self) -> Tubelets:
+        """Each tubelet as a sample of its own: B M samples of one tubelet."""
+        return self._replace({name: tensor.flatten(0, 1)[:, None] for name, tensor in self.tensors().items()})
+
+    def _replace(self, tensors: dict[str, Tensor]) -> Tubelets:
+        return Tubelets(**tensors, height=self.height, width=self.width, max_patch_size=self.max_patch_size)
+
+
+_TENSOR_NAMES = ("centers", "linear", "patch_frame", "patch_box", "shape", "edge", "opacity", "order")
