@@ -39,10 +39,14 @@ TUBELETX_HOST_DEVICE inline MergeFactors<T> merge(SoftmaxState<T>& state, const 
   return factors;
 }
 
-/// log(sum of e^s) - score: exact to rounding even where both are huge, and never negative for a score in the set.
+/// log(e^score + sum of e^s) - score for a score that is not among those of `state`. Accurate relative to the result,
+/// even where the scores are huge or the result is tiny.
 template <typename T>
 TUBELETX_HOST_DEVICE inline T log_sum_exp_above(const SoftmaxState<T>& state, T score) {
-  return (state.maximum - score) + std::log(state.sum);
+  if (state.maximum > score) {
+    return (state.maximum - score) + std::log(state.sum + exponential(score - state.maximum));
+  }
+  return std::log1p(state.sum * exponential(state.maximum - score));
 }
 
 }  // namespace tubeletx

@@ -331,12 +331,12 @@ class Kernel {
       rank += score > positive_[row];
     }
     const T positive = static_cast<T>(positive_[row]) * scale_;
-    const T keep = merge(state, {positive, T(1)}).keep;
-
-    outputs.loss[row] = log_sum_exp_above(state, positive);
+    const T loss = log_sum_exp_above(state, positive);
+    outputs.loss[row] = loss;
     outputs.rank[row] = rank;
-    outputs.log_sum_exp[row] = log_sum_exp_above(state, T(0));
+    outputs.log_sum_exp[row] = positive + loss;
     if (!need_gradient_) return;
+    const T keep = merge(state, {positive, T(1)}).keep;
     const T factor = keep / state.sum;
     for (int64_t i = 0; i < features; ++i) mean[i] *= factor;
   }
