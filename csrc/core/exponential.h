@@ -24,7 +24,6 @@ struct ExponentialConstants<float> {
   static constexpr float ln2_high = 0.693359375f;
   static constexpr float ln2_low = -2.12194440054690583e-4f;
   static constexpr float lowest = -87.0f;
-  static constexpr float highest = 88.0f;
 };
 
 template <>
@@ -37,7 +36,6 @@ struct ExponentialConstants<double> {
   static constexpr double ln2_high = 6.93147180369123816490e-01;
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double lowest = -708.0;
-  static constexpr double highest = 709.0;
 };
 
 /// sum of rest^k / (k + index)! over k = 0 ... degree - index, by Horner's rule.
@@ -56,14 +54,13 @@ TUBELETX_HOST_DEVICE inline T exponential_series(T rest) {
   }
 }
 
-/// e^x to about one unit in the last place, without branches. Below -87 (float) or -708 (double) it is 0, so never a
-/// subnormal number; above 88 or 709 it stays at its value there. NaN gives NaN.
+/// e^x for x <= 88 (float) or 709 (double), to about one unit in the last place and without branches. Below -87 or -708
+/// it is 0, so never a subnormal number. NaN gives NaN.
 template <typename T>
 TUBELETX_HOST_DEVICE inline T exponential(T x) {
   using Constants = ExponentialConstants<T>;
   using Bits = typename Constants::Bits;
-  T inside = x < Constants::lowest ? Constants::lowest : x;
-  inside = inside > Constants::highest ? Constants::highest : inside;
+  const T inside = x < Constants::lowest ? Constants::lowest : x;
 
   // x = exponent ln 2 + rest with |rest| <= ln 2 / 2
   const T rounded = inside * T(1.44269504088896340736) + Constants::rounder;

@@ -226,7 +226,7 @@ class Kernel {
   };
 
   void score_positives(int64_t begin, int64_t end) {
-    constexpr double unit = sizeof(T) == sizeof(float) ? 0x1p-23 : 0x1p-52;
+    constexpr double unit = sizeof(T) == sizeof(float) ? 0x1p-24 : 0x1p-53;
     for (int64_t row = begin; row < end; ++row) {
       const T* query = query_ + row * size_.features;
       const T* key = key_ + row * size_.features;
