@@ -14,8 +14,8 @@
 #include <new>
 #include <vector>
 
-#include "core/dot.h"
 #include "core/log_sum_exp.h"
+#include "cpu/dot.h"
 #include "cpu/multiversion.h"
 #include "cpu/operators.h"
 #include "cpu/parallel.h"

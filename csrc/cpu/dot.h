@@ -3,14 +3,12 @@
 
 #include <cstdint>
 
-#include "core/macros.h"
+namespace tubeletx::cpu {
 
-namespace tubeletx {
-
-/// Accumulates in double, in sixteen interleaved sums that the compiler keeps in vector registers: products of float32
-/// are then exact, and equal rows give equal results wherever they stand.
+/// Sums in double, in which products of float32 are exact, and in sixteen interleaved parts, so that it vectorises. The
+/// order depends on the size alone: equal rows give equal results wherever they stand.
 template <typename T>
-TUBELETX_HOST_DEVICE inline double dot(const T* left, const T* right, int64_t size) {
+[[gnu::always_inline]] inline double dot(const T* left, const T* right, int64_t size) {
   constexpr int lanes = 16;
   double sums[lanes] = {};
   const int64_t whole = size - size % lanes;
@@ -22,9 +20,10 @@ TUBELETX_HOST_DEVICE inline double dot(const T* left, const T* right, int64_t si
   for (int64_t i = whole; i < size; ++i) {
     sums[i - whole] += static_cast<double>(left[i]) * static_cast<double>(right[i]);
   }
-  double total = 0;
-  for (int lane = 0; lane < lanes; ++lane) total += sums[lane];
-  return total;
+  for (int half = lanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
 }
 
-}  // namespace tubeletx
+}  // namespace tubeletx::cpu
