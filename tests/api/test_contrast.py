@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import queue_infonce as reference
+from torch import Tensor
+
+from tubeletx.contrast import QueueInfoNCE
+
+
+def features(seed: int, *sizes: int) -> Tensor:
+    return 3 * torch.randn(*sizes, generator=torch.Generator().manual_seed(seed))
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    module = QueueInfoNCE()
+    assert module.queue.shape == (16384, 128)
+    assert module.temperature == 0.2
+    torch.testing.assert_close(module.queue.norm(dim=1), torch.ones(16384))
+    assert list(module.parameters()) == []
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("own", [0, 2])
+def test_loss_gradient_and_rank(normalize: bool, own: int) -> None:
+    module = QueueInfoNCE(dim=16, size=100, temperature=0.5, normalize=normalize)
+    query, key = features(0, 6, 16).requires_grad_(), features(1, 6, 16)
+    own_negatives = features(2, 6, own, 16) if own else None
+    loss, rank = module(query, key, own_negatives)
+    (gradient,) = torch.autograd.grad(loss.mean(), query)
+
+    def prepare(tensor: Tensor) -> Tensor:
+        return F.normalize(tensor.double(), dim=-1) if normalize else tensor.double()
+
+    expected, expected_rank = reference.queue_infonce(
+        prepare(query),
+        prepare(key),
+        module.queue.double(),
+        0.5,
+        None if own_negatives is None else prepare(own_negatives),
+    )
+    (expected_gradient,) = torch.autograd.grad(expected.mean(), query)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+    assert rank.equal(expected_rank)
+
+
+def test_output_has_names() -> None:
+    output = QueueInfoNCE(dim=4, size=8)(features(0, 3, 4), features(1, 3, 4))
+    assert output.loss.shape == output.rank.shape == (3,)
+
+
+def test_enqueue_normalises_and_wraps() -> None:
+    module = QueueInfoNCE(dim=4, size=8)
+    expected, pointer = module.queue, 0
+    for seed, batch in enumerate((3, 3, 3, 0, 1, 19)):
+        keys = features(seed, batch, 4).requires_grad_()
+        expected, pointer = reference.enqueue(expected, pointer, F.normalize(keys.detach(), dim=1))
+        module.enqueue(keys)
+        assert module.queue.equal(expected)
+        assert module.pointer.item() == pointer
+    assert not module.queue.requires_grad
+
+
+def test_enqueue_before_backward() -> None:
+    module = QueueInfoNCE(dim=4, size=8)
+    query, key = features(0, 3, 4).requires_grad_(), features(1, 3, 4)
+    loss, _ = module(query, key)
+    (expected,) = torch.autograd.grad(loss.sum(), query, retain_graph=True)
+    module.enqueue(key)
+    (gradient,) = torch.autograd.grad(loss.sum(), query)
+    assert gradient.equal(expected)
+
+
+def test_own_negatives_take_no_gradient() -> None:
+    own_negatives = features(2, 3, 1, 4).requires_grad_()
+    loss, _ = QueueInfoNCE(dim=4, size=8)(features(0, 3, 4).requires_grad_(), features(1, 3, 4), own_negatives)
+    loss.sum().backward()
+    assert own_negatives.grad is None
+
+
+def test_state_dict_holds_the_queue_and_the_pointer() -> None:
+    module = QueueInfoNCE(dim=4, size=8, dtype=torch.bfloat16)
+    module.enqueue(features(0, 5, 4))
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    other = QueueInfoNCE(dim=4, size=8, dtype=torch.bfloat16, seed=1)
+    assert not other.queue.equal(module.queue)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert set(other.state_dict()) == {"queue", "pointer"}
+    for each in (module, other, copy.deepcopy(module)):
+        each.enqueue(features(1, 6, 4))
+        assert each.queue.equal(module.queue)
+        assert each.pointer.item() == 3
+
+
+def test_seed_alone_decides_the_first_queue() -> None:
+    state = torch.get_rng_state()
+    first, again, other = (QueueInfoNCE(dim=4, size=8, seed=seed).queue for seed in (5, 5, 6))
+    assert first.equal(again)
+    assert not first.equal(other)
+    assert torch.get_rng_state().equal(state)
+
+
+def test_default_device_holds_the_buffers() -> None:
+    with torch.device("meta"):
+        module = QueueInfoNCE(dim=4, size=8)
+    assert module.queue.is_meta
+    assert module.pointer.is_meta
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_are_normalised_in_float32(dtype: torch.dtype) -> None:
+    module = QueueInfoNCE(dim=32, size=64, dtype=dtype)
+    query, key = features(0, 5, 32).to(dtype), features(1, 5, 32).to(dtype)
+    loss, _ = module(query, key)
+    expected, _ = module(query.float(), key.float())
+    assert loss.dtype == torch.float32
+    assert loss.equal(expected)
+
+
+def test_autocast() -> None:
+    module = QueueInfoNCE(dim=8, size=64)
+    head = torch.nn.Linear(8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        query = head(features(0, 5, 8))
+        assert query.dtype == torch.bfloat16
+        loss, _ = module(query, features(1, 5, 8))
+    loss.mean().backward()
+    assert loss.dtype == torch.float32
+    assert head.weight.grad is not None
+    assert head.weight.grad.any()
+
+
+def test_compiles_without_graph_breaks() -> None:
+    module = QueueInfoNCE(dim=8, size=64)
+    compiled = QueueInfoNCE(dim=8, size=64)
+
+    def step(module: QueueInfoNCE, query: Tensor, key: Tensor) -> Tensor:
+        loss, _ = module(query, key)
+        module.enqueue(key)
+        return loss.mean()
+
+    query, key = features(0, 5, 8).requires_grad_(), features(1, 5, 8)
+    loss = step(module, query, key)
+    compiled_loss = torch.compile(step, fullgraph=True, backend="aot_eager")(compiled, query, key)
+    torch.testing.assert_close(compiled_loss, loss)
+    torch.testing.assert_close(*(torch.autograd.grad(each, query)[0] for each in (compiled_loss, loss)))
+    torch.testing.assert_close(compiled.queue, module.queue)
+    assert compiled.pointer.item() == module.pointer.item() == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dim", 0),
+        ("dim", -3),
+        ("size", 0),
+        ("size", -1),
+        ("temperature", 0.0),
+        ("temperature", float("nan")),
+        ("temperature", -1.0),
+        ("temperature", float("inf")),
+    ],
+)
+def test_bad_settings(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: got "):
+        QueueInfoNCE(**{name: value})  # type: ignore[arg-type]
+
+
+def test_features_of_another_size() -> None:
+    module = QueueInfoNCE(dim=8, size=64)
+    with pytest.raises(ValueError, match=r"^queue: "):
+        module(features(0, 3, 7), features(1, 3, 7))
+    with pytest.raises(ValueError, match=r"^keys: "):
+        module.enqueue(features(0, 3, 7))

@@ -1,0 +1,106 @@
+"""The contrastive loss of momentum contrast, with its queue of negatives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tubeletx.ops.enqueue import enqueue_
+from tubeletx.ops.queue_infonce import queue_infonce
+
+
+class QueueInfoNCEOutput(NamedTuple):
+    """What `QueueInfoNCE` returns."""
+
+    loss: Tensor
+    """(B,) float32, InfoNCE of each row; differentiable."""
+    rank: Tensor
+    """(B,) int64, number of negatives that score strictly higher than the positive: 0 is a top-1 hit."""
+
+
+class QueueInfoNCE(nn.Module):
+    """InfoNCE (Eq. 1 of the paper) of queries against their keys and a queue of keys of earlier batches.
+
+    The defaults are those of section 4.1: 16,384 negatives of dimension 128, temperature 0.2. The queue and its pointer
+    are buffers, so that they move, save and load with the module. The module knows nothing of other processes: to share
+    keys among them, gather before `enqueue`.
+
+    Args:
+        dim: number of features D.
+        size: number of negatives K.
+        temperature: positive and finite; `temperature` may be changed later.
+        dtype: of the queue: float32, float16, bfloat16 or float64.
+        seed: of the unit vectors that fill the queue at first; the global generators are left alone.
+        normalize: scale queries, keys and negatives to unit length, in float32 or wider. Without it the scores are
+            scalar products of the features as they come.
+
+    Attributes:
+        queue: (K, D) the negatives.
+        pointer: () int64, the slot that is written next.
+    """
+
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(
+        self,
+        dim: int = 128,
+        size: int = 16384,
+        temperature: float = 0.2,
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("dim", dim), ("size", size)):
+            if value <= 0:
+                raise ValueError(f"{name}: got {value}, needs a positive integer")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature: got {temperature}, needs a positive finite number")
+        self.temperature = temperature
+        self.normalize = normalize
+        generator = torch.Generator().manual_seed(seed)
+        negatives = F.normalize(torch.randn(size, dim, generator=generator, device="cpu"), dim=1)
+        device = torch.get_default_device()
+        self.register_buffer("queue", negatives.to(device=device, dtype=dtype))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, query: Tensor, key: Tensor, own_negatives: Tensor | None = None) -> QueueInfoNCEOutput:
+        """Loss and rank of each row.
+
+        `enqueue` may be called before the backward of this loss, which does not need the queue any more.
+
+        Args:
+            query: (B, D) features of the encoder that is trained.
+            key: (B, D) features of the positives; gradient flows there too unless they are detached.
+            own_negatives: (B, E, D) further negatives of each row alone; they take no gradient.
+
+        Returns:
+            `QueueInfoNCEOutput`, a named tuple (loss, rank); the loss is not averaged over the batch.
+
+        Raises:
+            ValueError: as `tubeletx.ops.queue_infonce`.
+        """
+        if own_negatives is not None:
+            own_negatives = self._features(own_negatives.detach())
+        loss, rank = queue_infonce(
+            self._features(query), self._features(key), self.queue, self.temperature, own_negatives
+        )
+        return QueueInfoNCEOutput(loss, rank)
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Replaces the oldest negatives by these keys, (B, D); B may be any size."""
+        enqueue_(self.queue, self.pointer, self._features(keys))
+
+    def extra_repr(self) -> str:
+        """Sizes and settings for `repr`."""
+        size, dim = self.queue.shape
+        return f"dim={dim}, size={size}, temperature={self.temperature}, dtype={self.queue.dtype}"
+
+    def _features(self, features: Tensor) -> Tensor:
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        return F.normalize(features, dim=-1) if self.normalize else features
