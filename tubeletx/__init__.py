@@ -1,7 +1,22 @@
 """Tubelet-contrastive self-supervision for video: compiled operators, tubelet sampler, pair maker, queue InfoNCE."""
 
+from tubeletx import ops
 from tubeletx._library import build_info
+from tubeletx.config import TubeletConfig
+from tubeletx.contrast import QueueInfoNCE, QueueInfoNCEOutput
+from tubeletx.pair import TubeletPair
+from tubeletx.sampler import TubeletSampler
+from tubeletx.tubelets import Tubelets
 
 __version__ = build_info()["version"]
 
-__all__ = ["build_info"]
+__all__ = [
+    "QueueInfoNCE",
+    "QueueInfoNCEOutput",
+    "TubeletConfig",
+    "TubeletPair",
+    "TubeletSampler",
+    "Tubelets",
+    "build_info",
+    "ops",
+]

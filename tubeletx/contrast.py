@@ -30,7 +30,7 @@ class QueueInfoNCE(nn.Module):
 
     Args:
         dim: number of features D.
-        size: number of negatives K.
+        size: number of negatives K; 0 keeps none, and only `own_negatives` are contrasted with.
         temperature: positive and finite; `temperature` may be changed later.
         dtype: of the queue: float32, float16, bfloat16 or float64.
         seed: of the unit vectors that fill the queue at first; the global generators are left alone.
@@ -55,9 +55,10 @@ class QueueInfoNCE(nn.Module):
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("size", size)):
-            if value <= 0:
-                raise ValueError(f"{name}: got {value}, needs a positive integer")
+        if dim <= 0:
+            raise ValueError(f"dim: got {dim}, needs a positive integer")
+        if size < 0:
+            raise ValueError(f"size: got {size}, needs 0 or a positive integer")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature: got {temperature}, needs a positive finite number")
         self.temperature = temperature
@@ -94,7 +95,8 @@ class QueueInfoNCE(nn.Module):
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Replaces the oldest negatives by these keys, (B, D); B may be any size."""
-        enqueue_(self.queue, self.pointer, self._features(keys))
+        if len(self.queue):
+            enqueue_(self.queue, self.pointer, self._features(keys))
 
     def extra_repr(self) -> str:
         """Sizes and settings for `repr`."""

@@ -160,7 +160,6 @@ def test_compiles_without_graph_breaks() -> None:
     [
         ("dim", 0),
         ("dim", -3),
-        ("size", 0),
         ("size", -1),
         ("temperature", 0.0),
         ("temperature", float("nan")),
@@ -171,6 +170,17 @@ def test_compiles_without_graph_breaks() -> None:
 def test_bad_settings(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name}: got "):
         QueueInfoNCE(**{name: value})  # type: ignore[arg-type]
+
+
+def test_without_a_queue_only_own_negatives_count() -> None:
+    module = QueueInfoNCE(dim=8, size=0, temperature=0.5, normalize=False)
+    query, key, own = features(0, 5, 8), features(1, 5, 8), features(2, 5, 3, 8)
+    loss, _ = module(query, key, own)
+    module.enqueue(key)
+    logits = torch.cat([(query * key).sum(1, keepdim=True), torch.einsum("bd,bed->be", query, own)], 1) / 0.5
+    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.zeros(5, dtype=torch.int64), reduction="none"))
+    assert module.queue.shape == (0, 8)
+    assert module.pointer == 0
 
 
 def test_features_of_another_size() -> None:

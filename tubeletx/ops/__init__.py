@@ -1,1 +1,20 @@
 """The compiled operators, one file each; shapes, dtypes and errors stand in their docstrings."""
+
+from tubeletx.ops.crop_patches import crop_patches
+from tubeletx.ops.enqueue import enqueue_
+from tubeletx.ops.interpolate_keyframes import interpolate_keyframes
+from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
+from tubeletx.ops.queue_infonce import queue_infonce
+from tubeletx.ops.sample_tubelets import sample_tubelets
+from tubeletx.ops.smooth_path import smooth_path
+
+__all__ = [
+    "crop_patches",
+    "enqueue_",
+    "interpolate_keyframes",
+    "paste_tubelets",
+    "paste_tubelets_",
+    "queue_infonce",
+    "sample_tubelets",
+    "smooth_path",
+]
