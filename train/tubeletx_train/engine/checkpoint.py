@@ -1,0 +1,105 @@
+"""Checkpoints that are either whole or not there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NAME = re.compile(r"step-(\d+)\.pt")
+_logger = logging.getLogger(__name__)
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be used; the message is one a user can act upon."""
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write a state so that, whatever happens meanwhile, `path` holds either its old content or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # makes the rename itself durable
+    finally:
+        os.close(folder)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: It is missing, truncated or damaged (every part is checked against its checksum).
+    """
+    try:
+        # torch.load does not compare the archive's checksums.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path}: damaged at {damaged}")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # A damaged archive can fail in any of the layers that read it.
+        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+    return state
+
+
+class CheckpointFolder:
+    """A folder of `step-NNNNNNNN.pt`, of which the newest few are kept."""
+
+    def __init__(self, folder: str | Path, keep: int = 2) -> None:
+        """`folder` is made at the first save; `keep` is at least 1, and 2 leave one to fall back to."""
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """The checkpoints there, newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(found, reverse=True)]
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write the checkpoint of a step, then delete those that are too many."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{step:08d}.pt"
+        save_atomically(state, path)
+        for old in self.paths()[self.keep :]:
+            old.unlink(missing_ok=True)
+        for leftover in self.folder.glob(".step-*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+        return path
+
+    def load_latest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that is whole, with a warning for each newer one that is not; None if there are none.
+
+        Raises:
+            CheckpointError: There are checkpoints, and all are damaged.
+        """
+        paths = self.paths()
+        for path in paths:
+            try:
+                return path, load_checkpoint(path)
+            except CheckpointError as error:
+                _logger.warning("passing over a damaged checkpoint: %s", error)
+        if paths:
+            raise CheckpointError(f"{self.folder}: none of its {len(paths)} checkpoints can be read")
+        return None

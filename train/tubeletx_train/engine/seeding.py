@@ -1,0 +1,30 @@
+"""One seed for everything that draws from torch's, NumPy's and Python's global generators."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that draw from NumPy's global state
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, object]:
+    """State of torch's global generators, for a checkpoint."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def set_rng_state(state: dict[str, object]) -> None:
+    """Restore what `rng_state` returned; states of devices that are not there are passed over."""
+    cpu, cuda = state["cpu"], state["cuda"]
+    assert isinstance(cpu, torch.Tensor)
+    assert isinstance(cuda, list)
+    torch.set_rng_state(cpu)
+    for device, device_state in enumerate(cuda[: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(device_state, device)

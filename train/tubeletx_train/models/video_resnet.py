@@ -1,0 +1,147 @@
+"""R(2+1)D and R3D residual networks whose state dicts carry torchvision's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+_ConvBuilder = Callable[[int, int, int, int], nn.Module]
+
+
+def _conv_2plus1d(in_channels: int, out_channels: int, mid_channels: int, stride: int) -> nn.Sequential:
+    """A 3x3x3 convolution factored into space (1x3x3) and time (3x1x1)."""
+    return nn.Sequential(
+        nn.Conv3d(in_channels, mid_channels, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
+        nn.BatchNorm3d(mid_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(mid_channels, out_channels, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False),
+    )
+
+
+def _conv_3d(in_channels: int, out_channels: int, mid_channels: int, stride: int) -> nn.Conv3d:  # noqa: ARG001
+    return nn.Conv3d(in_channels, out_channels, 3, stride, 1, bias=False)
+
+
+def _stem_2plus1d(width: int) -> nn.Sequential:
+    # 45 is what torchvision and the released code use at width 64; it does not follow from the blocks' formula.
+    mid_channels = max(1, 45 * width // 64)
+    return nn.Sequential(
+        nn.Conv3d(3, mid_channels, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
+        nn.BatchNorm3d(mid_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(mid_channels, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _stem_3d(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(3, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _BasicBlock(nn.Module):
+    """Two convolutions and a shortcut; both share the mid channels that keep a (2+1)D pair at a 3D one's size."""
+
+    def __init__(self, conv: _ConvBuilder, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        mid_channels = (27 * in_channels * out_channels) // (9 * in_channels + 3 * out_channels)
+        self.conv1 = nn.Sequential(
+            conv(in_channels, out_channels, mid_channels, stride), nn.BatchNorm3d(out_channels), nn.ReLU(inplace=True)
+        )
+        self.conv2 = nn.Sequential(conv(out_channels, out_channels, mid_channels, 1), nn.BatchNorm3d(out_channels))
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = (
+            None
+            if stride == 1 and in_channels == out_channels
+            else nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm3d(out_channels)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out: Tensor = self.relu(self.conv2(self.conv1(x)).add_(shortcut))
+        return out
+
+
+class VideoResNet(nn.Module):
+    """A video residual network without its classifier.
+
+    At width 64 the state dict is torchvision's `r2plus1d_18` or `r3d_18` less `fc.*`.
+
+    Attributes:
+        feature_dim: Length of the pooled feature, 8 * width.
+    """
+
+    def __init__(self, *, factored: bool, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64) -> None:
+        """Build the network.
+
+        Args:
+            factored: (2+1)D convolutions when true, full 3D ones otherwise.
+            blocks: Residual blocks in each of the four stages.
+            width: Channels of the first stage; the later ones have 2, 4 and 8 times as many.
+        """
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be positive, got {width}")
+        conv: _ConvBuilder = _conv_2plus1d if factored else _conv_3d
+        self.stem = _stem_2plus1d(width) if factored else _stem_3d(width)
+        in_channels = width
+        for stage, count in enumerate(blocks):
+            out_channels = width << stage
+            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
+            layer = nn.Sequential()
+            for stride in strides:
+                layer.append(_BasicBlock(conv, in_channels, out_channels, stride))
+                in_channels = out_channels
+            self.add_module(f"layer{stage + 1}", layer)
+        self.feature_dim = in_channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def feature_map(self, clip: Tensor) -> Tensor:
+        """Features before pooling: (B, 3, T, H, W) to (B, feature_dim, T / 8, H / 16, W / 16), sizes rounded up."""
+        x = clip
+        for stage in self.children():
+            x = stage(x)
+        return x
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Pooled features: normalised (B, 3, T, H, W) clips to (B, feature_dim)."""
+        return self.feature_map(clip).mean((2, 3, 4))
+
+
+# Name: factored convolutions, residual blocks in each stage.
+_ENCODERS = {
+    "r2plus1d_18": (True, (2, 2, 2, 2)),
+    "r2plus1d_10": (True, (1, 1, 1, 1)),
+    "r3d_18": (False, (2, 2, 2, 2)),
+    "r3d_10": (False, (1, 1, 1, 1)),
+}
+
+
+def encoder_names() -> list[str]:
+    """Names that `build_encoder` takes."""
+    return list(_ENCODERS)
+
+
+def build_encoder(name: str, width: int = 64) -> VideoResNet:
+    """An encoder by name.
+
+    Args:
+        name: One of `encoder_names()`; the number counts weight layers, as in torchvision's names.
+        width: Channels of the first stage, 64 in the standard networks.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    if name not in _ENCODERS:
+        raise ValueError(f"encoder must be one of {', '.join(_ENCODERS)}; got {name!r}")
+    factored, blocks = _ENCODERS[name]
+    return VideoResNet(factored=factored, blocks=blocks, width=width)
