@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from tubeletx_train.engine.errors import UsageError
+
 _NAME = re.compile(r"step-(\d+)\.pt")
 _logger = logging.getLogger(__name__)
 
 
-class CheckpointError(Exception):
+class CheckpointError(UsageError):
     """A checkpoint cannot be used; the message is one a user can act upon."""
 
 

@@ -1,0 +1,131 @@
+"""Configuration of a pretraining run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tubeletx.config import TubeletConfig
+
+from tubeletx_train.data import ColorConfig, DataConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        encoder: r2plus1d_18, r2plus1d_10, r3d_18 or r3d_10.
+        width: Channels of the first stage; 64 is the standard network.
+        dim: Dimension of the embedding that the loss compares.
+    """
+
+    encoder: str = "r2plus1d_18"
+    width: int = 64
+    dim: int = 128
+
+
+@dataclass(frozen=True)
+class ContrastConfig:
+    """What is contrasted with what.
+
+    Attributes:
+        mode: "tubelet" pairs clips of two videos that share tubelets; "temporal" pairs two clips of one video, without
+            tubelets (the paper's baseline).
+        queue_size: Keys kept as negatives.
+        momentum: Share of its old value that a key parameter keeps at each step.
+        temperature: Temperature of the loss.
+        own_negatives: One more negative for each query, the key clip again with the same patches: "reversed" plays
+            their motion backwards, "resampled" moves them on other tubelets' paths; "none" is the paper.
+        batch_negatives: Whether the other keys of the step are negatives too, beside the queue.
+        still_background: Freeze each clip to its first frame before tubelets are pasted, so that only they move.
+    """
+
+    mode: Literal["tubelet", "temporal"] = "tubelet"
+    queue_size: int = 16384
+    momentum: float = 0.999
+    temperature: float = 0.2
+    own_negatives: Literal["none", "reversed", "resampled"] = "none"
+    batch_negatives: bool = False
+    still_background: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode == "temporal" and self.own_negatives == "resampled":
+            raise ValueError('contrast.own_negatives "resampled" needs contrast.mode "tubelet"')
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Stochastic gradient descent with a cosine schedule.
+
+    Attributes:
+        batch_size: Pairs a step.
+        epochs: Passes over the videos.
+        steps: Length of the run in steps; takes the place of epochs where given.
+        lr: Peak learning rate.
+        momentum: Momentum of the gradient.
+        weight_decay: L2 penalty on all parameters.
+        clip_norm: Largest L2 norm of the gradient; null clips nothing.
+        warmup_steps: Steps of linear warm-up.
+        precision: "float32", or "bfloat16" for autocast.
+    """
+
+    batch_size: int = 32
+    epochs: int = 100
+    steps: int | None = None
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip_norm: float | None = 40.0
+    warmup_steps: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run writes and how it is run.
+
+    Attributes:
+        output: Folder for checkpoints and logs.
+        resume: "auto" goes on from the newest checkpoint in the output folder; "never" refuses a folder that has one.
+        seed: Seed of everything drawn.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: CPU threads for tensor operations; null leaves torch's choice.
+        log_every: Steps between two log lines.
+        checkpoint_every: Steps between two checkpoints; there is always one at the end.
+        keep_checkpoints: The newest checkpoints kept.
+        tensorboard: Whether to write TensorBoard event files.
+    """
+
+    output: str = "runs/pretrain"
+    resume: Literal["auto", "never"] = "auto"
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    log_every: int = 10
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that decides a pretraining run.
+
+    Attributes:
+        data: What is read and how clips are drawn.
+        tubelets: How tubelets look and move.
+        color: Colour augmentation.
+        model: The network.
+        contrast: What is contrasted with what.
+        optim: Optimisation.
+        run: Where the run writes and how it is run.
+    """
+
+    data: DataConfig
+    tubelets: TubeletConfig = field(default_factory=TubeletConfig)
+    color: ColorConfig = field(default_factory=ColorConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
