@@ -1,0 +1,64 @@
+"""Batches of videos that were not trained on, and their embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tubeletx_train.data import (
+    DataConfig,
+    EpochSampler,
+    NoUsableVideos,
+    PairBatch,
+    PairDataset,
+    VideoRecord,
+    build_loader,
+    normalize,
+)
+
+
+def held_out_batches(
+    videos: Sequence[VideoRecord], config: DataConfig, *, count: int, batch_size: int = 64, seed: int = 0
+) -> Iterator[PairBatch]:
+    """At least `count` tubelet pairs in batches, every one a function of the seed and its place.
+
+    Args:
+        videos: Checked videos, as `prepare_videos` returns them.
+        config: How clips are drawn from them.
+        count: Pairs needed; the last batch may bring more.
+        batch_size: Pairs a batch.
+        seed: Seed of the draws.
+    """
+    if not videos:
+        raise NoUsableVideos("there are no held-out videos to evaluate on")
+    # Each video is visited often enough that no epoch is smaller than a batch.
+    visits = max(config.samples_per_video, -(-batch_size // len(videos)))
+    dataset = PairDataset(videos, dataclasses.replace(config, samples_per_video=visits), seed=seed)
+    sampler = EpochSampler(len(dataset), batch_size, seed=seed, stop=-(-count // batch_size))
+    yield from build_loader(dataset, sampler)
+
+
+@torch.no_grad()
+def embed(net: nn.Module, clips: Iterable[Tensor]) -> Tensor:
+    """Outputs of a network in evaluation mode, on the CPU.
+
+    Args:
+        net: (B, 3, T, H, W) normalised floats to (B, D); left in the mode it was in.
+        clips: uint8 batches (B, 3, T, H, W) on any device.
+    """
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    try:
+        return torch.cat([net(normalize(batch.to(device))).float().cpu() for batch in clips])
+    finally:
+        net.train(was_training)
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 of a single value)."""
+    tensor = torch.tensor(values, dtype=torch.float64)
+    return tensor.mean().item(), tensor.std().item() if len(values) > 1 else 0.0
