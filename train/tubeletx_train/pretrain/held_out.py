@@ -62,3 +62,24 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (0 of a single value)."""
     tensor = torch.tensor(values, dtype=torch.float64)
     return tensor.mean().item(), tensor.std().item() if len(values) > 1 else 0.0
+
+
+@torch.no_grad()
+def calibrate_batch_norm(net: nn.Module, clips: Iterable[Tensor]) -> None:
+    """Replace running statistics of batch norm by averages over uint8 batches.
+
+    An untrained network has none worth the name; with these it is a fair baseline.
+    """
+    device = next(net.parameters()).device
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = net.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    net.train()
+    for batch in clips:
+        net(normalize(batch.to(device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    net.train(was_training)

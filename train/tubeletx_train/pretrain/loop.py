@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.recipes import flatten
-from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, build_loader, prepare_videos
+from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, VideoRecord, build_loader, prepare_videos
 from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.logs import RunLog
+from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.schedule import cosine_schedule
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
@@ -31,7 +33,15 @@ from tubeletx_train.pretrain.views import PairViews, Views
 _logger = logging.getLogger(__name__)
 
 # Settings that a resumed run may change without becoming another run.
-_FREE_ON_RESUME = ("run.", "data.num_workers", "data.prefetch", "data.timeout", "data.check_timeout", "data.cache_")
+_FREE_ON_RESUME = (
+    "run.",
+    "data.videos",  # the list itself is compared
+    "data.num_workers",
+    "data.prefetch",
+    "data.timeout",
+    "data.check_timeout",
+    "data.cache_",
+)
 _FIXED_ON_RESUME = ("run.seed",)
 
 
@@ -59,8 +69,10 @@ class PretrainResult:
 class Pretraining:
     """One run: its parts, one step, and the state that goes into a checkpoint."""
 
-    def __init__(self, config: PretrainConfig, total_steps: int, device: torch.device) -> None:
+    def __init__(self, config: PretrainConfig, videos: str, total_steps: int, device: torch.device) -> None:
+        """Args: `videos` identifies the list of videos, see `fingerprint`."""
         self.config = config
+        self.videos = videos
         self.device = device
         self.total_steps = total_steps
         self.step = 0
@@ -108,6 +120,7 @@ class Pretraining:
         return {
             "tubeletx": tubeletx.__version__,
             "config": plain(self.config),
+            "videos": self.videos,
             "step": self.step,
             "total_steps": self.total_steps,
             "model": self.moco.state_dict(),
@@ -119,6 +132,8 @@ class Pretraining:
     def load_state_dict(self, state: dict[str, Any], origin: Path) -> None:
         """Go on from a checkpoint. Raises UsageError if it belongs to another run."""
         differing = _differences(state["config"], plain(self.config))
+        if state["videos"] != self.videos:
+            differing.append("the list of readable videos")
         if state["total_steps"] != self.total_steps:
             differing.append(f"steps in all (was {state['total_steps']}, now {self.total_steps})")
         if differing:
@@ -140,7 +155,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
         UsageError, DataError: The input cannot be used; one line says why.
         NonFiniteLossError: The loss became NaN or infinite.
     """
-    output = _prepare_output(config)
+    output = writable_folder(config.run.output)
     checkpoints = CheckpointFolder(output / "checkpoints", config.run.keep_checkpoints)
     if config.run.resume == "never" and checkpoints.paths():
         raise UsageError(f"{output} already holds a run; choose another --run.output or --run.resume auto")
@@ -152,7 +167,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
     dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
     epoch = EpochSampler(len(dataset), config.optim.batch_size)
     total_steps = config.optim.steps or config.optim.epochs * epoch.batches_per_epoch
-    run = Pretraining(config, total_steps, device)
+    run = Pretraining(config, fingerprint(videos), total_steps, device)
     latest = checkpoints.load_latest()
     log_state = None
     if latest is not None:
@@ -208,18 +223,6 @@ def _next(loader: Iterator[PairBatch]) -> tuple[PairBatch, float]:
     return batch, time.perf_counter() - since
 
 
-def _prepare_output(config: PretrainConfig) -> Path:
-    output = Path(config.run.output)
-    probe = output / f".writable-{time.time_ns()}"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"cannot write to the output folder {output}: {error.strerror}") from error
-    return output
-
-
 def plain(config: Any) -> dict[str, Any]:
     """A configuration as nested dictionaries of what YAML and checkpoints can hold (tuples become lists)."""
 
@@ -230,6 +233,12 @@ def plain(config: Any) -> dict[str, Any]:
 
     tree: dict[str, Any] = convert(dataclasses.asdict(config))
     return tree
+
+
+def fingerprint(videos: Sequence[VideoRecord]) -> str:
+    """A digest of which videos, and which parts of them, are trained on; the folder they lie in does not matter."""
+    names = [(Path(video.path).name, video.start, video.end, video.num_frames) for video in videos]
+    return hashlib.sha256(repr(names).encode()).hexdigest()
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

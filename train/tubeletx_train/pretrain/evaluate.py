@@ -1,0 +1,98 @@
+"""The retrieval measurement of a checkpoint, beside an untrained network and chance."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tubeletx.pair import TubeletPair
+
+from tubeletx_train.config.parse import config_from_tree
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.data import prepare_videos
+from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.pretrain.build import build_moco, resolve_device
+from tubeletx_train.pretrain.held_out import calibrate_batch_norm, held_out_batches
+from tubeletx_train.pretrain.retrieval import Retrieval, draw_pair_set, held_out_retrieval
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """Settings of a retrieval measurement; clips and tubelets are drawn as the checkpoint's run drew them.
+
+    Attributes:
+        checkpoint: A checkpoint of `pretrain`.
+        videos: A manifest or folder of videos that were not trained on.
+        split: Keep only the manifest's rows of this split.
+        pairs: Clips N searched.
+        sets: Sets drawn; their spread is reported.
+        seed: Seed of the draws.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        num_workers: Decoding processes.
+        output: JSON file to write; null writes none.
+    """
+
+    checkpoint: str
+    videos: str
+    split: str | None = None
+    pairs: int = 256
+    sets: int = 3
+    seed: int = 1
+    device: str = "auto"
+    num_workers: int = 2
+    output: str | None = None
+
+
+def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.Tensor]]:
+    """Configuration and weights of a checkpoint."""
+    state = load_checkpoint(path)
+    return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
+
+
+def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
+    """Retrieval of the "trained" and an "untrained" network on the same sets."""
+    trained, weights = load_pretraining(config.checkpoint)
+    device = resolve_device(config.device)
+    data = dataclasses.replace(
+        trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers
+    )
+    videos, _ = prepare_videos(data)
+    sets = [
+        draw_pair_set(
+            held_out_batches(videos, data, count=config.pairs, seed=seed),
+            TubeletPair(trained.tubelets, seed=seed),
+            config.pairs,
+            still_background=trained.contrast.still_background,
+        )
+        for seed in range(config.seed, config.seed + config.sets)
+    ]
+    seed_everything(trained.run.seed)
+    moco = build_moco(trained)
+    untrained_net = moco.query_net.to(device)
+    calibrate_batch_norm(untrained_net, sets[0].query.split(64))
+    untrained = held_out_retrieval(untrained_net, sets)
+    moco.load_state_dict(weights)
+    results = {"trained": held_out_retrieval(moco.query_net.to(device), sets), "untrained": untrained}
+    if config.output is not None:
+        report = {name: dataclasses.asdict(result) | result.summary() for name, result in results.items()}
+        Path(config.output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return results
+
+
+def format_report(results: dict[str, Retrieval]) -> str:
+    """A small table of `evaluate_retrieval`'s results."""
+    size, sets = next((result.size, len(result.recall_at_1)) for result in results.values())
+    lines = [f"retrieval among {size} held-out clips, {sets} sets (mean +- standard deviation)"]
+    for name, result in results.items():
+        values = result.summary()
+        lines.append(
+            f"  {name:10} "
+            + "  ".join(f"R@{k} {values[f'r@{k}']:6.1%} +- {values[f'r@{k}_std']:.1%}" for k in (1, 5))
+        )
+    chance = next(iter(results.values())).summary()
+    lines.append(f"  {'chance':10} R@1 {chance['r@1_chance']:6.1%}          R@5 {chance['r@5_chance']:6.1%}")
+    return "\n".join(lines)
