@@ -26,7 +26,8 @@ def _pretrain(arguments: Sequence[str]) -> int:
   {_PROG} pretrain --config pretrain/mini_kinetics --data.videos my_videos/
   {_PROG} pretrain --config my.yaml --optim.lr 0.02 --print_config
 
-Started again with the same output folder, a run goes on from its newest checkpoint. Ctrl-C or SIGTERM saves one first.""",
+Started again with the same output folder, a run goes on from its newest checkpoint.
+Ctrl-C and SIGTERM save one before they end the run.""",
     )
     result = pretrain(config)
     if result.exit_code:
@@ -47,7 +48,7 @@ def _preview(arguments: Sequence[str]) -> int:
         description="Draw positive pairs: a contact sheet (PNG) and an animation (GIF) with the tubelets' paths.",
         epilog=f"""examples:
   {_PROG} preview --data.videos my_videos/
-  {_PROG} preview --config pretrain/mini_kinetics --data.videos my_videos/ --tubelets.motion linear --output pictures""",
+  {_PROG} preview --config demo --data.videos my_videos/ --tubelets.motion linear --output pictures""",
     )
     for path in preview(config):
         print(path)
@@ -62,8 +63,8 @@ def _retrieval(arguments: Sequence[str]) -> int:
         RetrievalConfig,
         arguments,
         prog=f"{_PROG} retrieval",
-        description="""Measure a checkpoint by retrieval: given a clip, find among N the clip of another video that carries
-the same tubelets. An untrained network of the same kind and chance stand beside it.""",
+        description="""Measure a checkpoint by retrieval: given a clip, find among N the clip of another video
+that carries the same tubelets. An untrained network of the same kind and chance stand beside it.""",
         epilog=f"""example:
   {_PROG} retrieval --checkpoint runs/pretrain/checkpoints/step-00002000.pt --videos held_out_videos/""",
     )

@@ -36,9 +36,7 @@ class RunLog:
         path = folder / "log.jsonl"
         _drop_lines_after(path, first_step)
         self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in __exit__
-        self._writer = (
-            SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1) if tensorboard else None
-        )
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1) if tensorboard else None
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
 
     def __enter__(self) -> RunLog:

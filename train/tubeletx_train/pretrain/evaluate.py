@@ -57,9 +57,7 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     """Retrieval of the "trained" and an "untrained" network on the same sets."""
     trained, weights = load_pretraining(config.checkpoint)
     device = resolve_device(config.device)
-    data = dataclasses.replace(
-        trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers
-    )
+    data = dataclasses.replace(trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers)
     videos, _ = prepare_videos(data)
     sets = [
         draw_pair_set(
@@ -90,8 +88,7 @@ def format_report(results: dict[str, Retrieval]) -> str:
     for name, result in results.items():
         values = result.summary()
         lines.append(
-            f"  {name:10} "
-            + "  ".join(f"R@{k} {values[f'r@{k}']:6.1%} +- {values[f'r@{k}_std']:.1%}" for k in (1, 5))
+            f"  {name:10} " + "  ".join(f"R@{k} {values[f'r@{k}']:6.1%} +- {values[f'r@{k}_std']:.1%}" for k in (1, 5))
         )
     chance = next(iter(results.values())).summary()
     lines.append(f"  {'chance':10} R@1 {chance['r@1_chance']:6.1%}          R@5 {chance['r@5_chance']:6.1%}")

@@ -246,6 +246,5 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [
         f"{name} (was {before.get(name)}, now {after.get(name)})"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-        and (name in _FIXED_ON_RESUME or not name.startswith(_FREE_ON_RESUME))
+        if before.get(name) != after.get(name) and (name in _FIXED_ON_RESUME or not name.startswith(_FREE_ON_RESUME))
     ]

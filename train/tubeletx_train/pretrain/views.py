@@ -88,9 +88,7 @@ class PairViews(nn.Module):
         if self.config.own_negatives == "reversed":
             return tubelets.reversed()
         num_frames, height, width = clip.shape[2:]
-        other = self.other_paths(
-            batch.sample_ids, num_frames=num_frames, height=height, width=width, epoch=batch.epoch
-        )
+        other = self.other_paths(batch.sample_ids, num_frames=num_frames, height=height, width=width, epoch=batch.epoch)
         return dataclasses.replace(tubelets, centers=other.centers, linear=other.linear)
 
 

@@ -1,0 +1,110 @@
+import logging
+import os
+import signal
+
+import pytest
+import torch
+from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, save_atomically
+from tubeletx_train.engine.schedule import cosine_schedule
+from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
+from tubeletx_train.engine.signals import StopRequest
+
+
+def state_of(step):
+    return {"step": step, "weights": torch.arange(1000.0) + step, "config": {"lr": 0.1, "sizes": [1, 2]}}
+
+
+def test_keeps_the_newest_and_reads_it_back(tmp_path):
+    folder = CheckpointFolder(tmp_path / "checkpoints", keep=2)
+    assert folder.load_latest() is None
+    for step in (9, 10, 100):
+        folder.save(step, state_of(step))
+    assert [path.name for path in folder.paths()] == ["step-00000100.pt", "step-00000010.pt"]
+    path, state = folder.load_latest()
+    assert path == folder.paths()[0]
+    assert state["config"] == state_of(100)["config"]
+    torch.testing.assert_close(state["weights"], state_of(100)["weights"])
+
+
+def truncate(content):
+    return content[: len(content) // 2]
+
+
+def flip_a_weight(content):
+    at = content.index(torch.arange(1000.0).add(2).numpy().tobytes()[:400]) + 200
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_weight, lambda _: b"", lambda _: b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, damage):
+    folder = CheckpointFolder(tmp_path, keep=3)
+    folder.save(1, state_of(1))
+    newest = folder.save(2, state_of(2))
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"step-00000002\.pt"):
+        load_checkpoint(newest)
+    with caplog.at_level(logging.WARNING):
+        _, state = folder.load_latest()
+    assert state["step"] == 1
+    assert "step-00000002.pt" in caplog.text
+    folder.paths()[1].write_bytes(b"")
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints"):
+        folder.load_latest()
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nothing\.pt: no such checkpoint"):
+        load_checkpoint(tmp_path / "nothing.pt")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "state.pt"
+    save_atomically(state_of(1), path)
+    with pytest.raises(Exception, match="pickle"):
+        save_atomically({"step": 2, "unpicklable": lambda: None}, path)
+    assert load_checkpoint(path)["step"] == 1
+    assert os.listdir(tmp_path) == ["state.pt"]
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path):
+    (tmp_path / ".step-00000001.pt.123.tmp").write_bytes(b"half")
+    CheckpointFolder(tmp_path).save(2, state_of(2))
+    assert os.listdir(tmp_path) == ["step-00000002.pt"]
+
+
+def test_random_state_goes_on_where_it_was_saved():
+    seed_everything(3)
+    torch.rand(5)
+    state = rng_state()
+    expected = torch.rand(5)
+    seed_everything(4)
+    set_rng_state(state)
+    assert torch.equal(torch.rand(5), expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_becomes_a_flag_once(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert stop.signal == number
+        assert stop.exit_code == 128 + number
+        assert signal.getsignal(number) == before  # so that a second one ends the process
+    assert signal.getsignal(number) == before
+
+
+def test_cosine_schedule_warms_up_and_ends_at_zero():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = cosine_schedule(optimizer, total_steps=12, warmup_steps=4)
+    rates = []
+    for _ in range(13):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert rates[8] == pytest.approx(1.0)
+    assert rates[12] == pytest.approx(0.0, abs=1e-12)
+    with pytest.raises(ValueError, match="warmup_steps"):
+        cosine_schedule(optimizer, total_steps=3, warmup_steps=3)

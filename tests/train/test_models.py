@@ -1,0 +1,97 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tubeletx_train.models import build_encoder, encoder_names, projection_head
+
+
+def batch_norm_names(prefix):
+    return [f"{prefix}.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+
+
+def torchvision_names(factored):
+    """State-dict keys of torchvision.models.video.r2plus1d_18 or r3d_18, in order, without fc."""
+    names = ["stem.0.weight", *batch_norm_names("stem.1")]
+    if factored:
+        names += ["stem.3.weight", *batch_norm_names("stem.4")]
+    for layer in range(1, 5):
+        for block in range(2):
+            prefix = f"layer{layer}.{block}"
+            for conv in ("conv1", "conv2"):
+                if factored:
+                    names += [f"{prefix}.{conv}.0.0.weight", *batch_norm_names(f"{prefix}.{conv}.0.1")]
+                    names += [f"{prefix}.{conv}.0.3.weight"]
+                else:
+                    names += [f"{prefix}.{conv}.0.weight"]
+                names += batch_norm_names(f"{prefix}.{conv}.1")
+            if layer > 1 and block == 0:
+                names += [f"{prefix}.downsample.0.weight", *batch_norm_names(f"{prefix}.downsample.1")]
+    return names
+
+
+# Parameters and multiply-accumulates (16 x 112 x 112) that torchvision documents, less those of fc.
+STANDARD = {"r2plus1d_18": (True, 31_300_125, 40.52e9), "r3d_18": (False, 33_166_272, 40.70e9)}
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_standard_networks_equal_torchvisions(name):
+    factored, parameters, operations = STANDARD[name]
+    with torch.device("meta"):
+        encoder = build_encoder(name)
+        clip = torch.empty(1, 3, 16, 112, 112)
+    assert list(encoder.state_dict()) == torchvision_names(factored)
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == parameters
+    assert encoder.feature_dim == 512
+    with FlopCounterMode(display=False) as counter:
+        assert encoder.feature_map(clip).shape == (1, 512, 2, 7, 7)
+    assert counter.get_total_flops() / 2 == pytest.approx(operations, rel=1e-3)
+
+
+def test_known_shapes_of_the_factored_network():
+    with torch.device("meta"):
+        state = build_encoder("r2plus1d_18").state_dict()
+    shapes = {
+        "stem.0.weight": (45, 3, 1, 7, 7),
+        "stem.3.weight": (64, 45, 3, 1, 1),
+        "layer1.0.conv1.0.0.weight": (144, 64, 1, 3, 3),
+        "layer2.0.conv1.0.0.weight": (230, 64, 1, 3, 3),
+        "layer2.0.conv2.0.0.weight": (230, 128, 1, 3, 3),
+        "layer4.1.conv2.0.3.weight": (512, 1152, 3, 1, 1),
+        "layer3.0.downsample.0.weight": (256, 128, 1, 1, 1),
+    }
+    assert {name: tuple(state[name].shape) for name in shapes} == shapes
+
+
+@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("width", [1, 5])
+def test_narrow_networks_train_at_odd_sizes(name, width):
+    torch.manual_seed(0)
+    encoder = build_encoder(name, width)
+    features = encoder(torch.randn(3, 3, 5, 23, 17))
+    assert features.shape == (3, 8 * width) == (3, encoder.feature_dim)
+    features.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in encoder.parameters())
+
+
+def test_memory_format_does_not_change_the_features():
+    torch.manual_seed(0)
+    encoder = build_encoder("r2plus1d_10", 4).eval()
+    clip = torch.randn(2, 3, 4, 16, 16)
+    expected = encoder(clip)
+    encoder.to(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(encoder(clip.to(memory_format=torch.channels_last_3d)), expected)
+
+
+def test_projection_head_has_no_batch_norm():
+    assert [tuple(parameter.shape) for parameter in projection_head(512).parameters()] == [
+        (512, 512),
+        (512,),
+        (128, 512),
+        (128,),
+    ]
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"encoder must be one of r2plus1d_18.*got 'r50'"):
+        build_encoder("r50")
+    with pytest.raises(ValueError, match="width must be positive, got 0"):
+        build_encoder("r3d_18", 0)
