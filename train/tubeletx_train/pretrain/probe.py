@@ -20,7 +20,7 @@ from tubeletx.tubelets import Tubelets
 
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import embed
-from tubeletx_train.pretrain.views import freeze, paste_onto
+from tubeletx_train.pretrain.views import freeze
 
 
 @dataclass
@@ -115,6 +115,9 @@ def motion_tubelets(
         edge=torch.zeros(batch, 1),
         opacity=torch.ones(batch, 1, num_frames),
         order=torch.zeros(batch, 1, dtype=torch.int32),
+        height=height,
+        width=width,
+        max_patch_size=(math.ceil(0.625 * side),) * 2,
     )
 
 
@@ -148,7 +151,7 @@ def draw_probe_task(batches: Iterable[PairBatch], count: int, *, seed: int = 0) 
         background, source = freeze(batch.clip_1[: len(rows)]), batch.clip_2[: len(rows)]
         num_frames, height, width = background.shape[2:]
         tubelets = motion_tubelets(rows, num_frames=num_frames, height=height, width=width, generator=generator)
-        clips.append(paste_onto(background, source, tubelets))
+        clips += tubelets.paste([background], tubelets.crop(source))
         done += len(rows)
     if done < count:
         raise ValueError(f"batches hold {done} pairs, count={count} are needed")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from tubeletx.config import TubeletConfig
-from tubeletx.ops.crop_patches import crop_patches
-from tubeletx.ops.paste_tubelets import paste_tubelets
 from tubeletx.pair import TubeletPair
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
@@ -65,7 +63,7 @@ class PairViews(nn.Module):
             clip_1, clip_2, tubelets = self.pair(plain_1, plain_2, batch.sample_ids, epoch=batch.epoch)
             if self.config.own_negatives != "none":
                 moved = self._moved(tubelets, batch, plain_1)
-                own = paste_onto(plain_2, plain_1, moved)
+                (own,) = moved.paste([plain_2], moved.crop(plain_1))
         elif self.config.own_negatives == "reversed":
             own = clip_2.flip(2)
 
@@ -95,22 +93,3 @@ class PairViews(nn.Module):
 def freeze(clip: Tensor) -> Tensor:
     """A clip (B, C, T, H, W) whose every frame is its first, channels_last_3d."""
     return clip[:, :, :1].expand_as(clip).contiguous(memory_format=torch.channels_last_3d)
-
-
-def paste_onto(clip: Tensor, source: Tensor, tubelets: Tubelets) -> Tensor:
-    """A copy of `clip` (B, C, T, H, W) with tubelets whose patches are cropped from `source`, of the same shape."""
-    size = tubelets.patch_box[..., 2:] - tubelets.patch_box[..., :2]
-    width, height = size.amax((0, 1)).tolist()
-    patches = crop_patches(source, tubelets.patch_frame, tubelets.patch_box, height=height, width=width)
-    (pasted,) = paste_tubelets(
-        [clip],
-        patches,
-        size,
-        tubelets.centers,
-        tubelets.linear,
-        tubelets.shape,
-        tubelets.edge,
-        tubelets.opacity,
-        tubelets.order,
-    )
-    return pasted
