@@ -75,7 +75,7 @@ class MoCo(nn.Module):
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         self.query_net = EmbeddingNet(encoder, dim)
         self.key_net = copy.deepcopy(self.query_net).requires_grad_(False)
-        self.contrast = QueueInfoNCE(dim=dim, size=queue_size, temperature=temperature)
+        self.contrast = QueueInfoNCE(dim, queue_size, temperature, normalize=False)  # rows are unit already
         self.momentum = momentum
         self.batch_negatives = batch_negatives
 
