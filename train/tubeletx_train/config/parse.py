@@ -8,11 +8,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
-from tubeletx.config import TubeletConfig
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 
+from tubeletx.config import TubeletConfig
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.config.recipes import flatten, load_recipe, merge, nearest
+from tubeletx_train.config.recipes import load_recipe, nearest
+from tubeletx_train.config.tree import flatten, merge
 from tubeletx_train.engine.errors import UsageError
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def option_names(config_class: type) -> list[str]:
     hints = get_type_hints(config_class)
     for item in dataclasses.fields(config_class):
         if dataclasses.is_dataclass(hints[item.name]):
-            names += [f"{item.name}.{name}" for name in option_names(hints[item.name])]  # type: ignore[arg-type]
+            names += [f"{item.name}.{name}" for name in option_names(hints[item.name])]
         else:
             names.append(item.name)
     return names
@@ -37,6 +38,7 @@ def build_parser(config_class: type, prog: str, description: str, epilog: str = 
     """A parser with one option for each setting, plus `--config` and `--print_config`."""
     parser = ArgumentParser(
         prog=prog,
+        usage="%(prog)s [--config RECIPE] [--SETTING VALUE] ...",  # not the one hundred options once more
         description=description,
         epilog=epilog,
         exit_on_error=False,
@@ -152,5 +154,5 @@ def _check_names(tree: dict[str, Any], names: Sequence[str], origin: str) -> Non
             raise UsageError(f"{origin}: unknown setting {name!r}{nearest(name, names)}")
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions and examples."""
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Shows types and defaults, and keeps the line breaks of descriptions and examples."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tubeletx_train.config.tree import merge
 from tubeletx_train.engine.errors import UsageError
 
 _META_KEYS = ("base", "description")
@@ -64,15 +65,6 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the entries of `over` put over it, section by section."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def load_recipe(name: str) -> dict[str, Any]:
     """A recipe with its bases merged in, as nested dictionaries without `base` and `description`.
 
@@ -100,14 +92,3 @@ def load_recipe(name: str) -> dict[str, Any]:
 def describe(name: str) -> str:
     """The one-line description of a recipe, empty if it has none."""
     return str(_read(recipe_path(name)).get("description", ""))
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

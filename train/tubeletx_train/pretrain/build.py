@@ -43,3 +43,11 @@ def build_optimizer(moco: MoCo, config: OptimConfig) -> torch.optim.SGD:
         weight_decay=config.weight_decay,
         foreach=True,
     )
+
+
+def channels_last(moco: MoCo) -> MoCo:
+    """Lay the convolutions' weights out as the clips are, channels last; in place."""
+    for parameter in moco.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return moco

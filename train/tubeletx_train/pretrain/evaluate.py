@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tubeletx.pair import TubeletPair
 
+from tubeletx.pair import TubeletPair
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import prepare_videos
@@ -71,7 +71,7 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     seed_everything(trained.run.seed)
     moco = build_moco(trained)
     untrained_net = moco.query_net.to(device)
-    calibrate_batch_norm(untrained_net, sets[0].query.split(64))
+    calibrate_batch_norm(untrained_net, sets[0].query)
     untrained = held_out_retrieval(untrained_net, sets)
     moco.load_state_dict(weights)
     results = {"trained": held_out_retrieval(moco.query_net.to(device), sets), "untrained": untrained}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,20 +42,26 @@ def held_out_batches(
 
 
 @torch.no_grad()
-def embed(net: nn.Module, clips: Iterable[Tensor]) -> Tensor:
+def embed(net: nn.Module, clips: Tensor, batch_size: int = 64) -> Tensor:
     """Outputs of a network in evaluation mode, on the CPU.
 
     Args:
         net: (B, 3, T, H, W) normalised floats to (B, D); left in the mode it was in.
-        clips: uint8 batches (B, 3, T, H, W) on any device.
+        clips: uint8 (N, 3, T, H, W), on any device.
+        batch_size: Clips a pass.
     """
-    device = next(net.parameters()).device
     was_training = net.training
     net.eval()
     try:
-        return torch.cat([net(normalize(batch.to(device))).float().cpu() for batch in clips])
+        return torch.cat([net(batch).float().cpu() for batch in _normalized(net, clips, batch_size)])
     finally:
         net.train(was_training)
+
+
+def _normalized(net: nn.Module, clips: Tensor, batch_size: int) -> Iterator[Tensor]:
+    device = next(net.parameters()).device
+    for start in range(0, len(clips), batch_size):
+        yield normalize(clips[start : start + batch_size].to(device))
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -65,12 +71,11 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def calibrate_batch_norm(net: nn.Module, clips: Iterable[Tensor]) -> None:
-    """Replace running statistics of batch norm by averages over uint8 batches.
+def calibrate_batch_norm(net: nn.Module, clips: Tensor, batch_size: int = 64) -> None:
+    """Replace running statistics of batch norm by averages over uint8 clips (N, 3, T, H, W).
 
     An untrained network has none worth the name; with these it is a fair baseline.
     """
-    device = next(net.parameters()).device
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     was_training = net.training
@@ -78,8 +83,8 @@ def calibrate_batch_norm(net: nn.Module, clips: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
     net.train()
-    for batch in clips:
-        net(normalize(batch.to(device)))
+    for batch in _normalized(net, clips, batch_size):
+        net(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.train(was_training)

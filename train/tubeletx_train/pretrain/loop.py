@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tubeletx
 import yaml
 from torch.nn.utils import clip_grad_norm_
 
+import tubeletx
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.config.recipes import flatten
+from tubeletx_train.config.tree import flatten, to_tree
 from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, VideoRecord, build_loader, prepare_videos
 from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.errors import UsageError
@@ -27,7 +27,7 @@ from tubeletx_train.engine.schedule import cosine_schedule
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
 from tubeletx_train.figures import contact_sheet
-from tubeletx_train.pretrain.build import build_moco, build_optimizer, resolve_device
+from tubeletx_train.pretrain.build import build_moco, build_optimizer, channels_last, resolve_device
 from tubeletx_train.pretrain.views import PairViews, Views
 
 _logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Pretraining:
         self.total_steps = total_steps
         self.step = 0
         seed_everything(config.run.seed)
-        self.moco = build_moco(config).to(device, memory_format=torch.channels_last_3d)
+        self.moco = channels_last(build_moco(config).to(device))
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(device)
         self.optimizer = build_optimizer(self.moco, config.optim)
         self.schedule = cosine_schedule(self.optimizer, total_steps, config.optim.warmup_steps)
@@ -119,7 +119,7 @@ class Pretraining:
         """Everything that the steps to come depend on, and where it came from."""
         return {
             "tubeletx": tubeletx.__version__,
-            "config": plain(self.config),
+            "config": to_tree(self.config),
             "videos": self.videos,
             "step": self.step,
             "total_steps": self.total_steps,
@@ -131,7 +131,7 @@ class Pretraining:
 
     def load_state_dict(self, state: dict[str, Any], origin: Path) -> None:
         """Go on from a checkpoint. Raises UsageError if it belongs to another run."""
-        differing = _differences(state["config"], plain(self.config))
+        differing = _differences(state["config"], to_tree(self.config))
         if state["videos"] != self.videos:
             differing.append("the list of readable videos")
         if state["total_steps"] != self.total_steps:
@@ -175,7 +175,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
         run.load_state_dict(state, path)
         log_state = state["log"]
         _logger.info("going on from %s (step %d of %d)", path, run.step, total_steps)
-    (output / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
+    (output / "config.yaml").write_text(yaml.safe_dump(to_tree(config), sort_keys=False), encoding="utf-8")
 
     with (
         StopRequest() as stop,  # before the workers start, so that they do not die of the signals first
@@ -206,7 +206,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
             views = run.views(batch)
             if run.step == 0 and views.tubelets is not None:
                 contact_sheet(output / "first_batch.png", views.clip_1, views.clip_2, views.tubelets)
-            lr = run.schedule.get_last_lr()[0]
+            lr = float(run.schedule.get_last_lr()[0])
             values = run.train_step(batch, views)
             clips = len(batch.sample_ids) * (2 if views.own_negative is None else 3)
             log.step(run.step, values, clips=clips, waited=waited, lr=lr, epoch=batch.epoch)
@@ -221,18 +221,6 @@ def _next(loader: Iterator[PairBatch]) -> tuple[PairBatch, float]:
     since = time.perf_counter()
     batch = next(loader)
     return batch, time.perf_counter() - since
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as nested dictionaries of what YAML and checkpoints can hold (tuples become lists)."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: convert(item) for key, item in value.items()}
-        return [convert(item) for item in value] if isinstance(value, list | tuple) else value
-
-    tree: dict[str, Any] = convert(dataclasses.asdict(config))
-    return tree
 
 
 def fingerprint(videos: Sequence[VideoRecord]) -> str:

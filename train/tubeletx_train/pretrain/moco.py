@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
-from tubeletx.contrast import QueueInfoNCE
 
+from tubeletx.contrast import QueueInfoNCE
 from tubeletx_train.models import VideoResNet, projection_head
 from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
 
@@ -109,7 +109,8 @@ class MoCo(nn.Module):
         return MoCoOutput(loss, metrics)
 
     def _update_key_net(self) -> None:
-        keys, queries = list(self.key_net.parameters()), list(self.query_net.parameters())
+        keys: list[Tensor] = list(self.key_net.parameters())
+        queries: list[Tensor] = list(self.query_net.parameters())
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)
 
     def _embed_keys(self, key_clip: Tensor, own_negative_clip: Tensor | None) -> tuple[Tensor, Tensor | None]:

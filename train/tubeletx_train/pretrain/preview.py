@@ -8,10 +8,9 @@ from pathlib import Path
 
 from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
-
 from tubeletx_train.data import DataConfig, EpochSampler, PairDataset, build_loader, prepare_videos
-from tubeletx_train.figures import animation, contact_sheet
 from tubeletx_train.engine.output import writable_folder
+from tubeletx_train.figures import animation, contact_sheet
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from tubeletx.tubelets import Tubelets
 
+from tubeletx.tubelets import Tubelets
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import embed
 from tubeletx_train.pretrain.views import freeze
@@ -182,7 +182,7 @@ def motion_probe(encoder: nn.Module, train: ProbeTask, test: ProbeTask, batch_si
         test: Clips of other videos.
         batch_size: Clips embedded at a time.
     """
-    fit, judge = (embed(encoder, task.clips.split(batch_size)).double().numpy() for task in (train, test))
+    fit, judge = (embed(encoder, task.clips, batch_size).double().numpy() for task in (train, test))
     fit_labels, judge_labels = train.labels.numpy(), test.labels.numpy()
     classifiers = (
         LogisticRegression(C=0.1, max_iter=1000),

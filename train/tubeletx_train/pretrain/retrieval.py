@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tubeletx.pair import TubeletPair
 
+from tubeletx.pair import TubeletPair
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import embed, mean_and_spread
 from tubeletx_train.pretrain.views import freeze
@@ -92,7 +92,7 @@ def held_out_retrieval(net: nn.Module, sets: Sequence[PairSet], batch_size: int 
     """Recall of a network (clips to unit rows) on each set."""
     at_1, at_5 = [], []
     for pairs in sets:
-        query, key = embed(net, pairs.query.split(batch_size)), embed(net, pairs.key.split(batch_size))
+        query, key = embed(net, pairs.query, batch_size), embed(net, pairs.key, batch_size)
         at_1.append(recall(query, key, 1))
         at_5.append(recall(query, key, 5))
     return Retrieval(len(sets[0].query), tuple(at_1), tuple(at_5))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
 from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
-
 from tubeletx_train.config.pretrain import ContrastConfig
 from tubeletx_train.data import ColorConfig, ColorJitterNormalize, PairBatch
 

@@ -1,0 +1,113 @@
+import dataclasses
+
+import pytest
+import yaml
+from tubeletx_train.config import describe, load_recipe, recipe_names
+from tubeletx_train.config.parse import config_from_tree, option_names, parse_config
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.tree import flatten, merge, to_tree
+from tubeletx_train.engine.errors import UsageError
+
+from tubeletx.config import TubeletConfig
+
+
+def parse(*arguments):
+    return parse_config(PretrainConfig, arguments, prog="test")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_parses_and_has_one_line_about_it(name):
+    config = parse("--config", name, "--data.videos", "somewhere")
+    assert config.data.videos == "somewhere"
+    assert describe(name)
+    assert "\n" not in describe(name)
+
+
+def test_the_papers_recipe_holds_the_papers_numbers():
+    config = parse("--config", "pretrain/kinetics400", "--data.videos", "x")
+    assert config.tubelets == TubeletConfig.preset("paper")
+    assert (config.data.num_frames, config.data.crop_size) == (16, 112)
+    assert (config.contrast.queue_size, config.contrast.temperature, config.contrast.momentum) == (16384, 0.2, 0.999)
+    assert config.contrast.own_negatives == "none"
+    optim = config.optim
+    assert (optim.lr, optim.momentum, optim.weight_decay, optim.batch_size, optim.epochs) == (0.01, 0.9, 1e-4, 32, 100)
+
+
+def test_temporal_contrast_differs_from_its_base_in_mode_and_output_only():
+    base, derived = (flatten(load_recipe(f"pretrain/{name}")) for name in ("mini_kinetics", "temporal_contrast"))
+    assert {key for key in base.keys() | derived.keys() if base.get(key) != derived.get(key)} == {
+        "contrast.mode",
+        "run.output",
+    }
+
+
+def test_command_line_overrides_recipes_wherever_it_stands():
+    config = parse("--optim.lr=0.5", "--config", "demo", "--data.videos", "x", "--model.width", "3")
+    assert (config.optim.lr, config.model.width) == (0.5, 3)
+    assert config.contrast.own_negatives == load_recipe("demo")["contrast"]["own_negatives"]
+
+
+def test_presets_lie_under_the_other_settings(tmp_path):
+    released = TubeletConfig.preset("released")
+    config = parse("--data.videos", "x", "--tubelets.preset", "released", "--tubelets.sigma", "2")
+    assert config.tubelets == dataclasses.replace(released, sigma=2)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("base: demo\ntubelets: {preset: released, num_tubelets: 3}\n")
+    config = parse("--data.videos", "x", "--config", str(recipe))
+    assert config.tubelets == dataclasses.replace(released, num_tubelets=3)
+
+
+def test_a_base_is_found_beside_the_recipe(tmp_path):
+    (tmp_path / "first.yaml").write_text("optim: {lr: 0.3, epochs: 7}\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\noptim: {lr: 0.4}\n")
+    assert load_recipe(str(tmp_path / "second.yaml")) == {"optim": {"lr": 0.4, "epochs": 7}}
+
+
+def test_configurations_survive_yaml_and_checkpoints():
+    config = parse(
+        "--config", "demo", "--data.videos", "x", "--tubelets.preset", "released", "--optim.clip_norm", "null"
+    )
+    tree = to_tree(config)
+    assert config_from_tree(PretrainConfig, yaml.safe_load(yaml.safe_dump(tree)), "test") == config
+    assert set(flatten(tree)) == set(option_names(PretrainConfig))
+
+
+def test_merge_goes_section_by_section():
+    assert merge({"a": {"b": 1, "c": 2}, "d": [1, 2]}, {"a": {"c": 3}, "d": [4]}) == {"a": {"b": 1, "c": 3}, "d": [4]}
+
+
+def write(folder, text):
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return ["--config", str(path)]
+
+
+MISTAKES = [
+    (lambda _: ["--optim.lrr", "1"], r"unknown option --optim\.lrr; did you mean 'optim\.lr'\?"),
+    (lambda _: ["--lr", "1"], r"unknown option --lr; did you mean 'optim\.lr'\?"),
+    (lambda _: ["--config", "pretrain/kinetic400"], r"did you mean 'pretrain/kinetics400'"),
+    (lambda _: ["--config"], "--config needs a value"),
+    (lambda _: ["--optim.lr", "fast"], r"optim\.lr.*float.*fast"),
+    (lambda _: ["--tubelets.preset", "papre"], "tubelets.preset.*papre"),
+    (lambda _: ["--tubelets.num_tubelets", "0"], "num_tubelets"),
+    (lambda _: ["--contrast.mode", "temporal", "--contrast.own_negatives", "resampled"], "contrast.own_negatives"),
+    (lambda f: write(f, "optim: {learning_rate: 1}"), r"recipe\.yaml: unknown setting 'optim\.learning_rate'"),
+    (lambda f: write(f, "optim: {clipnorm: 1}"), r"did you mean 'optim\.clip_norm'"),
+    (lambda f: write(f, "optim: 3"), r"'optim' is a section, got 3"),
+    (lambda f: write(f, "- a\n- b"), "a recipe is a mapping"),
+    (lambda f: write(f, "a: [1"), r"recipe\.yaml: .*expected"),
+    (lambda f: write(f, "base: recipe.yaml"), "cannot be its own base"),
+    (lambda f: write(f, "base: nowhere"), "no recipe or file called 'nowhere'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_mistakes_are_named_in_one_line(tmp_path, arguments, message):
+    with pytest.raises(UsageError, match=message) as error:
+        parse("--data.videos", "x", *arguments(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_videos_are_required():
+    with pytest.raises(UsageError, match=r"data\.videos"):
+        parse()
