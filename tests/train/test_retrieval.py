@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
-from tubeletx.config import TubeletConfig
-from tubeletx.pair import TubeletPair
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, embed, mean_and_spread
 from tubeletx_train.pretrain.probe import MOTION_NAMES, ProbeTask, draw_probe_task, motion_probe, motion_tubelets
 from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_retrieval, recall
+
+from tubeletx.config import TubeletConfig
+from tubeletx.pair import TubeletPair
 
 T, S = 8, 32
 
@@ -90,9 +90,7 @@ def test_still_backgrounds_move_under_tubelets_only():
 def test_motions_are_what_their_names_say():
     count = len(MOTION_NAMES)
     labels = torch.arange(count).repeat(50)
-    tubelets = motion_tubelets(
-        labels, num_frames=T, height=S, width=2 * S, generator=torch.Generator().manual_seed(0)
-    )
+    tubelets = motion_tubelets(labels, num_frames=T, height=S, width=2 * S, generator=torch.Generator().manual_seed(0))
     path = (tubelets.centers - tubelets.centers[:, :, :1])[:, 0]
     by_name = {name: labels == index for index, name in enumerate(MOTION_NAMES)}
     end = path[:, -1]

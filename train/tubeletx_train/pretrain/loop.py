@@ -18,7 +18,15 @@ from torch.nn.utils import clip_grad_norm_
 import tubeletx
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import flatten, to_tree
-from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, VideoRecord, build_loader, prepare_videos
+from tubeletx_train.data import (
+    EpochSampler,
+    LoaderError,
+    PairBatch,
+    PairDataset,
+    VideoRecord,
+    build_loader,
+    prepare_videos,
+)
 from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.logs import RunLog
@@ -200,7 +208,12 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
             return run.step
 
         while run.step < total_steps and not stop:
-            batch, waited = _next(loader)
+            try:
+                batch, waited = _next(loader)
+            except LoaderError:
+                if stop:  # a Ctrl-C ends the workers too, perhaps in the middle of a batch
+                    break
+                raise
             bad_videos.update(batch.bad)
             batch = batch.to(device)
             views = run.views(batch)

@@ -1,0 +1,263 @@
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+import torch
+import yaml
+from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from tubeletx_train.config.tree import to_tree
+from tubeletx_train.data import ColorConfig, DataConfig, NoUsableVideos, PairBatch
+from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.pretrain.loop import NonFiniteLossError, Pretraining, pretrain
+from tubeletx_train.pretrain.views import PairViews
+
+from tubeletx.config import TubeletConfig
+
+STEPS = 6
+TIMINGS = {"clips_per_second", "data_wait"}
+
+
+def toy_config(videos, output, **sections):
+    parts = {
+        "data": DataConfig(
+            videos=str(videos), num_frames=4, crop_size=24, decode_size=32, num_workers=0, samples_per_video=2
+        ),
+        "tubelets": TubeletConfig(num_tubelets=1),
+        "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8),
+        "contrast": ContrastConfig(queue_size=16, momentum=0.9, own_negatives="reversed"),
+        "optim": OptimConfig(batch_size=4, steps=STEPS, lr=0.05),
+        "run": RunConfig(output=str(output), device="cpu", log_every=2, checkpoint_every=100, tensorboard=False),
+    }
+    for name, changes in sections.items():
+        parts[name] = dataclasses.replace(parts[name], **changes)
+    return PretrainConfig(**parts)
+
+
+def log_lines(output):
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Do something after a step of the training loop."""
+
+    def install(step, action):
+        original = Pretraining.train_step
+
+        def train_step(run, batch, views):
+            values = original(run, batch, views)
+            if run.step == step:
+                action()
+            return values
+
+        monkeypatch.setattr(Pretraining, "train_step", train_step)
+        return lambda: monkeypatch.setattr(Pretraining, "train_step", original)
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def straight(toy_videos, tmp_path_factory):
+    """A run that was never stopped."""
+    return pretrain(toy_config(toy_videos, tmp_path_factory.mktemp("straight")))
+
+
+def assert_same_run(result, reference):
+    state, expected = load_checkpoint(result.checkpoint), load_checkpoint(reference.checkpoint)
+    for key in ("step", "total_steps", "videos", "model", "optimizer", "schedule", "rng", "log"):
+        assert equal(state[key], expected[key]), key
+    assert log_lines(result.output) == log_lines(reference.output)
+
+
+def test_a_run_leaves_what_it_should(straight):
+    assert (straight.step, straight.exit_code) == (STEPS, 0)
+    names = {path.name for path in straight.output.iterdir()}
+    assert {"checkpoints", "config.yaml", "log.jsonl", "first_batch.png"} <= names
+    lines = log_lines(straight.output)
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert {"loss", "top1", "top5", "batch_top1", "own_top1", "alignment", "uniformity", "lr", "grad_norm"} <= set(
+        lines[0]
+    )
+    state = load_checkpoint(straight.checkpoint)
+    assert state["config"] == yaml.safe_load((straight.output / "config.yaml").read_text())
+    assert state["model"]["contrast.pointer"] == STEPS * 4 % 16
+    assert state["schedule"]["last_epoch"] == STEPS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_and_resumed_equals_never_stopped(toy_videos, tmp_path, straight, at_step, number):
+    config = toy_config(toy_videos, tmp_path)
+    undo = at_step(3, lambda: os.kill(os.getpid(), number))  # in the middle of an epoch and of a log line
+    stopped = pretrain(config)
+    assert (stopped.step, stopped.exit_code) == (3, 128 + number)
+    undo()
+    assert_same_run(pretrain(config), straight)
+
+
+def test_killed_and_resumed_equals_never_stopped(toy_videos, tmp_path, straight, at_step):
+    config = toy_config(toy_videos, tmp_path, run={"checkpoint_every": 3})
+
+    def die():
+        raise MemoryError  # no handler of ours runs, as with SIGKILL; steps 4 and 5 are lost
+
+    undo = at_step(5, die)
+    with pytest.raises(MemoryError):
+        pretrain(config)
+    undo()
+    assert log_lines(tmp_path)[-1]["step"] == 4
+    with open(tmp_path / "log.jsonl", "a") as log:
+        log.write('{"step": 5, "lo')  # torn by the kill
+    assert_same_run(pretrain(config), straight)
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(toy_videos, tmp_path, straight):
+    config = toy_config(toy_videos, tmp_path, run={"checkpoint_every": 2})
+    first = pretrain(config)
+    first.checkpoint.write_bytes(first.checkpoint.read_bytes()[:-100])
+    assert_same_run(pretrain(config), straight)
+
+
+def test_a_finished_run_started_again_does_nothing(toy_videos, straight):
+    before = straight.checkpoint.stat().st_mtime_ns
+    again = pretrain(toy_config(toy_videos, straight.output))
+    assert (again.step, again.exit_code) == (STEPS, 0)
+    assert again.checkpoint.stat().st_mtime_ns == before
+
+
+def test_another_runs_checkpoint_is_refused_and_the_settings_named(toy_videos, straight):
+    with pytest.raises(UsageError, match=r"optim\.lr \(was 0\.05, now 0\.01\)"):
+        pretrain(toy_config(toy_videos, straight.output, optim={"lr": 0.01}))
+    with pytest.raises(UsageError, match=r"steps in all \(was 6, now 7\)"):
+        pretrain(toy_config(toy_videos, straight.output, optim={"steps": 7}))
+    with pytest.raises(UsageError, match=r"run\.seed"):
+        pretrain(toy_config(toy_videos, straight.output, run={"seed": 1}))
+    with pytest.raises(UsageError, match="already holds a run"):
+        pretrain(toy_config(toy_videos, straight.output, run={"resume": "never"}))
+
+
+def test_the_seed_decides(toy_videos, tmp_path, straight):
+    result = pretrain(toy_config(toy_videos, tmp_path, run={"seed": 1}))
+    model, other = (load_checkpoint(run.checkpoint)["model"] for run in (result, straight))
+    assert not equal(model, other)
+
+
+@pytest.mark.parametrize(
+    "contrast",
+    [
+        {"own_negatives": "none"},
+        {"own_negatives": "resampled", "batch_negatives": True},
+        {"own_negatives": "reversed", "still_background": True},
+        {"mode": "temporal", "own_negatives": "none"},
+        {"mode": "temporal", "own_negatives": "reversed"},
+    ],
+)
+def test_every_kind_of_contrast_takes_a_step(toy_videos, tmp_path, contrast):
+    result = pretrain(toy_config(toy_videos, tmp_path, contrast=contrast, optim={"steps": 2}))
+    assert ("own_top1" in log_lines(result.output)[0]) == (contrast["own_negatives"] != "none")
+
+
+def test_bfloat16_takes_a_step(toy_videos, tmp_path):
+    result = pretrain(toy_config(toy_videos, tmp_path, optim={"steps": 2, "precision": "bfloat16"}))
+    state = load_checkpoint(result.checkpoint)["model"]
+    assert all(value.dtype != torch.bfloat16 for value in state.values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(toy_videos, tmp_path, at_step):
+    config = toy_config(toy_videos, tmp_path, run={"checkpoint_every": 1})
+    original = PairViews.forward
+
+    def poisoned(views, batch):
+        made = original(views, batch)
+        if calls.append(1) or len(calls) == 3:
+            made.query[1, :, 0] = float("nan")
+        return made
+
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairViews, "forward", poisoned)
+        with pytest.raises(NonFiniteLossError, match=r"at step 3 .*sample ids \[") as error:
+            pretrain(config)
+    dump = torch.load(tmp_path / "non-finite.pt", weights_only=True)
+    assert str(tmp_path / "non-finite.pt") in str(error.value)
+    assert dump["batch"]["sample_ids"].shape == (4,)
+    weights = [value for name, value in dump["model"].items() if name.startswith("query_net.head")]
+    assert all(value.isfinite().all() for value in weights)
+
+
+def test_bad_input_ends_before_training(toy_videos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "text.mp4").write_text("not a video")
+    with pytest.raises(NoUsableVideos):
+        pretrain(toy_config(tmp_path / "empty", tmp_path / "run"))
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError, match="cannot write to the output folder"):
+        pretrain(toy_config(toy_videos, file / "run"))
+    with pytest.raises(UsageError, match="device 'cuda:99' cannot be used"):
+        pretrain(toy_config(toy_videos, tmp_path / "other", run={"device": "cuda:99"}))
+
+
+def pair_batch(seed=0, batch=3, frames=4, side=24):
+    generator = torch.Generator().manual_seed(seed)
+    clips = torch.randint(256, (2, batch, 3, frames, side, side), dtype=torch.uint8, generator=generator)
+    return PairBatch(clips[0], clips[1], torch.arange(batch), 0, torch.zeros(batch, 2, dtype=torch.int64), [])
+
+
+NO_COLOR = ColorConfig(probability=0.0)
+
+
+@pytest.mark.parametrize("kind", ["reversed", "resampled"])
+def test_own_negatives_differ_from_keys_in_the_motion_of_the_same_patches(kind):
+    batch = pair_batch()
+    views = PairViews(ContrastConfig(own_negatives=kind), TubeletConfig(num_tubelets=1), NO_COLOR)(batch)
+    coverage = views.tubelets.coverage((1, 1, 1)) > 0
+    if kind == "reversed":
+        # Without scale or shear a tubelet played backwards covers what it covered, in the opposite order.
+        untouched = ~(coverage | coverage.flip(1))
+        expected, got = views.key.flip(2), views.own_negative
+        covered = coverage.flip(1)[:, None].expand_as(got)
+        torch.testing.assert_close(got[covered], expected[covered])
+        torch.testing.assert_close(got[untouched[:, None].expand_as(got)], views.key[untouched[:, None].expand_as(got)])
+    assert not torch.equal(views.own_negative, views.key)
+    if kind == "resampled":
+        again = PairViews(ContrastConfig(own_negatives=kind), TubeletConfig(num_tubelets=1), NO_COLOR)(batch)
+        assert torch.equal(views.own_negative, again.own_negative)
+        assert not torch.equal(views.own_negative, views.key.flip(2))
+
+
+def test_views_leave_the_batch_alone_and_share_tubelets():
+    batch = pair_batch()
+    before = batch.clip_1.clone()
+    views = PairViews(ContrastConfig(), TubeletConfig(num_tubelets=1, transforms=()), NO_COLOR)(batch)
+    assert torch.equal(batch.clip_1, before)
+    assert views.own_negative is None
+    covered = (views.tubelets.coverage((1, 1, 1)) > 0)[:, None].expand_as(views.clip_1)
+    assert torch.equal(views.clip_1[covered], views.clip_2[covered])
+    assert torch.equal(views.clip_1[~covered], batch.clip_1[~covered])
+
+
+def test_temporal_views_carry_no_tubelets():
+    batch = pair_batch()
+    views = PairViews(ContrastConfig(mode="temporal", own_negatives="reversed"), TubeletConfig(), NO_COLOR)(batch)
+    assert views.tubelets is None
+    assert torch.equal(views.clip_1, batch.clip_1)
+    torch.testing.assert_close(views.own_negative, views.key.flip(2))
+
+
+def test_configurations_of_runs_are_plain_data(toy_videos, tmp_path):
+    tree = to_tree(toy_config(toy_videos, tmp_path))
+    assert yaml.safe_load(yaml.safe_dump(tree)) == tree
