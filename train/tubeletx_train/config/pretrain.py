@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tubeletx.config import TubeletConfig
-
 from tubeletx_train.data import ColorConfig, DataConfig
 
 
