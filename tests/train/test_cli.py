@@ -72,14 +72,14 @@ def test_a_folder_of_rubbish_ends_with_code_2(tmp_path, capsys):
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_pretrain_then_retrieval(toy_videos, tmp_path, capsys):
+def test_pretrain_then_retrieval(videos, tmp_path, capsys):
     output = tmp_path / "run"
-    assert main(["pretrain", "--data.videos", str(toy_videos), "--run.output", str(output), *TOY]) == 0
+    assert main(["pretrain", "--data.videos", str(videos), "--run.output", str(output), *TOY]) == 0
     checkpoint = output / "checkpoints" / "step-00000002.pt"
     assert str(checkpoint) in capsys.readouterr().out
     assert any((output / "tensorboard").iterdir())
     report = tmp_path / "report.json"
-    arguments = ["retrieval", "--checkpoint", str(checkpoint), "--videos", str(toy_videos), "--output", str(report)]
+    arguments = ["retrieval", "--checkpoint", str(checkpoint), "--videos", str(videos), "--output", str(report)]
     assert main([*arguments, "--pairs", "8", "--sets", "2", "--num_workers", "0", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     for row in ("trained", "untrained", "chance"):
@@ -89,8 +89,8 @@ def test_pretrain_then_retrieval(toy_videos, tmp_path, capsys):
     assert content["untrained"]["r@5_chance"] == 5 / 8
 
 
-def test_preview_writes_pictures(toy_videos, tmp_path, capsys):
-    assert main(["preview", "--config", "demo", "--data.videos", str(toy_videos), "--output", str(tmp_path)]) == 0
+def test_preview_writes_pictures(videos, tmp_path, capsys):
+    assert main(["preview", "--config", "demo", "--data.videos", str(videos), "--output", str(tmp_path)]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "contact_sheet.png"), str(tmp_path / "animation.gif")]
     assert (tmp_path / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "animation.gif").read_bytes()[:3] == b"GIF"

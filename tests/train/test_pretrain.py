@@ -20,10 +20,10 @@ STEPS = 6
 TIMINGS = {"clips_per_second", "data_wait"}
 
 
-def toy_config(videos, output, **sections):
+def toy_config(folder, output, **sections):
     parts = {
         "data": DataConfig(
-            videos=str(videos), num_frames=4, crop_size=24, decode_size=32, num_workers=0, samples_per_video=2
+            videos=str(folder), num_frames=4, crop_size=24, decode_size=32, num_workers=0, samples_per_video=2
         ),
         "tubelets": TubeletConfig(num_tubelets=1),
         "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8),
@@ -71,9 +71,9 @@ def at_step(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def straight(toy_videos, tmp_path_factory):
+def straight(videos, tmp_path_factory):
     """A run that was never stopped."""
-    return pretrain(toy_config(toy_videos, tmp_path_factory.mktemp("straight")))
+    return pretrain(toy_config(videos, tmp_path_factory.mktemp("straight")))
 
 
 def assert_same_run(result, reference):
@@ -99,8 +99,8 @@ def test_a_run_leaves_what_it_should(straight):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_by_a_signal_and_resumed_equals_never_stopped(toy_videos, tmp_path, straight, at_step, number):
-    config = toy_config(toy_videos, tmp_path)
+def test_stopped_by_a_signal_and_resumed_equals_never_stopped(videos, tmp_path, straight, at_step, number):
+    config = toy_config(videos, tmp_path)
     undo = at_step(3, lambda: os.kill(os.getpid(), number))  # in the middle of an epoch and of a log line
     stopped = pretrain(config)
     assert (stopped.step, stopped.exit_code) == (3, 128 + number)
@@ -108,8 +108,8 @@ def test_stopped_by_a_signal_and_resumed_equals_never_stopped(toy_videos, tmp_pa
     assert_same_run(pretrain(config), straight)
 
 
-def test_killed_and_resumed_equals_never_stopped(toy_videos, tmp_path, straight, at_step):
-    config = toy_config(toy_videos, tmp_path, run={"checkpoint_every": 3})
+def test_killed_and_resumed_equals_never_stopped(videos, tmp_path, straight, at_step):
+    config = toy_config(videos, tmp_path, run={"checkpoint_every": 3})
 
     def die():
         raise MemoryError  # no handler of ours runs, as with SIGKILL; steps 4 and 5 are lost
@@ -124,33 +124,33 @@ def test_killed_and_resumed_equals_never_stopped(toy_videos, tmp_path, straight,
     assert_same_run(pretrain(config), straight)
 
 
-def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(toy_videos, tmp_path, straight):
-    config = toy_config(toy_videos, tmp_path, run={"checkpoint_every": 2})
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(videos, tmp_path, straight):
+    config = toy_config(videos, tmp_path, run={"checkpoint_every": 2})
     first = pretrain(config)
     first.checkpoint.write_bytes(first.checkpoint.read_bytes()[:-100])
     assert_same_run(pretrain(config), straight)
 
 
-def test_a_finished_run_started_again_does_nothing(toy_videos, straight):
+def test_a_finished_run_started_again_does_nothing(videos, straight):
     before = straight.checkpoint.stat().st_mtime_ns
-    again = pretrain(toy_config(toy_videos, straight.output))
+    again = pretrain(toy_config(videos, straight.output))
     assert (again.step, again.exit_code) == (STEPS, 0)
     assert again.checkpoint.stat().st_mtime_ns == before
 
 
-def test_another_runs_checkpoint_is_refused_and_the_settings_named(toy_videos, straight):
+def test_another_runs_checkpoint_is_refused_and_the_settings_named(videos, straight):
     with pytest.raises(UsageError, match=r"optim\.lr \(was 0\.05, now 0\.01\)"):
-        pretrain(toy_config(toy_videos, straight.output, optim={"lr": 0.01}))
+        pretrain(toy_config(videos, straight.output, optim={"lr": 0.01}))
     with pytest.raises(UsageError, match=r"steps in all \(was 6, now 7\)"):
-        pretrain(toy_config(toy_videos, straight.output, optim={"steps": 7}))
+        pretrain(toy_config(videos, straight.output, optim={"steps": 7}))
     with pytest.raises(UsageError, match=r"run\.seed"):
-        pretrain(toy_config(toy_videos, straight.output, run={"seed": 1}))
+        pretrain(toy_config(videos, straight.output, run={"seed": 1}))
     with pytest.raises(UsageError, match="already holds a run"):
-        pretrain(toy_config(toy_videos, straight.output, run={"resume": "never"}))
+        pretrain(toy_config(videos, straight.output, run={"resume": "never"}))
 
 
-def test_the_seed_decides(toy_videos, tmp_path, straight):
-    result = pretrain(toy_config(toy_videos, tmp_path, run={"seed": 1}))
+def test_the_seed_decides(videos, tmp_path, straight):
+    result = pretrain(toy_config(videos, tmp_path, run={"seed": 1}))
     model, other = (load_checkpoint(run.checkpoint)["model"] for run in (result, straight))
     assert not equal(model, other)
 
@@ -165,19 +165,19 @@ def test_the_seed_decides(toy_videos, tmp_path, straight):
         {"mode": "temporal", "own_negatives": "reversed"},
     ],
 )
-def test_every_kind_of_contrast_takes_a_step(toy_videos, tmp_path, contrast):
-    result = pretrain(toy_config(toy_videos, tmp_path, contrast=contrast, optim={"steps": 2}))
+def test_every_kind_of_contrast_takes_a_step(videos, tmp_path, contrast):
+    result = pretrain(toy_config(videos, tmp_path, contrast=contrast, optim={"steps": 2}))
     assert ("own_top1" in log_lines(result.output)[0]) == (contrast["own_negatives"] != "none")
 
 
-def test_bfloat16_takes_a_step(toy_videos, tmp_path):
-    result = pretrain(toy_config(toy_videos, tmp_path, optim={"steps": 2, "precision": "bfloat16"}))
+def test_bfloat16_takes_a_step(videos, tmp_path):
+    result = pretrain(toy_config(videos, tmp_path, optim={"steps": 2, "precision": "bfloat16"}))
     state = load_checkpoint(result.checkpoint)["model"]
     assert all(value.dtype != torch.bfloat16 for value in state.values())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(toy_videos, tmp_path, at_step):
-    config = toy_config(toy_videos, tmp_path, run={"checkpoint_every": 1})
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(videos, tmp_path, at_step):
+    config = toy_config(videos, tmp_path, run={"checkpoint_every": 1})
     original = PairViews.forward
 
     def poisoned(views, batch):
@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(toy_v
     assert all(value.isfinite().all() for value in weights)
 
 
-def test_bad_input_ends_before_training(toy_videos, tmp_path):
+def test_bad_input_ends_before_training(videos, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "text.mp4").write_text("not a video")
     with pytest.raises(NoUsableVideos):
@@ -206,9 +206,9 @@ def test_bad_input_ends_before_training(toy_videos, tmp_path):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(UsageError, match="cannot write to the output folder"):
-        pretrain(toy_config(toy_videos, file / "run"))
+        pretrain(toy_config(videos, file / "run"))
     with pytest.raises(UsageError, match="device 'cuda:99' cannot be used"):
-        pretrain(toy_config(toy_videos, tmp_path / "other", run={"device": "cuda:99"}))
+        pretrain(toy_config(videos, tmp_path / "other", run={"device": "cuda:99"}))
 
 
 def pair_batch(seed=0, batch=3, frames=4, side=24):
@@ -258,6 +258,6 @@ def test_temporal_views_carry_no_tubelets():
     torch.testing.assert_close(views.own_negative, views.key.flip(2))
 
 
-def test_configurations_of_runs_are_plain_data(toy_videos, tmp_path):
-    tree = to_tree(toy_config(toy_videos, tmp_path))
+def test_configurations_of_runs_are_plain_data(videos, tmp_path):
+    tree = to_tree(toy_config(videos, tmp_path))
     assert yaml.safe_load(yaml.safe_dump(tree)) == tree

@@ -34,19 +34,14 @@ def build_moco(config: PretrainConfig) -> MoCo:
     )
 
 
-def build_optimizer(moco: MoCo, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser of the query network."""
-    parameters = moco.query_net.parameters()
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters,
-            lr=config.lr,
-            betas=(config.momentum, 0.999),
-            weight_decay=config.weight_decay,
-            foreach=True,
-        )
+def build_optimizer(moco: MoCo, config: OptimConfig) -> torch.optim.SGD:
+    """Stochastic gradient descent on the query network."""
     return torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
+        moco.query_net.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        foreach=True,
     )
 
 

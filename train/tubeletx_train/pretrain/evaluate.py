@@ -59,15 +59,17 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     device = resolve_device(config.device)
     data = dataclasses.replace(trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers)
     videos, _ = prepare_videos(data)
-    sets = [
-        draw_pair_set(
-            held_out_batches(videos, data, count=config.pairs, seed=seed),
-            TubeletPair(trained.tubelets, seed=seed),
-            config.pairs,
-            still_background=trained.contrast.still_background,
-        )
-        for seed in range(config.seed, config.seed + config.sets)
-    ]
+    batch_size = min(64, config.pairs)
+    batches = held_out_batches(
+        videos,
+        data,
+        count=config.sets * -(-config.pairs // batch_size) * batch_size,
+        batch_size=batch_size,
+        seed=config.seed,
+    )
+    pair = TubeletPair(trained.tubelets, seed=config.seed)
+    still = trained.contrast.still_background
+    sets = [draw_pair_set(batches, pair, config.pairs, still_background=still) for _ in range(config.sets)]
     seed_everything(trained.run.seed)
     moco = build_moco(trained)
     untrained_net = moco.query_net.to(device)

@@ -232,7 +232,9 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
 
 def _next(loader: Iterator[PairBatch]) -> tuple[PairBatch, float]:
     since = time.perf_counter()
-    batch = next(loader)
+    # A loader that starts draws once from the global generator: a resumed run must not be ahead by that draw.
+    with torch.random.fork_rng(devices=[]):
+        batch = next(loader)
     return batch, time.perf_counter() - since
 
 

@@ -138,7 +138,7 @@ def draw_probe_task(batches: Iterable[PairBatch], count: int, *, seed: int = 0) 
     """Labelled clips from batches of pairs: clip 1 gives the still frame, clip 2 the patch.
 
     Args:
-        batches: At least `count` pairs, on the CPU.
+        batches: At least `count` pairs, on the CPU; an iterator is left where the task was complete.
         count: Clips N wanted; the motions come as nearly equally often as N allows.
         seed: Seed of labels and motions.
     """
@@ -153,6 +153,8 @@ def draw_probe_task(batches: Iterable[PairBatch], count: int, *, seed: int = 0) 
         tubelets = motion_tubelets(rows, num_frames=num_frames, height=height, width=width, generator=generator)
         clips += tubelets.paste([background], tubelets.crop(source))
         done += len(rows)
+        if done == count:
+            break
     if done < count:
         raise ValueError(f"batches hold {done} pairs, count={count} are needed")
     return ProbeTask(torch.cat(clips), labels)

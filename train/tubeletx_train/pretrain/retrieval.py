@@ -56,7 +56,7 @@ def draw_pair_set(
     """Paste tubelets on held-out batches until `count` pairs are there; no colour augmentation.
 
     Args:
-        batches: At least `count` pairs of clips of different videos.
+        batches: At least `count` pairs of clips of different videos; an iterator is left where the set was complete.
         pair: Draws and pastes the tubelets; give it a seed that training did not use.
         count: Pairs N.
         still_background: Freeze the clips first, so that only the tubelets move.
@@ -70,6 +70,8 @@ def draw_pair_set(
         clip_1, clip_2, _ = pair(clip_1, clip_2, batch.sample_ids, epoch=batch.epoch)
         queries.append(clip_1)
         keys.append(clip_2)
+        if sum(map(len, queries)) >= count:
+            break
     query, key = torch.cat(queries)[:count], torch.cat(keys)[:count]
     if len(query) < count:
         raise ValueError(f"batches hold {len(query)} pairs, count={count} are needed")
