@@ -31,7 +31,7 @@ class ContrastConfig:
     Attributes:
         mode: "tubelet" pairs clips of two videos that share tubelets; "temporal" pairs two clips of one video, without
             tubelets (the paper's baseline).
-        queue_size: Keys kept as negatives.
+        queue_size: Keys kept as negatives; 0 keeps none, so that all negatives are of the same step.
         momentum: Share of its old value that a key parameter keeps at each step.
         temperature: Temperature of the loss.
         own_negatives: One more negative for each query, the key clip again with the same patches: "reversed" plays
@@ -51,24 +51,30 @@ class ContrastConfig:
     def __post_init__(self) -> None:
         if self.mode == "temporal" and self.own_negatives == "resampled":
             raise ValueError('contrast.own_negatives "resampled" needs contrast.mode "tubelet"')
+        if self.queue_size < 0:
+            raise ValueError(f"contrast.queue_size must be 0 or more, got {self.queue_size}")
+        if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":
+            raise ValueError("contrast.queue_size 0 leaves no negatives; set contrast.batch_negatives or own_negatives")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Stochastic gradient descent with a cosine schedule.
+    """Optimiser and its cosine schedule.
 
     Attributes:
+        optimizer: "sgd", as in the paper, or "adamw", which learns sooner in runs of a few hundred steps.
         batch_size: Pairs a step.
         epochs: Passes over the videos.
         steps: Length of the run in steps; takes the place of epochs where given.
         lr: Peak learning rate.
-        momentum: Momentum of the gradient.
-        weight_decay: L2 penalty on all parameters.
+        momentum: Momentum of the gradient; for "adamw" its first beta.
+        weight_decay: L2 penalty on all parameters; for "adamw" decoupled from the gradient.
         clip_norm: Largest L2 norm of the gradient; null clips nothing.
         warmup_steps: Steps of linear warm-up.
         precision: "float32", or "bfloat16" for autocast.
     """
 
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 32
     epochs: int = 100
     steps: int | None = None

@@ -34,14 +34,19 @@ def build_moco(config: PretrainConfig) -> MoCo:
     )
 
 
-def build_optimizer(moco: MoCo, config: OptimConfig) -> torch.optim.SGD:
-    """Stochastic gradient descent on the query network."""
+def build_optimizer(moco: MoCo, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser of the query network."""
+    parameters = moco.query_net.parameters()
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=config.lr,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+            foreach=True,
+        )
     return torch.optim.SGD(
-        moco.query_net.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        foreach=True,
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
     )
 
 
