@@ -1,0 +1,189 @@
+"""Cropping and pasting one positive pair on one CPU thread, beside NumPy/OpenCV and torch.grid_sample.
+
+A pair is two uint8 clips of 16 x 112 x 112, channels last, and M = 2 tubelets: sides uniform in 16..64, smooth paths,
+rotation up to 90 degrees, hard edge, opacity 1.
+
+Floors of the operator, from the work itself. Mean area about 1600 px, of which the shapes cover .85, so 2 x 16 x 1360 =
+43.5 thousand seen pixels a pair, and twice that many written:
+- bytes: 87 thousand pixels written x 3 = 0.26 MB, from and to a cache of some 50 GB/s: 5 us.
+- loads: one 16-byte texel record a seen pixel, and 8 shuffles for 4 of them: at 2 a cycle 44 + 44 thousand cycles.
+- arithmetic: about 45 operations for place, mask and weights and 22 a channel for unpacking and weighing: 110 a seen
+  pixel; in 16 lanes on two ports, with a fifth lost to the ends of rows, 0.19 million cycles.
+Together about 0.28 million cycles, 0.1 ms at 2.8 GHz.
+
+Run: python benchmarks/paste.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from harness import measure, write_result
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from tubeletx.ops.crop_patches import crop_patches
+from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
+
+FRAMES, SIDE, TUBELETS, LARGEST = 16, 112, 2, 64
+Floats = npt.NDArray[np.float32]
+
+
+class Pair:
+    """Drawn tubelets and clips, as tensors."""
+
+    def __init__(self, batch: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        each = (batch, TUBELETS)
+        size = generator.integers(16, LARGEST + 1, (*each, 2))
+        corner = (generator.random((*each, 2)) * (SIDE + 1 - size)).astype(np.int64)
+        path = gaussian_filter1d(generator.random((*each, 48, 2)), 6, axis=2, mode="reflect")
+        path -= path.min(2, keepdims=True)
+        path /= path.max(2, keepdims=True)
+        extent = generator.uniform(20, 90, (*each, 1, 1))
+        path = path[:, :, np.linspace(0, 47, FRAMES).round().astype(int)] * extent
+        path += generator.random((*each, 1, 2)) * (SIDE - extent)
+        angle = generator.uniform(-np.pi / 2, np.pi / 2, (*each, 1)) * np.linspace(0, 1, FRAMES)
+        turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1)
+        rank = np.argsort(np.argsort(-size.prod(-1), -1), -1)
+
+        def integers(array: npt.NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(array.astype(np.int32))
+
+        self.patch_frame = integers(generator.integers(0, FRAMES, each))
+        self.patch_box = integers(np.concatenate([corner, corner + size], -1))
+        self.geometry = (
+            integers(size),
+            torch.from_numpy(path.astype(np.float32)),
+            torch.from_numpy(turn.astype(np.float32)).view(*each, FRAMES, 2, 2),
+            integers(generator.choice(3, each, p=[0.5, 0.35, 0.15])),
+            torch.zeros(each),
+            torch.ones(*each, FRAMES),
+            integers(rank),
+        )
+        pixels = generator.integers(0, 256, (2, batch, FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
+        self.clips = [torch.from_numpy(clip).permute(0, 4, 1, 2, 3) for clip in pixels]
+
+    def crop(self) -> Tensor:
+        """The patches, padded to the largest."""
+        return crop_patches(self.clips[0], self.patch_frame, self.patch_box, (LARGEST, LARGEST))
+
+
+def operator(pair: Pair) -> None:
+    paste_tubelets_(pair.clips, pair.crop(), *pair.geometry)
+
+
+def operator_copying(pair: Pair) -> None:
+    paste_tubelets(pair.clips, pair.crop(), *pair.geometry)
+
+
+def numpy_opencv(pair: Pair) -> None:
+    """The released kind: patch and mask are warped onto a grown canvas by OpenCV, clip by clip, then blended."""
+    size, centers, linear, shape, _, _, order = (tensor.numpy() for tensor in pair.geometry)
+    clips = [clip.permute(0, 2, 3, 4, 1).numpy() for clip in pair.clips]
+    for b in range(size.shape[0]):
+        patches, masks = [], []
+        for m in range(TUBELETS):
+            x0, y0, x1, y1 = pair.patch_box[b, m].tolist()
+            patches.append(clips[0][b, pair.patch_frame[b, m], y0:y1, x0:x1].copy())
+            w, h = size[b, m]
+            dx = np.abs(np.arange(w) + 0.5 - w / 2)[None] / (w / 2)
+            dy = np.abs(np.arange(h) + 0.5 - h / 2)[:, None] / (h / 2)
+            distance = (np.maximum(dx, dy), np.sqrt(dx**2 + dy**2), dx + dy)[shape[b, m]]
+            masks.append((distance < 1).astype(np.float32))
+        for clip in clips:
+            for t in range(FRAMES):
+                for m in np.argsort(order[b]):
+                    _opencv_layer(clip[b, t], patches[m], masks[m], linear[b, m, t], centers[b, m, t])
+
+
+def _opencv_layer(
+    frame: npt.NDArray[np.uint8], patch: npt.NDArray[np.uint8], mask: Floats, linear: Floats, center: Floats
+) -> None:
+    h, w = mask.shape
+    canvas = np.ceil(np.abs(linear) @ np.array([w, h])).astype(int)
+    matrix = np.concatenate([linear, (canvas / 2 - linear @ np.array([w / 2, h / 2]))[:, None]], 1)
+    warped = cv2.warpAffine(patch, matrix, tuple(canvas.tolist()))
+    alpha = cv2.warpAffine(mask, matrix, tuple(canvas.tolist()))
+    left, top = np.round(center - canvas / 2).astype(int)
+    x0, y0 = max(left, 0), max(top, 0)
+    x1, y1 = min(left + canvas[0], SIDE), min(top + canvas[1], SIDE)
+    if x0 >= x1 or y0 >= y1:
+        return
+    inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    cover = alpha[inside][..., None]
+    region = frame[y0:y1, x0:x1]
+    region[:] = (region * (1 - cover) + warped[inside] * cover).astype(np.uint8)
+
+
+def grid_sample(pair: Pair) -> None:
+    """Every frame of every clip sampled and blended whole, in float32, by torch operators."""
+    size, centers, linear, shape, _, _, order = pair.geometry
+    patches = pair.crop().float()
+    batch = size.shape[0]
+    frames = [clip.transpose(1, 2).flatten(0, 1).float() for clip in pair.clips]
+    frame_half = torch.tensor([SIDE / 2, SIDE / 2])
+    sample = torch.arange(batch)
+    for layer in order.argsort(1).unbind(1):
+        half = size[sample, layer][:, None].float() / 2
+        inverse = torch.linalg.inv(linear[sample, layer])
+        matrix = inverse * frame_half / half[..., None]
+        shift = (inverse @ (frame_half - centers[sample, layer])[..., None])[..., 0] / half
+        theta = torch.cat([matrix, shift[..., None]], -1).flatten(0, 1)
+        grid = torch.nn.functional.affine_grid(theta, [batch * FRAMES, 3, SIDE, SIDE], align_corners=False)
+        x, y = grid.abs().unbind(-1)
+        kind = shape[sample, layer].repeat_interleave(FRAMES)[:, None, None]
+        distance = torch.where(kind == 0, torch.maximum(x, y), torch.where(kind == 1, torch.hypot(x, y), x + y))
+        mask = (distance < 1).float()[:, None]
+        # The patch fills only a part of its storage: rescale the grid to it.
+        share = size[sample, layer].repeat_interleave(FRAMES, 0)[:, None, None].float() / LARGEST
+        source = patches[sample, layer].repeat_interleave(FRAMES, 0)
+        warped = torch.nn.functional.grid_sample(source, (grid + 1) * share - 1, align_corners=False)
+        frames = [frame * (1 - mask) + warped * mask for frame in frames]
+    for clip, frame in zip(pair.clips, frames, strict=True):
+        clip.copy_(frame.clamp(0, 255).add(0.5).to(torch.uint8).unflatten(0, (batch, FRAMES)).transpose(1, 2))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    pairs = {batch: Pair(batch, seed=batch) for batch in (1, 32)}
+    peers: dict[str, Callable[[Pair], None]] = {
+        "operator": operator,
+        "operator, out of place": operator_copying,
+        "numpy and opencv": numpy_opencv,
+        "grid_sample": grid_sample,
+    }
+    report = {}
+    for batch, pair in pairs.items():
+        candidates = {name: (lambda peer=peer, pair=pair: peer(pair)) for name, peer in peers.items()}
+        seconds = measure(candidates, repeats=25 if batch == 1 else 7)
+        per_pair = {name: value / batch * 1e6 for name, value in seconds.items()}
+        ratios = {name: value / per_pair["operator"] for name, value in per_pair.items()}
+        report[f"batch {batch}"] = {"microseconds_a_pair": per_pair, "times_operator": ratios}
+        for name in peers:
+            print(f"B={batch:2}  {name:24} {per_pair[name]:9.1f} us a pair  {ratios[name]:6.1f} x the operator")
+
+    empty = Pair(1, seed=0)
+    patches = empty.crop()
+    idle = (*empty.geometry[:5], torch.zeros(1, TUBELETS, FRAMES), empty.geometry[6])
+    small, ones = torch.zeros(4), torch.ones(4)
+    host = measure(
+        {
+            "paste_tubelets_ that paints nothing": lambda: paste_tubelets_(empty.clips, patches, *idle),
+            "torch.add": lambda: torch.add(small, ones),
+        },
+        repeats=200,
+    )
+    report["host"] = {"microseconds_a_call": {name: value * 1e6 for name, value in host.items()}}
+    for name, value in host.items():
+        print(f"host  {name:36} {value * 1e6:6.1f} us a call")
+    print(write_result("paste", report))
+
+
+if __name__ == "__main__":
+    main()
