@@ -74,20 +74,21 @@ class Taps {
   alignas(64) Texel tap_[kLoads][kGroup][kBlock];
 };
 
-/// Scratch of one thread.
+/// Scratch of one thread. What is read from the middle on, a vector at a time, has a vector more.
 template <typename Pixel>
 struct Row {
   using Number = Real<Pixel>;
   alignas(64) int32_t texel[kBlock];
   alignas(64) Number weight[4][kBlock];
   alignas(64) Number strength[kBlock];
-  alignas(64) Number keep[kBlock];
+  alignas(64) Number keep[kBlock + kVector];
   Taps<Texel<Pixel>> taps;
-  alignas(64) Number light[kGroup][kBlock];
-  alignas(64) Number packed_keep[kPacked * kBlock];
-  alignas(64) Number packed_light[kPacked * kBlock];
+  alignas(64) Number light[kGroup][kBlock + kVector];
+  alignas(64) Number packed_keep[kPacked * kBlock + kVector];
+  alignas(64) Number packed_light[kPacked * kBlock + kVector];
   alignas(64) uint32_t rgb[kBlock];
-  alignas(64) Pixel finished[kPacked * kBlock + 4];
+  alignas(64) Pixel finished[kPacked * kBlock + kVector];
+  alignas(64) Pixel run[kPacked * kBlock + kVector];
 };
 
 /// Sees pixels column .. column + count - 1 of a row; returns how many are covered fully.
@@ -199,13 +200,35 @@ TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
   }
 }
 
+/// memcpy as a call. Where the compiler can bound the size it inlines rep movs, whose start costs more than a whole
+/// row.
+#if defined(__clang__) || !defined(__GNUC__)
+__attribute__((noinline))
+#else
+__attribute__((noipa))
+#endif
+void copy_bytes(void* to, const void* from, size_t size) {
+  memcpy(to, from, size);
+}
+
+/// Blends `count` elements of a clip. They pass through `run`, so that the arithmetic goes in whole vectors.
 template <bool kOpaque, typename Pixel>
-TUBELETX_INLINE void write_run(Pixel* pixels, int64_t stride, const Real<Pixel>* keep, const Real<Pixel>* light,
-                               int64_t count) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < count; ++i) {
-    Pixel& pixel = pixels[i * stride];
-    pixel = kOpaque ? from_real<Pixel>(light[i]) : blend(pixel, keep[i], light[i]);
+TUBELETX_INLINE void write_run(Pixel* pixels, int64_t stride, const Real<Pixel>* __restrict keep,
+                               const Real<Pixel>* __restrict light, int64_t count, Pixel* __restrict run) {
+  if (!kOpaque && stride == 1) {
+    copy_bytes(run, pixels, count * sizeof(Pixel));
+  } else if (!kOpaque) {
+    for (int64_t i = 0; i < count; ++i) run[i] = pixels[i * stride];
+  }
+  for (int64_t first = 0; first < count; first += kVector) {
+    for (int64_t i = first; i < first + kVector; ++i) {
+      run[i] = kOpaque ? from_real<Pixel>(light[i]) : blend(run[i], keep[i], light[i]);
+    }
+  }
+  if (stride == 1) {
+    copy_bytes(pixels, run, count * sizeof(Pixel));
+  } else {
+    for (int64_t i = 0; i < count; ++i) pixels[i * stride] = run[i];
   }
 }
 
@@ -213,25 +236,25 @@ TUBELETX_INLINE void write_run(Pixel* pixels, int64_t stride, const Real<Pixel>*
 template <typename Pixel>
 TUBELETX_INLINE void write_row(const ClipView& clip, int64_t b, int64_t t, int64_t y, int64_t x, int64_t first_channel,
                                int64_t num_channels, bool packed, bool opaque, int64_t begin, int64_t end,
-                               const Row<Pixel>& row) {
+                               Row<Pixel>& row) {
   Pixel* pixels = static_cast<Pixel*>(clip.data) + b * clip.batch_stride + t * clip.frame_stride + y * clip.row_stride +
                   (x + begin) * clip.column_stride + first_channel * clip.channel_stride;
   const int64_t count = end - begin;
   if (packed && clip.channel_stride == 1 && clip.column_stride == kPacked) {
     begin *= kPacked;
     if (opaque) {
-      memcpy(pixels, row.finished + begin, count * kPacked * sizeof(Pixel));
+      copy_bytes(pixels, row.finished + begin, count * kPacked * sizeof(Pixel));
     } else {
-      write_run<false>(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked);
+      write_run<false>(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked, row.run);
     }
     return;
   }
   for (int64_t c = 0; c < num_channels; ++c) {
     Pixel* plane = pixels + c * clip.channel_stride;
     if (opaque) {
-      write_run<true>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+      write_run<true>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count, row.run);
     } else {
-      write_run<false>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+      write_run<false>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count, row.run);
     }
   }
 }
