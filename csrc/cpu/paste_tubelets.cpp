@@ -162,39 +162,52 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Row<Pixel>& row) {
   }
 }
 
+typedef uint8_t FourPixels __attribute__((vector_size(16)));
+
+/// Three bytes a pixel to one word a pixel, as arithmetic in 32-bit lanes wants them, and back. Both go four pixels at
+/// a time; the fourth bytes of the words mean nothing, and each store overlaps what the one before it wrote too many.
+TUBELETX_INLINE void spread_rgb(const uint8_t* bytes, int64_t count, uint32_t* words) {
+  for (int64_t i = 0; i < count; i += 4) {
+    FourPixels pixels;
+    memcpy(&pixels, bytes + kPacked * i, sizeof(pixels));
+    pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 12, 3, 4, 5, 13, 6, 7, 8, 14, 9, 10, 11, 15);
+    memcpy(words + i, &pixels, sizeof(pixels));
+  }
+}
+
+TUBELETX_INLINE void join_rgb(const uint32_t* words, int64_t count, uint8_t* bytes) {
+  for (int64_t i = 0; i < count; i += 4) {
+    FourPixels pixels;
+    memcpy(&pixels, words + i, sizeof(pixels));
+    pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+    memcpy(bytes + kPacked * i, &pixels, sizeof(pixels));
+  }
+}
+
 /// Puts the three channels of a row side by side, as they stand in a channels-last clip: as pixels where the tubelet
-/// hides the background, else as the numbers to blend with.
+/// hides the background, else as the numbers to blend with. Bytes are blended channel by channel, see blend_rgb.
 template <typename Pixel>
 TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
-  if (!opaque) {
+  if constexpr (sizeof(Pixel) == 1) {
+    if (!opaque) return;
     for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t k = 0; k < kPacked; ++k) {
-          row.packed_light[kPacked * i + k] = row.light[k][i];
-          row.packed_keep[kPacked * i + k] = row.keep[i];
-        }
+        row.rgb[i] = static_cast<uint32_t>(byte_of(row.light[0][i]) | (byte_of(row.light[1][i]) << 8) |
+                                           (byte_of(row.light[2][i]) << 16));
       }
     }
-  } else if constexpr (sizeof(Pixel) == 1) {
-    for (int32_t first = 0; first < count; first += kVector) {
-      for (int32_t i = first; i < first + kVector; ++i) {
-        row.rgb[i] = uint32_t(from_real<Pixel>(row.light[0][i])) | (uint32_t(from_real<Pixel>(row.light[1][i])) << 8) |
-                     (uint32_t(from_real<Pixel>(row.light[2][i])) << 16);
-      }
-    }
-    // Four pixels at a time without their fourth bytes; each store overlaps the next, which puts right what is too
-    // many.
-    typedef uint8_t Bytes __attribute__((vector_size(16)));
-    for (int32_t i = 0; i < count; i += 4) {
-      Bytes bytes;
-      memcpy(&bytes, row.rgb + i, sizeof(bytes));
-      bytes = __builtin_shufflevector(bytes, bytes, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
-      memcpy(row.finished + kPacked * i, &bytes, sizeof(bytes));
-    }
+    join_rgb(row.rgb, count, row.finished);
   } else {
     for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t k = 0; k < kPacked; ++k) row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
+        for (int64_t k = 0; k < kPacked; ++k) {
+          if (opaque) {
+            row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
+          } else {
+            row.packed_light[kPacked * i + k] = row.light[k][i];
+            row.packed_keep[kPacked * i + k] = row.keep[i];
+          }
+        }
       }
     }
   }
@@ -232,6 +245,26 @@ TUBELETX_INLINE void write_run(Pixel* pixels, int64_t stride, const Real<Pixel>*
   }
 }
 
+/// Blends `count` pixels of three bytes with the row from `begin` on.
+TUBELETX_INLINE void blend_rgb(uint8_t* pixels, int64_t begin, int64_t count, Row<uint8_t>& row) {
+  copy_bytes(row.run, pixels, count * kPacked);
+  spread_rgb(row.run, count, row.rgb);
+  const float* keep = row.keep + begin;
+  for (int64_t first = 0; first < count; first += kVector) {
+    for (int64_t i = first; i < first + kVector; ++i) {
+      const uint32_t word = row.rgb[i];
+      uint32_t blended = 0;
+      for (int k = 0; k < kPacked; ++k) {
+        const float background = static_cast<float>(static_cast<int32_t>((word >> (8 * k)) & 255u));
+        blended |= static_cast<uint32_t>(byte_of(mix(background, keep[i], row.light[k][begin + i]))) << (8 * k);
+      }
+      row.rgb[i] = blended;
+    }
+  }
+  join_rgb(row.rgb, count, row.run);
+  copy_bytes(pixels, row.run, count * kPacked);
+}
+
 /// Writes pixels [begin, end) of the row, which stand at column x + begin, channels first_channel .. + num_channels.
 template <typename Pixel>
 TUBELETX_INLINE void write_row(const ClipView& clip, int64_t b, int64_t t, int64_t y, int64_t x, int64_t first_channel,
@@ -241,11 +274,13 @@ TUBELETX_INLINE void write_row(const ClipView& clip, int64_t b, int64_t t, int64
                   (x + begin) * clip.column_stride + first_channel * clip.channel_stride;
   const int64_t count = end - begin;
   if (packed && clip.channel_stride == 1 && clip.column_stride == kPacked) {
-    begin *= kPacked;
+    const int64_t first = begin * kPacked;
     if (opaque) {
-      copy_bytes(pixels, row.finished + begin, count * kPacked * sizeof(Pixel));
+      copy_bytes(pixels, row.finished + first, count * kPacked * sizeof(Pixel));
+    } else if constexpr (sizeof(Pixel) == 1) {
+      blend_rgb(pixels, begin, count, row);
     } else {
-      write_run<false>(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked, row.run);
+      write_run<false>(pixels, 1, row.packed_keep + first, row.packed_light + first, count * kPacked, row.run);
     }
     return;
   }
