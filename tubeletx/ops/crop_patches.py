@@ -33,13 +33,13 @@ def crop_patches(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, size: tup
     )
 
 
-@torch.library.register_fake("tubeletx::crop_patches")
-def _(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, height: int, width: int) -> Tensor:
+@torch.library.register_fake("tubeletx::crop_patches")  # type: ignore[untyped-decorator]
+def _(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG001
     batch, tubelets = patch_frame.shape
     return clip.new_empty((batch, tubelets, height, width, clip.shape[1])).permute(0, 1, 4, 2, 3)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     clip, patch_frame, patch_box, _, _ = inputs
     ctx.clip_shape = clip.shape
     ctx.save_for_backward(patch_frame, patch_box)

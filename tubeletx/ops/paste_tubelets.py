@@ -96,24 +96,22 @@ def paste_tubelets_(
     )
 
 
-@torch.library.register_fake("tubeletx::paste_tubelets")
-def _(clips: list[Tensor], *arguments: Tensor | None) -> list[Tensor]:
+@torch.library.register_fake("tubeletx::paste_tubelets")  # type: ignore[untyped-decorator]
+def _(clips: list[Tensor], *_: Tensor | None) -> list[Tensor]:
     return [torch.empty_like(clip) for clip in clips]
 
 
-@torch.library.register_fake("tubeletx::paste_tubelets_")
-def _(*arguments: Any) -> None:
+@torch.library.register_fake("tubeletx::paste_tubelets_")  # type: ignore[untyped-decorator]
+def _(*_: Any) -> None:
     return None
 
 
-@torch.library.register_fake("tubeletx::paste_tubelets_backward")
-def _(
-    gradients: list[Tensor], clips: list[Tensor], patches: Tensor, *arguments: Tensor | None
-) -> tuple[list[Tensor], Tensor]:
+@torch.library.register_fake("tubeletx::paste_tubelets_backward")  # type: ignore[untyped-decorator]
+def _(gradients: list[Tensor], _clips: list[Tensor], patches: Tensor, *_: Tensor | None) -> tuple[list[Tensor], Tensor]:
     return [torch.empty_like(gradient) for gradient in gradients], patches.new_empty(patches.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
     clips, patches, *geometry = inputs
     # Only the gradient of an own alpha depends on the background, so that only then the clips are kept alive.
     channels = patches.shape[-3]

