@@ -151,29 +151,14 @@ def grid_sample(pair: Pair) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-<<<<<<< HEAD
-    pairs = {batch: Pair(batch, seed=batch) for batch in (1, 32)}
-=======
     # Single pairs differ a lot in area, so that a number of them is timed together, one call a pair.
     workloads = {"B=1": [Pair(1, seed) for seed in range(16)], "B=32": [Pair(32, seed=32)]}
->>>>>>> main
     peers: dict[str, Callable[[Pair], None]] = {
         "operator": operator,
         "operator, out of place": operator_copying,
         "numpy and opencv": numpy_opencv,
         "grid_sample": grid_sample,
     }
-<<<<<<< HEAD
-    report = {}
-    for batch, pair in pairs.items():
-        candidates = {name: (lambda peer=peer, pair=pair: peer(pair)) for name, peer in peers.items()}
-        seconds = measure(candidates, repeats=25 if batch == 1 else 7)
-        per_pair = {name: value / batch * 1e6 for name, value in seconds.items()}
-        ratios = {name: value / per_pair["operator"] for name, value in per_pair.items()}
-        report[f"batch {batch}"] = {"microseconds_a_pair": per_pair, "times_operator": ratios}
-        for name in peers:
-            print(f"B={batch:2}  {name:24} {per_pair[name]:9.1f} us a pair  {ratios[name]:6.1f} x the operator")
-=======
     report: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in workloads.items():
         count = sum(pair.clips[0].shape[0] for pair in pairs)
@@ -185,7 +170,6 @@ def main() -> None:
         report[name] = {"microseconds_a_pair": per_pair, "times_operator": ratios}
         for peer in peers:
             print(f"{name:5} {peer:24} {per_pair[peer]:9.1f} us a pair  {ratios[peer]:6.1f} x the operator")
->>>>>>> main
 
     empty = Pair(1, seed=0)
     patches = empty.crop()
