@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError(_IMPORT_HELP.format(error=error, torch=torch.__version__)) from error
 
 if torch.version.cuda is not None and _CUDA_LIBRARY.exists():
-    torch.ops.load_library(_CUDA_LIBRARY)
+    torch.ops.load_library(_CUDA_LIBRARY)  # type: ignore[no-untyped-call]
     cuda_operators = True
 else:
     cuda_operators = False

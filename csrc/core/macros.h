@@ -7,7 +7,8 @@
 #define TUBELETX_HOST_DEVICE
 #endif
 
-// For the arithmetic of inner loops: inlined without fail, so that it is compiled for the instruction set of its caller.
+// For the arithmetic of inner loops: inlined without fail, so that it is compiled for the instruction set of its
+// caller.
 #if defined(__CUDACC__)
 #define TUBELETX_INLINE __host__ __device__ __forceinline__
 #elif defined(__GNUC__)

@@ -41,8 +41,8 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
                                                        const std::optional<Tensor>& offsets);
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, const Tensor& key, const Tensor& queue,
-                                                         const std::optional<Tensor>& own_negatives,
-                                                         double temperature, bool need_gradient);
+                                                         const std::optional<Tensor>& own_negatives, double temperature,
+                                                         bool need_gradient);
 
 void enqueue_(const Tensor& queue, const Tensor& pointer, const Tensor& keys);
 
