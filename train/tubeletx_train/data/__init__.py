@@ -1,0 +1,46 @@
+"""Videos to batches: manifests, checks, decoders, clip sampling, the loader, colour augmentation."""
+
+from tubeletx_train.data.augment import ColorConfig, ColorJitterNormalize, normalize
+from tubeletx_train.data.check import BadVideo, BadVideoTracker, check_videos, prepare_videos
+from tubeletx_train.data.config import DataConfig
+from tubeletx_train.data.dataset import EpochSampler, PairBatch, PairDataset, PairLoader, PairSample, build_loader
+from tubeletx_train.data.errors import (
+    DataError,
+    LoaderError,
+    ManifestError,
+    NoUsableVideos,
+    TooManyBadVideos,
+    VideoError,
+)
+from tubeletx_train.data.manifest import VideoRecord, load_videos, read_manifest, scan_folder, write_manifest
+from tubeletx_train.data.readers import ClipReader, open_video
+
+__all__ = [
+    "BadVideo",
+    "BadVideoTracker",
+    "ClipReader",
+    "ColorConfig",
+    "ColorJitterNormalize",
+    "DataConfig",
+    "DataError",
+    "EpochSampler",
+    "LoaderError",
+    "ManifestError",
+    "NoUsableVideos",
+    "PairBatch",
+    "PairDataset",
+    "PairLoader",
+    "PairSample",
+    "TooManyBadVideos",
+    "VideoError",
+    "VideoRecord",
+    "build_loader",
+    "check_videos",
+    "load_videos",
+    "normalize",
+    "open_video",
+    "prepare_videos",
+    "read_manifest",
+    "scan_folder",
+    "write_manifest",
+]
