@@ -1,12 +1,16 @@
-"""Which frames and which window of them make a clip: pure functions of a random generator."""
+"""Which frames, and which window of them, make a clip: pure functions of a random generator."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+# The released code stretches frames to these sizes and cuts 112 x 112 windows: here as multiples of the window.
+_RELEASED_SIZES = ((149 / 112, 1.0), (171 / 112, 128 / 112), (192 / 112, 144 / 112))
 
 
 class CropBox(NamedTuple):
@@ -19,12 +23,76 @@ class CropBox(NamedTuple):
 
 
 def clip_generator(seed: int, epoch: int, sample_id: int, attempt: int, stream: int) -> np.random.Generator:
-    """A generator keyed by exactly these numbers (counter-based Philox), independent for different keys."""
-    raise NotImplementedError
+    """A generator keyed by exactly these numbers, independent for different keys.
+
+    Counter-based (Philox): nothing carries over from one call to the next, so a draw depends on neither worker, rank
+    nor order.
+
+    Args:
+        seed: Seed of the run.
+        epoch: Epoch.
+        sample_id: Sample.
+        attempt: How many unreadable videos the sample has met so far.
+        stream: What is drawn: 0 the sources, 1 and 2 the clips.
+    """
+    return np.random.Generator(
+        np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=np.array([0, sample_id, attempt, stream], np.uint64))
+    )
 
 
 def draw_frame_indices(
     rng: np.random.Generator, available: int, num_frames: int, strides: Sequence[int]
 ) -> npt.NDArray[np.int64]:
-    """Draw the frames of a clip: stride, start, jitter of [0, stride - 1] each; clamped at the last frame."""
-    raise NotImplementedError
+    """Draw the frames of a clip.
+
+    One stride for the clip; its span is (num_frames - 1) * stride + 1 frames and starts anywhere it fits, at 0 where
+    the video is shorter; each index then moves by up to stride - 1 frames. Past the end the last frame repeats.
+
+    Args:
+        rng: Source of the draws.
+        available: Frames there are.
+        num_frames: Frames of a clip, T.
+        strides: Strides to choose from.
+
+    Returns:
+        (T,) frame numbers in [0, available), not decreasing.
+    """
+    stride = int(rng.choice(np.asarray(strides)))
+    span = (num_frames - 1) * stride + 1
+    start = int(rng.integers(0, max(available - span, 0) + 1))
+    indices = start + stride * np.arange(num_frames) + rng.integers(0, stride, num_frames)
+    return np.minimum(indices, available - 1)
+
+
+def draw_random_resized_crop(
+    rng: np.random.Generator, width: int, height: int, area: tuple[float, float], ratio: tuple[float, float]
+) -> CropBox:
+    """Draw a window by its share of the frame's area and its width/height, as torchvision's RandomResizedCrop does.
+
+    Ten tries; then the largest central window whose ratio is allowed.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(10):
+        target = width * height * rng.uniform(*area)
+        aspect = math.exp(rng.uniform(low, high))
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            x0, y0 = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+            return CropBox(x0, y0, x0 + w, y0 + h)
+    w = max(min(width, round(height * ratio[1])), 1)
+    h = max(min(height, round(width / ratio[0])), 1)
+    x0, y0 = (width - w) // 2, (height - h) // 2
+    return CropBox(x0, y0, x0 + w, y0 + h)
+
+
+def draw_released_crop(rng: np.random.Generator, width: int, height: int) -> CropBox:
+    """Draw the window that the released code shows.
+
+    Stretching a frame to one of three sizes and cutting a square is the same as cutting a window of the frame and
+    stretching that, which reads fewer pixels.
+    """
+    long, short = _RELEASED_SIZES[int(rng.integers(len(_RELEASED_SIZES)))]
+    across, down = (long, short) if width >= height else (short, long)
+    w, h = max(round(width / across), 1), max(round(height / down), 1)
+    x0, y0 = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+    return CropBox(x0, y0, x0 + w, y0 + h)

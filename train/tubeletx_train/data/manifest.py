@@ -1,10 +1,32 @@
-"""Lists of videos: manifests (CSV) and folders."""
+"""Lists of videos: manifests (CSV) and folders.
+
+A manifest is a CSV file in UTF-8 whose first line names its columns:
+
+| column | meaning |
+|---|---|
+| `path` | the video; relative paths start at the manifest's folder (needed) |
+| `label` | class name or number |
+| `start`, `end` | the stretch that counts, in seconds |
+| `split` | name of the split |
+| `num_frames`, `fps`, `width`, `height` | what a check of the file found |
+
+An empty cell means unknown. Any other column is an error, so that a misspelt one is not passed over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
+
+from tubeletx_train.data.errors import DataError, ManifestError
+
+VIDEO_EXTENSIONS = frozenset(
+    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905 - reads better
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +41,8 @@ class VideoRecord:
         split: Name of the split, None where unknown.
         num_frames: Frames of the whole file, None until it was checked.
         fps: Average frames per second, None until it was checked.
+        width: Width of a frame as shown (rotation applied), pixels, None until it was checked.
+        height: Height likewise.
     """
 
     path: str
@@ -28,23 +52,188 @@ class VideoRecord:
     split: str | None = None
     num_frames: int | None = None
     fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+    @property
+    def frame_range(self) -> tuple[int, int]:
+        """First frame and end (exclusive) of the stretch that counts; at least one frame. Needs a checked record."""
+        if self.num_frames is None or self.fps is None:
+            raise ValueError(f"{self.path}: num_frames and fps are unknown; run check_videos first")
+        first = 0 if self.start is None else min(math.floor(self.start * self.fps), self.num_frames - 1)
+        stop = self.num_frames if self.end is None else min(math.ceil(self.end * self.fps), self.num_frames)
+        return first, max(stop, first + 1)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(text)
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _rate(text: str) -> float:
+    value = _seconds(text)
+    if value == 0:
+        raise ValueError(text)
+    return value
+
+
+_COLUMNS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "path": (str, "a path"),
+    "label": (str, "a label"),
+    "start": (_seconds, "seconds, 0 or more"),
+    "end": (_seconds, "seconds, 0 or more"),
+    "split": (str, "a split"),
+    "num_frames": (_count, "a whole number, 1 or more"),
+    "fps": (_rate, "a positive number"),
+    "width": (_count, "a whole number, 1 or more"),
+    "height": (_count, "a whole number, 1 or more"),
+}
 
 
 def read_manifest(path: str | Path) -> list[VideoRecord]:
-    """Read a manifest. Raises ManifestError with the line number."""
-    raise NotImplementedError
+    """Read a manifest.
+
+    Args:
+        path: CSV file, see the module's description.
+
+    Returns:
+        Its rows in their order, paths made absolute.
+
+    Raises:
+        ManifestError: What is wrong, with file and line.
+    """
+    path = Path(path)
+    try:
+        # utf-8-sig: spreadsheets like to start a CSV with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _read_rows(path, csv.reader(file, strict=True))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: is not a CSV file in UTF-8 ({error.reason})") from error
+
+
+def _read_rows(path: Path, rows: Any) -> list[VideoRecord]:
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        unknown = sorted(set(header) - set(_COLUMNS))
+        if "path" not in header or unknown or len(set(header)) < len(header):
+            raise ManifestError(
+                f"{path}:1: the first line must name the columns, each once, 'path' among them, from "
+                f"{', '.join(_COLUMNS)}; it reads {','.join(header)!r}"
+            )
+        return [_read_row(path, rows.line_num, header, row) for row in rows if row]
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{rows.line_num}: malformed CSV ({error})") from error
+
+
+def _read_row(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> VideoRecord:
+    if len(row) != len(header):
+        raise ManifestError(
+            f"{path}:{line}: {len(row)} cells where the header names {len(header)} columns "
+            "(put a name that contains a comma in double quotes)"
+        )
+    values: dict[str, Any] = {}
+    for name, cell in zip(header, row, strict=True):
+        if not cell.strip():
+            continue
+        parse, needed = _COLUMNS[name]
+        try:
+            values[name] = parse(cell)
+        except ValueError:
+            raise ManifestError(f"{path}:{line}: {name} must be {needed}, not {cell!r}") from None
+    if "path" not in values:
+        raise ManifestError(f"{path}:{line}: the path is empty")
+    record = VideoRecord(**values)
+    if record.end is not None and record.end <= (record.start or 0.0):
+        raise ManifestError(f"{path}:{line}: end ({record.end:g} s) must come after start ({record.start or 0:g} s)")
+    return replace(record, path=str(path.absolute().parent / record.path))
 
 
 def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
-    """Write a manifest; paths below its folder become relative."""
-    raise NotImplementedError
+    """Write a manifest.
+
+    Args:
+        path: CSV file to write; parent folders are made. Videos below its folder get relative paths, so that the
+            folder can be moved.
+        records: Its rows. Columns that are empty throughout are left out.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.absolute().parent
+    names = [f.name for f in fields(VideoRecord)]
+    columns = [name for name in names if name == "path" or any(getattr(r, name) is not None for r in records)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for record in records:
+            video = Path(record.path)
+            relative = video.relative_to(folder) if video.is_relative_to(folder) else video
+            row = {name: getattr(record, name) for name in columns}
+            writer.writerow({**row, "path": relative.as_posix()})
 
 
 def scan_folder(root: str | Path, *, label_from_folder: bool = False) -> list[VideoRecord]:
-    """Find the videos below a folder, sorted by path."""
-    raise NotImplementedError
+    """Find the videos below a folder.
+
+    Args:
+        root: Folder; searched to any depth for the extensions in `VIDEO_EXTENSIONS`, hidden files left out.
+        label_from_folder: Take the name of the folder that directly holds a video as its label.
+
+    Returns:
+        One record a file, sorted by path.
+
+    Raises:
+        DataError: `root` is no folder.
+    """
+    root = Path(root).absolute()
+    if not root.is_dir():
+        raise DataError(f"{root}: is not a folder")
+    paths = (p for p in root.rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS and not p.name.startswith("."))
+    return [
+        VideoRecord(str(p), label=p.parent.name if label_from_folder else None) for p in sorted(paths) if p.is_file()
+    ]
 
 
 def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]:
-    """Read a manifest file or scan a folder, whichever `path` is. Raises DataError when it is neither or empty."""
-    raise NotImplementedError
+    """Read a manifest or scan a folder, whichever `path` is.
+
+    Args:
+        path: CSV file or folder.
+        split: Keep only a manifest's rows of this split.
+
+    Returns:
+        At least one record.
+
+    Raises:
+        DataError: There is nothing at `path`, no video in it, or no row of the split.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such manifest or folder")
+    if path.is_dir():
+        if split is not None:
+            raise DataError(f"{path}: a folder has no splits; give a manifest, or leave split out")
+        records = scan_folder(path)
+        if not records:
+            raise DataError(f"{path}: holds no video ({', '.join(sorted(VIDEO_EXTENSIONS))})")
+        return records
+    records = read_manifest(path)
+    if not records:
+        raise DataError(f"{path}: lists no video")
+    if split is None:
+        return records
+    chosen = [record for record in records if record.split == split]
+    if not chosen:
+        known = sorted({record.split for record in records if record.split is not None})
+        raise DataError(f"{path}: has no row of split {split!r}; its splits: {', '.join(known) or 'none'}")
+    return chosen
