@@ -36,7 +36,9 @@ def clip_generator(seed: int, epoch: int, sample_id: int, attempt: int, stream: 
         stream: What is drawn: 0 the sources, 1 and 2 the clips.
     """
     return np.random.Generator(
-        np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=np.array([0, sample_id, attempt, stream], np.uint64))
+        np.random.Philox(
+            key=np.array([seed, epoch], np.uint64), counter=np.array([0, sample_id, attempt, stream], np.uint64)
+        )
     )
 
 

@@ -83,7 +83,7 @@ class DecordReader:
         self._video = self._open(*decord_size(*size, short_side))
 
     def _open(self, width: int, height: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - decord has no types
-        import decord  # noqa: PLC0415 - slow to import, and only videos need it
+        import decord
 
         decord.logging.set_level(decord.logging.QUIET)
         try:
@@ -113,7 +113,7 @@ class DecordReader:
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Decode frames; see ClipReader."""
-        import decord  # noqa: PLC0415
+        import decord
 
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < self.num_frames):
