@@ -3,7 +3,7 @@
 from tubeletx_train.data.augment import ColorConfig, ColorJitterNormalize, normalize
 from tubeletx_train.data.check import BadVideo, BadVideoTracker, check_videos, prepare_videos
 from tubeletx_train.data.config import DataConfig
-from tubeletx_train.data.dataset import EpochSampler, PairBatch, PairDataset, PairLoader, PairSample, build_loader
+from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import (
     DataError,
     LoaderError,
@@ -12,8 +12,10 @@ from tubeletx_train.data.errors import (
     TooManyBadVideos,
     VideoError,
 )
+from tubeletx_train.data.loader import PairBatch, PairLoader, build_loader
 from tubeletx_train.data.manifest import VideoRecord, load_videos, read_manifest, scan_folder, write_manifest
 from tubeletx_train.data.readers import ClipReader, open_video
+from tubeletx_train.data.sampler import EpochSampler
 
 __all__ = [
     "BadVideo",

@@ -15,6 +15,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _LUMA = (0.299, 0.587, 0.114)
 _RGB_TO_YIQ = (_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
+_PIXELS_A_ROW = 8
+
 
 @dataclass(frozen=True)
 class ColorConfig:
@@ -128,10 +130,13 @@ def color_maps(factors: Tensor, mean_grey: Tensor) -> Tensor:
 def apply_color_maps(clip: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
     """Apply (B, 3, 4) maps for colours in [0, 1] to (B, 3, T, H, W) uint8 clips: floats, channels_last_3d."""
     batch, _, frames, height, width = clip.shape
-    # With channels last in memory the pixels of a clip are the rows of one matrix, and the map one product.
-    pixels = clip.permute(0, 2, 3, 4, 1).reshape(batch, frames * height * width, 3).to(dtype)
-    weight = (maps[:, :, :3] / 255).transpose(1, 2).to(dtype)
-    out = torch.baddbmm(maps[:, None, :, 3].to(dtype), pixels, weight)
+    # With channels last in memory the pixels of a clip are the rows of one matrix, and the map one product; several
+    # pixels a row make that matrix wide enough for the library to multiply at speed.
+    group = math.gcd(frames * height * width, _PIXELS_A_ROW)
+    rows = clip.permute(0, 2, 3, 4, 1).reshape(batch, -1, 3 * group).to(dtype)
+    blocks = torch.block_diag(*[torch.ones(3, 3, device=clip.device)] * group)
+    weight = blocks * (maps[:, :, :3] / 255).transpose(1, 2).repeat(1, group, group)
+    out = torch.baddbmm(maps[:, None, :, 3].repeat(1, 1, group).to(dtype), rows, weight.to(dtype))
     return out.view(batch, frames, height, width, 3).permute(0, 4, 1, 2, 3)
 
 

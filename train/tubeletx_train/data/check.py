@@ -110,9 +110,11 @@ def _inspect(path: str, reader: str) -> _Finding:
 
 
 def _serve(connection: Connection, reader: str) -> None:
-    """Body of a checking process: paths in, findings out, until None comes."""
-    while (path := connection.recv()) is not None:
-        connection.send(_inspect(path, reader))
+    """Body of a checking process: paths in, findings out, until it is killed."""
+    # Decoders write their own complaints to standard error, where they would tear the progress bar.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    while True:
+        connection.send(_inspect(connection.recv(), reader))
 
 
 @dataclass
@@ -269,7 +271,8 @@ def check_videos(
         if remembered:
             remembered.add(path, finding)
 
-    good, bad = [], {}
+    good: list[VideoRecord] = []
+    bad: dict[str, BadVideo] = {}
     for record in records:
         finding = findings[record.path]
         reason = finding.reason

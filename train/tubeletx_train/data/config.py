@@ -57,3 +57,31 @@ class DataConfig:
     timeout: float = 300.0
     check_timeout: float = 60.0
     max_bad_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        least = {
+            "num_frames": 1,
+            "crop_size": 1,
+            "samples_per_video": 1,
+            "cache_limit_gb": 0,
+            "num_workers": 0,
+            "prefetch": 1,
+            "timeout": 0,
+            "check_timeout": 0,
+        }
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"{name} must be {bound} or more, not {getattr(self, name)}")
+        for name in ("decode_size", "segment_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive or none, not {value}")
+        for name in ("flip", "max_bad_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        if not self.strides or min(self.strides) < 1:
+            raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
+        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise ValueError(f"crop_area must be two shares in (0, 1], the smaller first, not {self.crop_area}")
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"crop_ratio must be two positive numbers, the smaller first, not {self.crop_ratio}")

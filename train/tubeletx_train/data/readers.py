@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ class DecordReader:
             size = (width, height)
         self._video = self._open(*decord_size(*size, short_side))
 
-    def _open(self, width: int, height: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - decord has no types
+    def _open(self, width: int, height: int) -> Any:
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
@@ -95,7 +95,7 @@ class DecordReader:
             raise VideoError(self._path, "holds no frames")
         return video
 
-    def _frame_shape(self, video) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    def _frame_shape(self, video: Any) -> tuple[int, int]:
         self._video = video
         height, width = self.read([0]).shape[1:3]
         return height, width

@@ -11,7 +11,8 @@ def training_curves(
     """Draw loss and contrastive top-1 over steps, raw and smoothed.
 
     Args:
-        log: JSON lines with "step" and the two named fields (top-1 as a share in [0, 1]); lines without them are passed over.
+        log: JSON lines with "step" and the two named fields (top-1 as a share in [0, 1]); lines without
+            them are passed over.
         path: PNG to write; parent folders are made.
         loss: Field of the loss.
         accuracy: Field of the contrastive top-1.

@@ -1,0 +1,127 @@
+"""Brings samples to the training process in batches."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tubeletx_train.data.check import BadVideo
+from tubeletx_train.data.dataset import PairDataset, PairSample
+from tubeletx_train.data.errors import LoaderError, NoUsableVideos
+from tubeletx_train.data.sampler import EpochSampler
+
+
+@dataclass
+class PairBatch:
+    """A batch of pairs.
+
+    Attributes:
+        clip_1: (B, 3, T, S, S) uint8, channels_last_3d (a free view of the decoded (B, T, S, S, 3)).
+        clip_2: Likewise.
+        sample_ids: (B,) int64.
+        epoch: The one epoch all of them belong to.
+        sources: (B, 2) int64, the videos (segments) read.
+        bad: Videos that could not be read while the batch was made; feed them to a BadVideoTracker.
+    """
+
+    clip_1: Tensor
+    clip_2: Tensor
+    sample_ids: Tensor
+    epoch: int
+    sources: Tensor
+    bad: list[BadVideo]
+
+    def pin_memory(self) -> PairBatch:
+        """The batch in page-locked memory (called by the loader)."""
+        return replace(
+            self,
+            clip_1=self.clip_1.pin_memory(),
+            clip_2=self.clip_2.pin_memory(),
+            sample_ids=self.sample_ids.pin_memory(),
+            sources=self.sources.pin_memory(),
+        )
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """The batch with its tensors on a device; from pinned memory the copies do not block."""
+        return replace(
+            self,
+            clip_1=self.clip_1.to(device, non_blocking=True),
+            clip_2=self.clip_2.to(device, non_blocking=True),
+            sample_ids=self.sample_ids.to(device, non_blocking=True),
+            sources=self.sources.to(device, non_blocking=True),
+        )
+
+
+def collate_pairs(samples: list[PairSample]) -> PairBatch:
+    """Stack samples of one epoch."""
+    return PairBatch(
+        clip_1=torch.stack([sample.clip_1 for sample in samples]).permute(0, 4, 1, 2, 3),
+        clip_2=torch.stack([sample.clip_2 for sample in samples]).permute(0, 4, 1, 2, 3),
+        sample_ids=torch.tensor([sample.sample_id for sample in samples]),
+        epoch=samples[0].epoch,
+        sources=torch.tensor([sample.sources for sample in samples]),
+        bad=list({video.path: video for sample in samples for video in sample.bad}.values()),
+    )
+
+
+class PairLoader:
+    """Iterates batches; what goes wrong in a worker comes out as one clear error."""
+
+    def __init__(self, dataset: PairDataset, loader: DataLoader[PairSample]) -> None:
+        self._dataset = dataset
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Yield batches in the sampler's order.
+
+        Raises:
+            LoaderError: A worker died or gave no batch in time; the message names what was being read.
+            NoUsableVideos: Draw after draw met unreadable videos.
+        """
+        try:
+            yield from self._loader
+        except NoUsableVideos as error:
+            # Out of a worker it comes wrapped into the worker's traceback, whose last line is the message.
+            line = str(error).strip().splitlines()[-1]
+            raise NoUsableVideos(line.rpartition("NoUsableVideos: ")[2]) from error
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            reading = ", ".join(self._dataset.videos_being_read())
+            what = str(error).splitlines()[0]
+            raise LoaderError(
+                f"the data workers failed ({what})" + (f" while reading {reading}" if reading else "")
+            ) from error
+
+
+def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> PairLoader:
+    """The loader for a data set and a batch sampler.
+
+    Args:
+        dataset: Pairs; workers, prefetch and timeout come from its config.
+        sampler: Which batches.
+        pin_memory: Put batches into page-locked memory, for a CUDA device.
+    """
+    config = dataset.config
+    if config.num_workers == 0:
+        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_pairs, pin_memory=pin_memory)
+        return PairLoader(dataset, loader)
+    # Not fork: the training process has threads, whose locks a forked child would inherit in whatever state.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tubeletx_train.data"])
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate_pairs,
+        num_workers=config.num_workers,
+        prefetch_factor=config.prefetch,
+        timeout=config.timeout,
+        pin_memory=pin_memory,
+        multiprocessing_context=context,
+    )
+    return PairLoader(dataset, loader)
