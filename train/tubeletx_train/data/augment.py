@@ -134,7 +134,7 @@ def apply_color_maps(clip: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
     # pixels a row make that matrix wide enough for the library to multiply at speed.
     group = math.gcd(frames * height * width, _PIXELS_A_ROW)
     rows = clip.permute(0, 2, 3, 4, 1).reshape(batch, -1, 3 * group).to(dtype)
-    blocks = torch.block_diag(*[torch.ones(3, 3, device=clip.device)] * group)
+    blocks = torch.block_diag(*[torch.ones(3, 3, device=clip.device)] * group)  # type: ignore[no-untyped-call]
     weight = blocks * (maps[:, :, :3] / 255).transpose(1, 2).repeat(1, group, group)
     out = torch.baddbmm(maps[:, None, :, 3].repeat(1, 1, group).to(dtype), rows, weight.to(dtype))
     return out.view(batch, frames, height, width, 3).permute(0, 4, 1, 2, 3)

@@ -18,11 +18,14 @@ from typing import Any
 from tqdm import tqdm
 
 from tubeletx_train.data.config import DataConfig
-from tubeletx_train.data.errors import NoUsableVideos, TooManyBadVideos, VideoError
+from tubeletx_train.data.errors import LoaderError, NoUsableVideos, TooManyBadVideos, VideoError
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.readers import open_video
 
 _log = logging.getLogger(__name__)
+
+# Seconds for a process to start; it imports torch from what may be a slow network disk.
+_START_TIMEOUT = 120.0
 
 # A list of thousands of names helps nobody; the log has them all.
 _NAMES_SHOWN = 20
@@ -113,6 +116,7 @@ def _serve(connection: Connection, reader: str) -> None:
     """Body of a checking process: paths in, findings out, until it is killed."""
     # Decoders write their own complaints to standard error, where they would tear the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    connection.send("ready")
     while True:
         connection.send(_inspect(connection.recv(), reader))
 
@@ -135,6 +139,16 @@ class _Checker:
         self.process = context.Process(target=_serve, args=(theirs, self.reader), daemon=True)
         self.process.start()
         theirs.close()  # so that the death of the process reads as end of file here
+        try:
+            ready = self.connection.poll(_START_TIMEOUT) and self.connection.recv()
+        except (EOFError, ConnectionError):
+            ready = None
+        if not ready:
+            self.close()
+            raise LoaderError(
+                "a process that checks videos did not start (a script that starts runs must do so below "
+                "if __name__ == '__main__', as child processes import it)"
+            )
 
     def submit(self, path: str) -> None:
         self.path, self.deadline = path, time.monotonic() + self.timeout

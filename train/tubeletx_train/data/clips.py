@@ -63,7 +63,8 @@ def draw_frame_indices(
     span = (num_frames - 1) * stride + 1
     start = int(rng.integers(0, max(available - span, 0) + 1))
     indices = start + stride * np.arange(num_frames) + rng.integers(0, stride, num_frames)
-    return np.minimum(indices, available - 1)
+    clamped: npt.NDArray[np.int64] = np.minimum(indices, available - 1)
+    return clamped
 
 
 def draw_random_resized_crop(

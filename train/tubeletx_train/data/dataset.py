@@ -86,8 +86,9 @@ class PairDataset(Dataset[PairSample]):
         self._mode = mode
         self._excluded = self._excluded_partners()
         if mode == "tubelet" and any(stop - start == len(self.sources) for start, stop in self._excluded):
+            only = self.sources[0].record.path
             raise DataError(
-                f"{config.videos}: pairs need clips of two different videos, there is only {self.sources[0].record.path}; "
+                f"{config.videos}: pairs need clips of two different videos, there is only {only}; "
                 "add videos, or cut it with segment_seconds (and leave same_file_pairs on)"
             )
         self._frames: CachedFrames | FileFrames

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
 
 
@@ -68,7 +69,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         numbers = itertools.count(self.start) if self.stop is None else range(self.start, self.stop)
         global_batch = self.batch_size * self.world_size
-        order, order_epoch = np.empty(0, np.int64), -1
+        order: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        order_epoch = -1
         for number in numbers:
             epoch, batch = divmod(number, self.batches_per_epoch)
             if epoch != order_epoch:
@@ -76,7 +78,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             first = batch * global_batch + self.rank * self.batch_size
             yield [(epoch, sample_id) for sample_id in order[first : first + self.batch_size].tolist()]
 
-    def _permutation(self, epoch: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))
         order = generator.permutation(self.num_samples)
         return np.resize(order, max(self.num_samples, self.batch_size * self.world_size))

@@ -2,20 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+# Told apart on any background and by most colour-blind eyes (Okabe and Ito).
+_COLORS = ((255, 176, 0), (86, 200, 255), (255, 96, 176), (60, 220, 130), (240, 90, 40), (160, 140, 255))
+_PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (120, 120, 126)
+
+_TILE = 176  # about the side of a frame as shown, pixels
+_GAP = 4
+_MARGIN = 14
+_LABEL = 62
+# Overlays are drawn this many times larger and shrunk, which smooths Pillow's jagged lines.
+_SMOOTH = 3
 
 
 class DrawableTubelets(Protocol):
     """What the pictures need of `tubeletx.Tubelets`."""
 
-    centers: Tensor
+    @property
+    def centers(self) -> Tensor:
+        """(B, M, T, 2) x, y in pixels."""
+        ...
 
     def boxes(self) -> Tensor:
-        """(B, M, T, 4) x0, y0, x1, y1."""
+        """(B, M, T, 4) x0, y0, x1, y1 in pixels."""
         ...
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One pair as arrays: two clips (T, H, W, 3) uint8, centres (M, T, 2), boxes (M, T, 4)."""
+
+    clips: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+    centers: npt.NDArray[np.float64]
+    boxes: npt.NDArray[np.float64]
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.clips[0].shape[0])
+
+
+def _pairs(clip_1: Tensor, clip_2: Tensor, tubelets: DrawableTubelets, max_pairs: int) -> list[_Pair]:
+    if clip_1.dim() != 5 or clip_1.shape[1] != 3 or clip_1.shape != clip_2.shape:
+        raise ValueError(
+            f"clip_1 and clip_2 must both be (B, 3, T, H, W), not {tuple(clip_1.shape)} and {tuple(clip_2.shape)}"
+        )
+    if clip_1.shape[0] < 1 or max_pairs < 1:
+        raise ValueError(f"there must be a pair to show: clip_1 holds {clip_1.shape[0]}, max_pairs is {max_pairs}")
+    shown = slice(min(max_pairs, clip_1.shape[0]))
+    first, second = (clip[shown].permute(0, 2, 3, 4, 1).cpu().numpy() for clip in (clip_1, clip_2))
+    centers, boxes = (x[shown].double().cpu().numpy() for x in (tubelets.centers, tubelets.boxes()))
+    return [_Pair((a, b), c, d) for a, b, c, d in zip(first, second, centers, boxes, strict=True)]
+
+
+def _scale(pair: _Pair) -> int:
+    return max(round(_TILE / int(pair.clips[0].shape[2])), 1)
+
+
+def _tile(pair: _Pair, which: int, frame: int, *, trail: bool) -> Image.Image:
+    """One frame, enlarged, with the paths on it.
+
+    Args:
+        pair: The pair.
+        which: 0 query, 1 key.
+        frame: Frame number.
+        trail: Only the path so far, instead of all of it with the part to come drawn thin.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pair.clips[which][frame]))
+    scale = _scale(pair)
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
+    unit = scale * _SMOOTH
+    overlay = Image.new("RGBA", (image.width * _SMOOTH, image.height * _SMOOTH), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(overlay)
+    for index, (centers, boxes) in enumerate(zip(pair.centers * unit, pair.boxes * unit, strict=True)):
+        color = _COLORS[index % len(_COLORS)]
+        points = [(float(x), float(y)) for x, y in centers]
+        if not trail:
+            _polyline(draw, points, (*color, 120), _SMOOTH)
+        _polyline(draw, points[: frame + 1], (*color, 255), 2 * _SMOOTH)
+        draw.rectangle([float(v) for v in boxes[frame]], outline=(*color, 170), width=_SMOOTH)
+        x, y = points[frame]
+        radius = 3.5 * _SMOOTH
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius),
+            fill=(*color, 255),
+            outline=(255, 255, 255, 255),
+            width=_SMOOTH,
+        )
+    image.paste(*2 * (overlay.resize(image.size, Image.Resampling.LANCZOS),))
+    return image
+
+
+def _polyline(
+    draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], color: tuple[int, int, int, int], width: int
+) -> None:
+    if len(points) > 1:
+        draw.line(points, fill=color, width=width, joint="curve")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _legend(draw: ImageDraw.ImageDraw, x: int, y: int, count: int) -> None:
+    for index in range(count):
+        color = _COLORS[index % len(_COLORS)]
+        draw.line((x, y + 8, x + 20, y + 8), fill=color, width=3)
+        draw.ellipse((x + 6, y + 4, x + 14, y + 12), fill=color)
+        draw.text((x + 26, y), f"tubelet {index + 1}", fill=_INK, font=_font(13))
+        x += 104
+    draw.text(
+        (x, y), "same tubelets on both clips; dot: centre now, box: extent of the patch", fill=_FAINT, font=_font(13)
+    )
 
 
 def contact_sheet(
@@ -26,7 +132,7 @@ def contact_sheet(
     *,
     max_pairs: int = 4,
     columns: int = 8,
-    title: str = "",
+    title: str = "Positive pairs",
 ) -> Path:
     """Write a PNG: two rows a pair (query above, key below), `columns` frames spread over the clip.
 
@@ -38,8 +144,38 @@ def contact_sheet(
         max_pairs: Pairs shown.
         columns: Frames shown of each clip.
         title: Heading.
+
+    Returns:
+        `path`.
     """
-    raise NotImplementedError
+    pairs = _pairs(clip_1, clip_2, tubelets, max_pairs)
+    frames = np.unique(np.linspace(0, pairs[0].num_frames - 1, columns).round().astype(int)).tolist()
+    height, width = (side * _scale(pairs[0]) for side in pairs[0].clips[0].shape[1:3])
+    top = _MARGIN + 46
+    pair_height = 2 * height + _GAP + 18
+    sheet = Image.new(
+        "RGB",
+        (max(2 * _MARGIN + _LABEL + len(frames) * (width + _GAP), 680), top + len(pairs) * pair_height + 26),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN - 4), title, fill=_INK, font=_font(20))
+    for column, frame in enumerate(frames):
+        x = _MARGIN + _LABEL + column * (width + _GAP)
+        draw.text((x + width // 2, top - 6), f"frame {frame + 1}", fill=_FAINT, font=_font(13), anchor="ms")
+    for row, pair in enumerate(pairs):
+        for which, name in enumerate(("query", "key")):
+            y = top + row * pair_height + which * (height + _GAP)
+            draw.text((_MARGIN, y + height // 2 - 9), f"pair {row + 1}", fill=_FAINT, font=_font(13), anchor="lm")
+            draw.text((_MARGIN, y + height // 2 + 9), name, fill=_INK, font=_font(15), anchor="lm")
+            for column, frame in enumerate(frames):
+                tile = _tile(pair, which, frame, trail=False)
+                sheet.paste(tile, (_MARGIN + _LABEL + column * (width + _GAP), y))
+    _legend(draw, _MARGIN, sheet.height - 28, pairs[0].centers.shape[0])
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
 
 
 def animation(
@@ -51,5 +187,57 @@ def animation(
     max_pairs: int = 4,
     fps: float = 8.0,
 ) -> Path:
-    """Write a GIF or MP4 (by the extension): pairs side by side, trails behind the tubelets."""
-    raise NotImplementedError
+    """Write a GIF or MP4 (by the extension): query and key side by side, trails behind the tubelets.
+
+    Args:
+        path: Where to; parent folders are made.
+        clip_1: (B, 3, T, H, W) uint8, after pasting.
+        clip_2: Likewise.
+        tubelets: Their tubelets.
+        max_pairs: Pairs shown.
+        fps: Frames per second.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: The extension is neither.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".gif", ".mp4"):
+        raise ValueError(f"path must end in .gif or .mp4, not {path.name!r}")
+    pairs = _pairs(clip_1, clip_2, tubelets, max_pairs)
+    pictures = [_moment(pairs, frame) for frame in range(pairs[0].num_frames)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".gif":
+        pictures[0].save(
+            path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=False
+        )
+    else:
+        import imageio.v2 as imageio
+
+        # H.264 wants even sides; _moment makes them so, hence no resizing to its blocks of 16.
+        imageio.mimwrite(path, [np.asarray(p) for p in pictures], fps=fps, macro_block_size=2, quality=8)
+    return path
+
+
+def _moment(pairs: Sequence[_Pair], frame: int) -> Image.Image:
+    """All pairs at one frame, two pairs a row."""
+    height, width = (side * _scale(pairs[0]) for side in pairs[0].clips[0].shape[1:3])
+    across = min(len(pairs), 2)
+    down = -(-len(pairs) // across)
+    cell_width, cell_height = 2 * width + _GAP + _MARGIN, height + 30
+    picture = Image.new("RGB", _even(across * cell_width + _MARGIN, down * cell_height + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for index, pair in enumerate(pairs):
+        x, y = _MARGIN + index % across * cell_width, _MARGIN + index // across * cell_height
+        for which, name in enumerate(("query", "key")):
+            left = x + which * (width + _GAP)
+            label = f"pair {index + 1}: {name}" if which == 0 else name
+            draw.text((left, y + 2), label, fill=_INK, font=_font(13))
+            picture.paste(_tile(pair, which, frame, trail=True), (left, y + 20))
+    return picture
+
+
+def _even(width: int, height: int) -> tuple[int, int]:
+    return width + width % 2, height + height % 2
