@@ -8,8 +8,9 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -88,7 +89,7 @@ class BadVideoTracker:
 
 
 @dataclass(frozen=True)
-class _Finding:
+class Finding:
     """What a look at one file brought: its measures, or a reason why it is bad."""
 
     num_frames: int = 0
@@ -100,7 +101,7 @@ class _Finding:
     lasting: bool = True
 
 
-def _inspect(path: str, reader: str) -> _Finding:
+def inspect_video(path: str, reader: str) -> Finding:
     """Open a file, decode its first and last frame."""
     try:
         video = open_video(path, None, reader)
@@ -108,24 +109,24 @@ def _inspect(path: str, reader: str) -> _Finding:
         if video.num_frames > 1:
             video.read([video.num_frames - 1])
     except VideoError as error:
-        return _Finding(reason=error.reason)
-    return _Finding(video.num_frames, video.fps, int(frames.shape[2]), int(frames.shape[1]))
+        return Finding(reason=error.reason)
+    return Finding(video.num_frames, video.fps, int(frames.shape[2]), int(frames.shape[1]))
 
 
-def _serve(connection: Connection, reader: str) -> None:
+def _serve(connection: Connection, inspect: Callable[[str], Finding]) -> None:
     """Body of a checking process: paths in, findings out, until it is killed."""
     # Decoders write their own complaints to standard error, where they would tear the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     connection.send("ready")
     while True:
-        connection.send(_inspect(connection.recv(), reader))
+        connection.send(inspect(connection.recv()))
 
 
 @dataclass
 class _Checker:
     """A checking process that may be lost at any time."""
 
-    reader: str
+    inspect: Callable[[str], Finding]
     timeout: float
     path: str | None = None
     deadline: float = 0.0
@@ -136,7 +137,7 @@ class _Checker:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tubeletx_train.data"])
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.reader), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.inspect), daemon=True)
         self.process.start()
         theirs.close()  # so that the death of the process reads as end of file here
         try:
@@ -154,18 +155,18 @@ class _Checker:
         self.path, self.deadline = path, time.monotonic() + self.timeout
         self.connection.send(path)
 
-    def collect(self) -> _Finding | None:
+    def collect(self) -> Finding | None:
         """The finding for `path`, None while it is not there yet. A lost process gives one too; replace it then."""
         try:
             if self.connection.poll():
-                finding: _Finding = self.connection.recv()
+                finding: Finding = self.connection.recv()
                 return finding
         except (EOFError, ConnectionError):
             self.process.join()
-            return _Finding(reason=f"crashed the decoder (exit code {self.process.exitcode})", lasting=False)
+            return Finding(reason=f"crashed the decoder (exit code {self.process.exitcode})", lasting=False)
         if time.monotonic() > self.deadline:
             self.close()
-            return _Finding(reason=f"hung the decoder for {self.timeout:g} s", lasting=False)
+            return Finding(reason=f"hung the decoder for {self.timeout:g} s", lasting=False)
         return None
 
     def close(self) -> None:
@@ -174,13 +175,25 @@ class _Checker:
         self.connection.close()
 
 
-def _inspect_all(paths: Sequence[str], reader: str, workers: int, timeout: float) -> Iterator[tuple[str, _Finding]]:
-    """Findings in the order they come in."""
+def inspect_all(
+    paths: Sequence[str], inspect: Callable[[str], Finding], workers: int, timeout: float
+) -> Iterator[tuple[str, Finding]]:
+    """Inspect files in child processes that may crash or hang.
+
+    Args:
+        paths: Files, each once.
+        inspect: Looks at one file; must be importable by a child process.
+        workers: Child processes.
+        timeout: Seconds for one file, after which its process is killed.
+
+    Yields:
+        (path, finding) in the order they come in.
+    """
     pending = iter(paths)
     checkers: list[_Checker] = []
     try:
         for path in itertools.islice(pending, max(workers, 1)):
-            checkers.append(_Checker(reader, timeout))
+            checkers.append(_Checker(inspect, timeout))
             checkers[-1].submit(path)
         busy = list(checkers)
         while busy:
@@ -198,7 +211,7 @@ def _inspect_all(paths: Sequence[str], reader: str, workers: int, timeout: float
                     continue
                 if not checker.process.is_alive():
                     checkers.remove(checker)
-                    checker = _Checker(reader, timeout)
+                    checker = _Checker(inspect, timeout)
                     checkers.append(checker)
                 checker.submit(upcoming)
                 busy.append(checker)
@@ -229,13 +242,13 @@ class _Index:
             return None
         return [status.st_size, status.st_mtime_ns]
 
-    def get(self, path: str) -> _Finding | None:
+    def get(self, path: str) -> Finding | None:
         entry = self._known.get(path)
         if entry is None or entry["stamp"] is None or entry["stamp"] != self._stamp(path):
             return None
-        return _Finding(**entry["finding"])
+        return Finding(**entry["finding"])
 
-    def add(self, path: str, finding: _Finding) -> None:
+    def add(self, path: str, finding: Finding) -> None:
         if not finding.lasting:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +282,7 @@ def check_videos(
         one for each file.
     """
     remembered = _Index(Path(index)) if index is not None else None
-    findings: dict[str, _Finding] = {}
+    findings: dict[str, Finding] = {}
     open_paths = []
     for path in dict.fromkeys(record.path for record in records):
         known = remembered.get(path) if remembered else None
@@ -277,7 +290,7 @@ def check_videos(
             open_paths.append(path)
         else:
             findings[path] = known
-    checked = _inspect_all(open_paths, reader, min(workers, len(open_paths)), timeout)
+    checked = inspect_all(open_paths, partial(inspect_video, reader=reader), min(workers, len(open_paths)), timeout)
     for path, finding in tqdm(
         checked, "checking videos", len(open_paths), unit="video", disable=not (progress and open_paths)
     ):

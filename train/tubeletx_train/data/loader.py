@@ -90,13 +90,21 @@ class PairLoader:
             line = str(error).strip().splitlines()[-1]
             raise NoUsableVideos(line.rpartition("NoUsableVideos: ")[2]) from error
         except RuntimeError as error:
-            if "DataLoader" not in str(error):
+            explained = self.explain(error)
+            if explained is None:
                 raise
-            reading = ", ".join(self._dataset.videos_being_read())
-            what = str(error).splitlines()[0]
-            raise LoaderError(
-                f"the data workers failed ({what})" + (f" while reading {reading}" if reading else "")
-            ) from error
+            raise explained from error
+
+    def explain(self, error: RuntimeError) -> LoaderError | None:
+        """What a RuntimeError says about the workers, None where it is of another kind.
+
+        torch reports a killed worker by a signal, so the error may also come up in the middle of a training step.
+        """
+        what = str(error).splitlines()[0] if str(error) else ""
+        if "DataLoader" not in what:
+            return None
+        reading = ", ".join(self._dataset.videos_being_read())
+        return LoaderError(f"the data workers failed ({what})" + (f" while reading {reading}" if reading else ""))
 
 
 def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> PairLoader:

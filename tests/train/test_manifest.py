@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tubeletx_train.data import (
+    DataError,
+    ManifestError,
+    VideoRecord,
+    load_videos,
+    read_manifest,
+    scan_folder,
+    write_manifest,
+)
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "list.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_reads_rows_and_resolves_paths(tmp_path):
+    path = write(
+        tmp_path,
+        'path,label,start,end,split\nclips/a b.mp4,jump,,,train\n"/abs/é, ü.mp4",,1.5,3,\n\n"say ""hi"".mp4",2,0,,val\n',
+    )
+    assert read_manifest(path) == [
+        VideoRecord(str(tmp_path / "clips/a b.mp4"), "jump", split="train"),
+        VideoRecord("/abs/é, ü.mp4", start=1.5, end=3.0),
+        VideoRecord(str(tmp_path / 'say "hi".mp4'), "2", start=0.0, split="val"),
+    ]
+
+
+def test_accepts_a_byte_order_mark_and_any_column_order(tmp_path):
+    path = write(tmp_path, "label,path\r\nrun,x.mp4\r\n", "utf-8-sig")
+    assert read_manifest(path) == [VideoRecord(str(tmp_path / "x.mp4"), "run")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", ":1: the first line must name the columns"),
+        ("a.mp4\nb.mp4\n", ":1: the first line must name the columns"),
+        ("path,lable\na.mp4,1\n", "lable"),
+        ("path,path\na.mp4,1\n", "each once"),
+        ("path,label\na.mp4\n", ":2: 1 cells where the header names 2 columns"),
+        ("path\na.mp4\nb, c.mp4\n", ":3: 2 cells"),
+        ("path,start\na.mp4,soon\n", ":2: start must be seconds"),
+        ("path,end\na.mp4,1\nb.mp4,nan\n", ":3: end must be seconds"),
+        ("path,start\na.mp4,-1\n", "not '-1'"),
+        ("path,start,end\na.mp4,3,2\n", ":2: end .2 s. must come after start .3 s."),
+        ("path,label\n,x\n", ":2: the path is empty"),
+        ("path,num_frames\na.mp4,0\n", ":2: num_frames must be"),
+        ('path,label\n"a.mp4,1\n', "malformed CSV"),
+    ],
+)
+def test_malformed_manifests_are_refused_by_line(tmp_path, text, message):
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(write(tmp_path, text))
+
+
+def test_files_that_are_no_manifests(tmp_path):
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_manifest(tmp_path / "nothing.csv")
+    (tmp_path / "binary.csv").write_bytes(b"path\n\xff\xfe\x00")
+    with pytest.raises(ManifestError, match="UTF-8"):
+        read_manifest(tmp_path / "binary.csv")
+
+
+_names = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(
+    lambda name: name.strip() and name not in (".", "..")
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            VideoRecord,
+            path=_names.map(lambda name: f"/videos/{name}"),
+            label=st.none() | _names,
+            start=st.none() | st.floats(0, 5),
+            end=st.none() | st.floats(6, 9),
+            split=st.none() | st.sampled_from(["train", "val"]),
+            num_frames=st.none() | st.integers(1, 999),
+            fps=st.none() | st.floats(1, 60),
+        ),
+        max_size=5,
+    )
+)
+def test_written_manifests_read_back_equal(tmp_path_factory, records):
+    path = tmp_path_factory.mktemp("round") / "list.csv"
+    write_manifest(path, records)
+    assert read_manifest(path) == records
+
+
+def test_paths_below_the_manifest_are_written_relative(tmp_path):
+    record = VideoRecord(str(tmp_path / "deep" / "a.mp4"))
+    write_manifest(tmp_path / "list.csv", [record])
+    assert "deep/a.mp4" in (tmp_path / "list.csv").read_text().splitlines()
+    assert read_manifest(tmp_path / "list.csv") == [record]
+
+
+def test_scan_finds_videos_only(tmp_path):
+    for name in ("b.MP4", "x/a.webm", "x/.hidden.mp4", "notes.txt", "x/y/c.avi"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mp4").mkdir()
+    found = scan_folder(tmp_path, label_from_folder=True)
+    assert [(Path(r.path).relative_to(tmp_path).as_posix(), r.label) for r in found] == [
+        ("b.MP4", tmp_path.name),
+        ("x/a.webm", "x"),
+        ("x/y/c.avi", "y"),
+    ]
+    assert all(record.label is None for record in scan_folder(tmp_path))
+
+
+def test_load_videos_chooses_a_split(tmp_path):
+    path = write(tmp_path, "path,split\na.mp4,train\nb.mp4,val\n")
+    assert [Path(r.path).name for r in load_videos(path)] == ["a.mp4", "b.mp4"]
+    assert [Path(r.path).name for r in load_videos(path, "val")] == ["b.mp4"]
+    with pytest.raises(DataError, match="'test'; its splits: train, val"):
+        load_videos(path, "test")
+
+
+def test_load_videos_says_what_is_missing(tmp_path):
+    with pytest.raises(DataError, match="no such manifest or folder"):
+        load_videos(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no video"):
+        load_videos(tmp_path)
+    with pytest.raises(DataError, match="lists no video"):
+        load_videos(write(tmp_path, "path\n"))
+    with pytest.raises(DataError, match="has no splits"):
+        load_videos(tmp_path, "train")
+
+
+def test_frame_range_counts_whole_frames():
+    record = VideoRecord("a", start=1.0, end=2.05, num_frames=100, fps=10.0)
+    assert record.frame_range == (10, 21)
+    assert VideoRecord("a", num_frames=7, fps=10.0).frame_range == (0, 7)
+    assert VideoRecord("a", start=50.0, num_frames=7, fps=10.0).frame_range == (6, 7)
+    with pytest.raises(ValueError, match="check_videos"):
+        _ = VideoRecord("a").frame_range
