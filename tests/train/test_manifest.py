@@ -25,7 +25,8 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 def test_reads_rows_and_resolves_paths(tmp_path):
     path = write(
         tmp_path,
-        'path,label,start,end,split\nclips/a b.mp4,jump,,,train\n"/abs/é, ü.mp4",,1.5,3,\n\n"say ""hi"".mp4",2,0,,val\n',
+        "path,label,start,end,split\nclips/a b.mp4,jump,,,train\n"
+        '"/abs/é, ü.mp4",,1.5,3,\n\n"say ""hi"".mp4",2,0,,val\n',
     )
     assert read_manifest(path) == [
         VideoRecord(str(tmp_path / "clips/a b.mp4"), "jump", split="train"),
@@ -70,9 +71,9 @@ def test_files_that_are_no_manifests(tmp_path):
         read_manifest(tmp_path / "binary.csv")
 
 
-_names = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(
-    lambda name: name.strip() and name not in (".", "..")
-)
+_names = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12
+).filter(lambda name: name.strip() and name not in (".", ".."))
 
 
 @settings(max_examples=60, deadline=None)

@@ -26,7 +26,7 @@ def test_colours_are_rgb(videos):
     assert np.abs(right - (200, 30, 30)).max() < 12
 
 
-@pytest.mark.parametrize(("name", "shape"), [("a.mp4", (40, 53)), ("sub/b.mp4", (40, 71)), ("sub/c.mp4", (67, 40))])
+@pytest.mark.parametrize(("name", "shape"), [("a.mp4", (40, 53)), ("sub/b.mp4", (40, 71)), ("sub/c.mp4", (57, 40))])
 def test_resizes_the_short_side_and_keeps_the_aspect(videos, name, shape):
     assert open_video(str(videos / name), 40).read([0, 1]).shape == (2, *shape, 3)
 
@@ -99,6 +99,14 @@ def test_unreadable_files_give_one_line(broken, name, reason):
 def test_frames_out_of_range_are_refused(videos):
     with pytest.raises(VideoError, match="asked for, it has 40"):
         open_video(str(videos / "a.mp4")).read([0, 40])
+
+
+def test_videos_too_narrow_for_decord_are_named_as_such(tmp_path, write_video):
+    path = str(write_video(tmp_path / "narrow.mp4", width=48, height=80, frames=3))
+    with pytest.raises(VideoError, match="cannot decode frames of this width"):
+        open_video(path, 40)
+    # Where the size is known the file need not be decoded at it.
+    assert open_video(path, 40, size=(48, 80)).read([1]).shape == (1, 67, 40, 3)
 
 
 def test_unknown_reader(videos):

@@ -132,8 +132,9 @@ def apply_color_maps(clip: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
     batch, _, frames, height, width = clip.shape
     # With channels last in memory the pixels of a clip are the rows of one matrix, and the map one product; several
     # pixels a row make that matrix wide enough for the library to multiply at speed.
-    group = math.gcd(frames * height * width, _PIXELS_A_ROW)
-    rows = clip.permute(0, 2, 3, 4, 1).reshape(batch, -1, 3 * group).to(dtype)
+    pixels = frames * height * width
+    group = math.gcd(pixels, _PIXELS_A_ROW)
+    rows = clip.permute(0, 2, 3, 4, 1).reshape(batch, pixels // group, 3 * group).to(dtype)
     blocks = torch.block_diag(*[torch.ones(3, 3, device=clip.device)] * group)  # type: ignore[no-untyped-call]
     weight = blocks * (maps[:, :, :3] / 255).transpose(1, 2).repeat(1, group, group)
     out = torch.baddbmm(maps[:, None, :, 3].repeat(1, 1, group).to(dtype), rows, weight.to(dtype))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,10 @@ from tubeletx_train.data.check import BadVideo
 from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos
 from tubeletx_train.data.sampler import EpochSampler
+
+# Seconds between looks at whether the workers live. Forked from a server they are no children of this process, which
+# hence gets no signal when one dies; torch looks only when its timeout has passed.
+_POLL = 5.0
 
 
 @dataclass
@@ -72,7 +78,7 @@ def collate_pairs(samples: list[PairSample]) -> PairBatch:
 class PairLoader:
     """Iterates batches; what goes wrong in a worker comes out as one clear error."""
 
-    def __init__(self, dataset: PairDataset, loader: DataLoader[PairSample]) -> None:
+    def __init__(self, dataset: PairDataset, loader: DataLoader[Any]) -> None:
         self._dataset = dataset
         self._loader = loader
 
@@ -84,27 +90,32 @@ class PairLoader:
             NoUsableVideos: Draw after draw met unreadable videos.
         """
         try:
-            yield from self._loader
+            iterator = iter(self._loader)
+            while (batch := self._next(iterator)) is not None:
+                yield batch
         except NoUsableVideos as error:
             # Out of a worker it comes wrapped into the worker's traceback, whose last line is the message.
             line = str(error).strip().splitlines()[-1]
             raise NoUsableVideos(line.rpartition("NoUsableVideos: ")[2]) from error
-        except RuntimeError as error:
-            explained = self.explain(error)
-            if explained is None:
-                raise
-            raise explained from error
 
-    def explain(self, error: RuntimeError) -> LoaderError | None:
-        """What a RuntimeError says about the workers, None where it is of another kind.
-
-        torch reports a killed worker by a signal, so the error may also come up in the middle of a training step.
-        """
-        what = str(error).splitlines()[0] if str(error) else ""
-        if "DataLoader" not in what:
-            return None
-        reading = ", ".join(self._dataset.videos_being_read())
-        return LoaderError(f"the data workers failed ({what})" + (f" while reading {reading}" if reading else ""))
+    def _next(self, iterator: Iterator[PairBatch]) -> PairBatch | None:
+        """The next batch, None at the end."""
+        started = time.monotonic()
+        while True:
+            try:
+                return next(iterator, None)
+            except RuntimeError as error:
+                what = str(error).splitlines()[0] if str(error) else ""
+                if "DataLoader" not in what:
+                    raise
+                waited = time.monotonic() - started
+                if "timed out" in what and waited < self._dataset.config.timeout:
+                    continue
+                reading = ", ".join(self._dataset.videos_being_read())
+                raise LoaderError(
+                    f"the data workers failed after {waited:.0f} s of waiting ({what})"
+                    + (f" while reading {reading}" if reading else "")
+                ) from error
 
 
 def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> PairLoader:
@@ -128,7 +139,7 @@ def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: boo
         collate_fn=collate_pairs,
         num_workers=config.num_workers,
         prefetch_factor=config.prefetch,
-        timeout=config.timeout,
+        timeout=min(config.timeout, _POLL),
         pin_memory=pin_memory,
         multiprocessing_context=context,
     )

@@ -148,7 +148,9 @@ def _reason(error: Exception, summary: str) -> str:
     """One line in place of decord's C++ back trace."""
     text = str(error)
     if "The size must exactly match" in text:
-        return "decord cannot decode to this frame size (a known fault of it); choose another decode_size"
+        return (
+            "decord cannot decode frames of this width (a fault it has at 16, 24, 48 and 72 pixels); resize the video"
+        )
     if "st_nb >= 0" in text:
         return "holds no video stream"
     if "av_read_frame failed" in text:
