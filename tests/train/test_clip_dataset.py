@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -409,12 +411,41 @@ class HangingDataset(HostileDataset):
 @pytest.mark.parametrize(
     ("kind", "message"), [(HostileDataset, "exited unexpectedly|killed by signal"), (HangingDataset, "timed out")]
 )
-def test_lost_workers_are_a_clear_error_that_names_the_video(records, config, kind, message):
-    dataset = kind(records, replace(config, num_workers=1, timeout=6.0))
+def test_lost_workers_are_a_clear_error_that_names_the_video(records, config, kind, message, monkeypatch):
+    monkeypatch.setattr("tubeletx_train.data.loader._POLL", 0.5)
+    dataset = kind(records, replace(config, num_workers=1, timeout=4.0))
     with pytest.raises(LoaderError, match=message) as caught:
         next(iter(build_loader(dataset, EpochSampler(len(dataset), 2))))
     assert any(record.path in str(caught.value) for record in records)
     assert "\n" not in str(caught.value)
+
+
+_KILLED_RUN = """
+import os, signal, sys
+from tubeletx_train.data import DataConfig, EpochSampler, PairDataset, build_loader, check_videos, scan_folder
+
+if __name__ == "__main__":
+    good, _ = check_videos(scan_folder(sys.argv[1]), progress=False)
+    dataset = PairDataset(good, DataConfig(sys.argv[1], num_frames=2, num_workers=2))
+    batches = iter(build_loader(dataset, EpochSampler(len(dataset), 2)))
+    next(batches)
+    print("reading", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_run_leaves_no_process_behind(videos, tmp_path):
+    (tmp_path / "run.py").write_text(_KILLED_RUN)
+    # Every process of the run holds the pipe: it reads as ended only when the last of them has.
+    run = subprocess.run(
+        [sys.executable, tmp_path / "run.py", videos],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert run.stdout == b"reading\n"
+    assert run.returncode == -signal.SIGKILL
 
 
 @pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason=f"no videos in {REAL_VIDEOS}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from tubeletx_train.data.config import DataConfig
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos, TooManyBadVideos, VideoError
 from tubeletx_train.data.manifest import VideoRecord, load_videos
+from tubeletx_train.data.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.readers import open_video
 
 _log = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ def inspect_video(path: str, reader: str) -> Finding:
 
 def _serve(connection: Connection, inspect: Callable[[str], Finding]) -> None:
     """Body of a checking process: paths in, findings out, until it is killed."""
+    exit_with_parent()
     # Decoders write their own complaints to standard error, where they would tear the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     connection.send("ready")
@@ -134,8 +135,7 @@ class _Checker:
     process: BaseProcess = field(init=False)
 
     def __post_init__(self) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tubeletx_train.data"])
+        context = forkserver_context()
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.inspect), daemon=True)
         self.process.start()
@@ -275,7 +275,7 @@ def check_videos(
         workers: Child processes.
         timeout: Seconds for one video.
         index: JSON-lines file that remembers results by (path, size, modification time); None remembers nothing.
-        progress: Show a progress bar.
+        progress: Show a progress bar (on a terminal).
 
     Returns:
         The good records in their order, with `num_frames`, `fps`, `width` and `height` filled in; and the bad ones,
@@ -292,7 +292,7 @@ def check_videos(
             findings[path] = known
     checked = inspect_all(open_paths, partial(inspect_video, reader=reader), min(workers, len(open_paths)), timeout)
     for path, finding in tqdm(
-        checked, "checking videos", len(open_paths), unit="video", disable=not (progress and open_paths)
+        checked, "checking videos", len(open_paths), unit="video", disable=None if progress and open_paths else True
     ):
         findings[path] = finding
         if remembered:

@@ -100,7 +100,7 @@ class CachedFrames:
             )
         self._frames: dict[str, Tensor] = {}
         self._bad: dict[str, str] = {}
-        for path, record in tqdm(stretches.items(), "decoding videos", unit="video", leave=False):
+        for path, record in tqdm(stretches.items(), "decoding videos", unit="video", leave=False, disable=None):
             try:
                 self._frames[path] = _decode(record, reader, short_side)
             except VideoError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 from tubeletx_train.data.check import BadVideo
 from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos
+from tubeletx_train.data.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.sampler import EpochSampler
 
 # Seconds between looks at whether the workers live. Forked from a server they are no children of this process, which
@@ -118,6 +118,10 @@ class PairLoader:
                 ) from error
 
 
+def _start_worker(_: int) -> None:
+    exit_with_parent()
+
+
 def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> PairLoader:
     """The loader for a data set and a batch sampler.
 
@@ -130,9 +134,6 @@ def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: boo
     if config.num_workers == 0:
         loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_pairs, pin_memory=pin_memory)
         return PairLoader(dataset, loader)
-    # Not fork: the training process has threads, whose locks a forked child would inherit in whatever state.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tubeletx_train.data"])
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -141,6 +142,7 @@ def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: boo
         prefetch_factor=config.prefetch,
         timeout=min(config.timeout, _POLL),
         pin_memory=pin_memory,
-        multiprocessing_context=context,
+        multiprocessing_context=forkserver_context(),
+        worker_init_fn=_start_worker,
     )
     return PairLoader(dataset, loader)
