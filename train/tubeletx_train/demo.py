@@ -157,8 +157,8 @@ def _bars(retrieval: dict[str, Retrieval], probe: dict[str, ProbeResult]) -> lis
         for k in (1, 5)
     ]
     for label, field in (("motion probe, linear", "linear"), ("motion probe, 10-NN", "knn")):
-        pair = [(getattr(probe[name], field), 0.0) for name in ("trained", "untrained")]
-        bars.append(Bars(label, pair[0], pair[1], probe["trained"].chance))
+        learned, random = (getattr(probe[name], field) for name in ("trained", "untrained"))
+        bars.append(Bars(label, (learned, None), (random, None), probe["trained"].chance))
     return bars
 
 
