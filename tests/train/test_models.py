@@ -72,6 +72,15 @@ def test_narrow_networks_train_at_odd_sizes(name, width):
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
 
+@pytest.mark.parametrize("name", ["r2plus1d_10", "r3d_10"])
+def test_temporal_strides_keep_time_and_weights(name):
+    standard, slow = build_encoder(name, 2), build_encoder(name, 2, (1, 1, 2, 1))
+    slow.load_state_dict(standard.state_dict())
+    clip = torch.randn(1, 3, 8, 32, 32)
+    assert standard.feature_map(clip).shape == (1, 16, 1, 2, 2)
+    assert slow.feature_map(clip).shape == (1, 16, 4, 2, 2)
+
+
 def test_memory_format_does_not_change_the_features():
     torch.manual_seed(0)
     encoder = build_encoder("r2plus1d_10", 4).eval()
@@ -95,3 +104,5 @@ def test_bad_arguments_are_named():
         build_encoder("r50")
     with pytest.raises(ValueError, match="width must be positive, got 0"):
         build_encoder("r3d_18", 0)
+    with pytest.raises(ValueError, match=r"temporal_strides must be four of 1 or 2, got \(1, 2\)"):
+        build_encoder("r3d_18", 1, (1, 2))

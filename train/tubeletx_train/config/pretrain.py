@@ -16,11 +16,14 @@ class ModelConfig:
     Attributes:
         encoder: r2plus1d_18, r2plus1d_10, r3d_18 or r3d_10.
         width: Channels of the first stage; 64 is the standard network.
+        temporal_strides: Of the four stages, 1 or 2 each; (1, 2, 2, 2) is the standard network, which leaves a clip of
+            8 frames one time step.
         dim: Dimension of the embedding that the loss compares.
     """
 
     encoder: str = "r2plus1d_18"
     width: int = 64
+    temporal_strides: tuple[int, ...] = (1, 2, 2, 2)
     dim: int = 128
 
 

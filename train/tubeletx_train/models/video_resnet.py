@@ -6,20 +6,25 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-_ConvBuilder = Callable[[int, int, int, int], nn.Module]
+_Stride = tuple[int, int, int]
+_ConvBuilder = Callable[[int, int, int, _Stride], nn.Module]
 
 
-def _conv_2plus1d(in_channels: int, out_channels: int, mid_channels: int, stride: int) -> nn.Sequential:
+STANDARD_TEMPORAL_STRIDES = (1, 2, 2, 2)
+_UNIT: _Stride = (1, 1, 1)
+
+
+def _conv_2plus1d(in_channels: int, out_channels: int, mid_channels: int, stride: _Stride) -> nn.Sequential:
     """A 3x3x3 convolution factored into space (1x3x3) and time (3x1x1)."""
     return nn.Sequential(
-        nn.Conv3d(in_channels, mid_channels, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
+        nn.Conv3d(in_channels, mid_channels, (1, 3, 3), (1, *stride[1:]), (0, 1, 1), bias=False),
         nn.BatchNorm3d(mid_channels),
         nn.ReLU(inplace=True),
-        nn.Conv3d(mid_channels, out_channels, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False),
+        nn.Conv3d(mid_channels, out_channels, (3, 1, 1), (stride[0], 1, 1), (1, 0, 0), bias=False),
     )
 
 
-def _conv_3d(in_channels: int, out_channels: int, mid_channels: int, stride: int) -> nn.Conv3d:  # noqa: ARG001
+def _conv_3d(in_channels: int, out_channels: int, mid_channels: int, stride: _Stride) -> nn.Conv3d:  # noqa: ARG001
     return nn.Conv3d(in_channels, out_channels, 3, stride, 1, bias=False)
 
 
@@ -47,17 +52,17 @@ def _stem_3d(width: int) -> nn.Sequential:
 class _BasicBlock(nn.Module):
     """Two convolutions and a shortcut; both share the mid channels that keep a (2+1)D pair at a 3D one's size."""
 
-    def __init__(self, conv: _ConvBuilder, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, conv: _ConvBuilder, in_channels: int, out_channels: int, stride: _Stride) -> None:
         super().__init__()
         mid_channels = (27 * in_channels * out_channels) // (9 * in_channels + 3 * out_channels)
         self.conv1 = nn.Sequential(
             conv(in_channels, out_channels, mid_channels, stride), nn.BatchNorm3d(out_channels), nn.ReLU(inplace=True)
         )
-        self.conv2 = nn.Sequential(conv(out_channels, out_channels, mid_channels, 1), nn.BatchNorm3d(out_channels))
+        self.conv2 = nn.Sequential(conv(out_channels, out_channels, mid_channels, _UNIT), nn.BatchNorm3d(out_channels))
         self.relu = nn.ReLU(inplace=True)
         self.downsample = (
             None
-            if stride == 1 and in_channels == out_channels
+            if stride == _UNIT and in_channels == out_channels
             else nn.Sequential(
                 nn.Conv3d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm3d(out_channels)
             )
@@ -78,23 +83,34 @@ class VideoResNet(nn.Module):
         feature_dim: Length of the pooled feature, 8 * width.
     """
 
-    def __init__(self, *, factored: bool, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        factored: bool,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        width: int = 64,
+        temporal_strides: Sequence[int] = STANDARD_TEMPORAL_STRIDES,
+    ) -> None:
         """Build the network.
 
         Args:
             factored: (2+1)D convolutions when true, full 3D ones otherwise.
             blocks: Residual blocks in each of the four stages.
             width: Channels of the first stage; the later ones have 2, 4 and 8 times as many.
+            temporal_strides: Of the four stages, 1 or 2; in space the last three always halve.
         """
         super().__init__()
         if width < 1:
             raise ValueError(f"width must be positive, got {width}")
+        if len(temporal_strides) != len(blocks) or not set(temporal_strides) <= {1, 2}:
+            raise ValueError(f"temporal_strides must be four of 1 or 2, got {tuple(temporal_strides)}")
         conv: _ConvBuilder = _conv_2plus1d if factored else _conv_3d
         self.stem = _stem_2plus1d(width) if factored else _stem_3d(width)
         in_channels = width
-        for stage, count in enumerate(blocks):
+        for stage, (count, temporal) in enumerate(zip(blocks, temporal_strides, strict=True)):
             out_channels = width << stage
-            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
+            spatial = 1 if stage == 0 else 2
+            strides = [(temporal, spatial, spatial)] + [_UNIT] * (count - 1)
             layer = nn.Sequential()
             for stride in strides:
                 layer.append(_BasicBlock(conv, in_channels, out_channels, stride))
@@ -106,7 +122,10 @@ class VideoResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def feature_map(self, clip: Tensor) -> Tensor:
-        """Features before pooling: (B, 3, T, H, W) to (B, feature_dim, T / 8, H / 16, W / 16), sizes rounded up."""
+        """Features before pooling: (B, 3, T, H, W) to (B, feature_dim, T / 8, H / 16, W / 16), sizes rounded up.
+
+        T is divided by the product of the temporal strides.
+        """
         x = clip
         for stage in self.children():
             x = stage(x)
@@ -131,12 +150,15 @@ def encoder_names() -> list[str]:
     return list(_ENCODERS)
 
 
-def build_encoder(name: str, width: int = 64) -> VideoResNet:
+def build_encoder(
+    name: str, width: int = 64, temporal_strides: Sequence[int] = STANDARD_TEMPORAL_STRIDES
+) -> VideoResNet:
     """An encoder by name.
 
     Args:
         name: One of `encoder_names()`; the number counts weight layers, as in torchvision's names.
         width: Channels of the first stage, 64 in the standard networks.
+        temporal_strides: Of the four stages; short clips keep more of their order with fewer strides of 2.
 
     Raises:
         ValueError: An unknown name.
@@ -144,4 +166,4 @@ def build_encoder(name: str, width: int = 64) -> VideoResNet:
     if name not in _ENCODERS:
         raise ValueError(f"encoder must be one of {', '.join(_ENCODERS)}; got {name!r}")
     factored, blocks = _ENCODERS[name]
-    return VideoResNet(factored=factored, blocks=blocks, width=width)
+    return VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)
