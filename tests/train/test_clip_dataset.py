@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import LEVEL_STEP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -37,6 +36,7 @@ from tubeletx_train.data.clips import (
 )
 from tubeletx_train.data.dataset import resize_frames
 from tubeletx_train.data.frames import make_sources
+from video_files import LEVEL_STEP
 
 REAL_VIDEOS = Path("/work/shared/data/videos")
 

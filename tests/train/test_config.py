@@ -44,7 +44,7 @@ def test_temporal_contrast_differs_from_its_base_in_mode_and_output_only():
 def test_command_line_overrides_recipes_wherever_it_stands():
     config = parse("--optim.lr=0.5", "--config", "demo", "--data.videos", "x", "--model.width", "3")
     assert (config.optim.lr, config.model.width) == (0.5, 3)
-    assert config.contrast.own_negatives == load_recipe("demo")["contrast"]["own_negatives"]
+    assert config.contrast.momentum == load_recipe("demo")["contrast"]["momentum"]
 
 
 def test_presets_lie_under_the_other_settings(tmp_path):
@@ -52,9 +52,20 @@ def test_presets_lie_under_the_other_settings(tmp_path):
     config = parse("--data.videos", "x", "--tubelets.preset", "released", "--tubelets.sigma", "2")
     assert config.tubelets == dataclasses.replace(released, sigma=2)
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text("base: demo\ntubelets: {preset: released, num_tubelets: 3}\n")
+    recipe.write_text("base: pretrain/mini_kinetics\ntubelets: {preset: released, num_tubelets: 3}\n")
     config = parse("--data.videos", "x", "--config", str(recipe))
     assert config.tubelets == dataclasses.replace(released, num_tubelets=3)
+
+
+@pytest.mark.parametrize("queue_size", [-1, 0])
+def test_a_loss_without_negatives_is_refused(queue_size):
+    with pytest.raises(UsageError, match="queue_size"):
+        parse("--data.videos", "x", "--contrast.queue_size", str(queue_size))
+
+
+def test_negatives_of_the_same_step_replace_a_queue():
+    config = parse("--data.videos", "x", "--contrast.queue_size", "0", "--contrast.batch_negatives", "true")
+    assert config.contrast.queue_size == 0
 
 
 def test_a_base_is_found_beside_the_recipe(tmp_path):

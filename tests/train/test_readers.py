@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import ffmpeg, frame_numbers
 from hypothesis import given
 from hypothesis import strategies as st
 from tubeletx_train.data import VideoError, open_video
 from tubeletx_train.data.readers import decord_size
+from video_files import ffmpeg, frame_numbers
 
 
 def test_reads_the_frames_asked_for_in_any_order_with_repeats(videos):
