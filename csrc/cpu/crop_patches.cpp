@@ -3,7 +3,6 @@
 
 #include <torch/csrc/stable/ops.h>
 
-#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -42,19 +41,6 @@ void crop_all(const CropArguments& a, const void* clip, const int32_t* patch_fra
       memset(patch + height * row_length, 0, (a.height - height) * row_length * sizeof(Element));
     }
   });
-}
-
-/// (B, M, C, Hp, Wp), the channels of a pixel side by side in memory.
-Tensor empty_patches(const Tensor& clip, const CropArguments& a) {
-  const std::array<int64_t, 5> sizes{a.batch, a.num_tubelets, a.channels, a.height, a.width};
-  const int64_t row = a.width * a.channels, patch = a.height * row;
-  const std::array<int64_t, 5> strides{a.num_tubelets * patch, patch, 1, row, a.channels};
-  int32_t dtype;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(clip.get(), &dtype));
-  AtenTensorHandle patches;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype, aoti_torch_device_type_cpu(), 0, &patches));
-  return Tensor(patches);
 }
 
 }  // namespace

@@ -3,12 +3,18 @@
 
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <limits>
 
 #include "core/crop_arguments.h"
 #include "ops/check.h"
 
 namespace tubeletx {
+
+/// Places in a patch are computed in 32 bits.
+inline constexpr int64_t kMaxPatchElements = std::numeric_limits<int32_t>::max();
 
 inline CropArguments check_crop(const Tensor& clip, const Tensor& patch_frame, const Tensor& patch_box, int64_t height,
                                 int64_t width) {
@@ -19,6 +25,10 @@ inline CropArguments check_crop(const Tensor& clip, const Tensor& patch_frame, c
   check_positive(width, "width");
   const auto sizes = clip.sizes();
   const auto strides = clip.strides();
+  if (height > kMaxPatchElements / std::max<int64_t>(sizes[1], 1) / width) {
+    fail("height, width: got ", height, ", ", width, " for ", sizes[1],
+         " channels, needs at most 2^31 - 1 elements in a patch");
+  }
   check_dtype(patch_frame, "patch_frame", {ScalarType::Int});
   check_shape(patch_frame, "patch_frame", {sizes[0], kAny}, "(B, M)");
   check_device(patch_frame, "patch_frame", clip, "clip");
@@ -28,6 +38,20 @@ inline CropArguments check_crop(const Tensor& clip, const Tensor& patch_frame, c
   check_device(patch_box, "patch_box", clip, "clip");
   return CropArguments{sizes[0], tubelets,   sizes[1],   sizes[2],   sizes[3],   sizes[4],  height,
                        width,    strides[0], strides[1], strides[2], strides[3], strides[4]};
+}
+
+/// (B, M, C, Hp, Wp), uninitialised, the channels of a pixel side by side in memory.
+inline Tensor empty_patches(const Tensor& clip, const CropArguments& a) {
+  const std::array<int64_t, 5> sizes{a.batch, a.num_tubelets, a.channels, a.height, a.width};
+  const int64_t row = a.width * a.channels, patch = a.height * row;
+  const std::array<int64_t, 5> strides{a.num_tubelets * patch, patch, 1, row, a.channels};
+  int32_t dtype, device_type;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(clip.get(), &dtype));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(clip.get(), &device_type));
+  AtenTensorHandle patches;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype, device_type,
+                                                         clip.get_device_index(), &patches));
+  return Tensor(patches);
 }
 
 /// What would read outside the clip or write outside the patch.

@@ -1,7 +1,12 @@
 // Every operator of the library, on one screen. Implementations: csrc/cpu and csrc/cuda; shapes: tubeletx/ops.
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(tubeletx, library) {
+#ifndef TUBELETX_NAMESPACE
+#define TUBELETX_NAMESPACE tubeletx
+#endif
+#define TUBELETX_LIBRARY(name, library) STABLE_TORCH_LIBRARY(name, library)  // for the sake of its macro arguments
+
+TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
   library.def("interpolate_keyframes(Tensor frames, Tensor values, Tensor? easing, int num_frames) -> Tensor");
   library.def("smooth_path(Tensor points, float sigma, Tensor? extent, Tensor? offset, int num_frames) -> Tensor");
   library.def(
