@@ -13,14 +13,26 @@ inline constexpr double kMaxSigma = 1 << 16;
 
 inline int64_t gaussian_radius(double sigma) { return static_cast<int64_t>(kGaussianTruncate * sigma + 0.5); }
 
+/// The weight of a point k points away, before they are scaled to sum to 1.
+TUBELETX_HOST_DEVICE inline double gaussian_weight(double sigma, int64_t k) {
+  if (k == 0) return 1.0;
+  const double distance = static_cast<double>(k) / sigma;
+  return exponential(-0.5 * distance * distance);
+}
+
+/// Sum of the weights of the centre and both sides.
+inline double gaussian_total(double sigma, int64_t radius) {
+  double total = 1.0;
+  for (int64_t k = 1; k <= radius; ++k) total += 2.0 * gaussian_weight(sigma, k);
+  return total;
+}
+
 /// Writes the radius + 1 weights of the centre and of one side; centre + 2 * side sums to 1.
 inline void gaussian_taps(double sigma, int64_t radius, double* taps) {
-  taps[0] = 1.0;
-  double total = 1.0;
-  for (int64_t k = 1; k <= radius; ++k) {
-    const double distance = static_cast<double>(k) / sigma;
-    taps[k] = exponential(-0.5 * distance * distance);
-    total += 2.0 * taps[k];
+  double total = 0.0;
+  for (int64_t k = 0; k <= radius; ++k) {
+    taps[k] = gaussian_weight(sigma, k);
+    total += k == 0 ? taps[k] : 2.0 * taps[k];
   }
   for (int64_t k = 0; k <= radius; ++k) taps[k] /= total;
 }
@@ -33,6 +45,25 @@ TUBELETX_HOST_DEVICE inline void reflect_into_padding(double* padded, int64_t co
     first[-k] = first[k - 1];
     first[count - 1 + k] = first[count - k];
   }
+}
+
+/// Which of `count` points stands at `index` once the path is mirrored about its ends for ever: what
+/// reflect_into_padding writes down.
+TUBELETX_HOST_DEVICE inline int64_t reflected_index(int64_t index, int64_t count) {
+  if (index < 0) index = -1 - index;
+  if (index >= 2 * count) index = index % (2 * count);
+  return index < count ? index : 2 * count - 1 - index;
+}
+
+/// smoothed_point without the padding: `point(i)` is the i-th of `count` points and `tap(k)` the k-th weight.
+template <typename Point, typename Tap>
+TUBELETX_HOST_DEVICE inline double smoothed_point(const Point& point, const Tap& tap, int64_t radius, int64_t count,
+                                                  int64_t index) {
+  double sum = tap(0) * point(index);
+  for (int64_t k = 1; k <= radius; ++k) {
+    sum += tap(k) * (point(reflected_index(index - k, count)) + point(reflected_index(index + k, count)));
+  }
+  return sum;
 }
 
 /// Point `index` of the smoothed path. The sum is kept in double: strong smoothing leaves a path far flatter than its

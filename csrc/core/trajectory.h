@@ -73,4 +73,20 @@ TUBELETX_HOST_DEVICE inline float rescaled(double value, const Span& span, float
   return static_cast<float>(share * extent + offset);
 }
 
+/// Extents of interpolate_keyframes.
+struct KeyframeShape {
+  int64_t rows;
+  int64_t keys;
+  int64_t axes;
+  int64_t num_frames;
+};
+
+/// Extents of smooth_path.
+struct PathShape {
+  int64_t rows;
+  int64_t points;
+  int64_t axes;
+  int64_t num_frames;
+};
+
 }  // namespace tubeletx

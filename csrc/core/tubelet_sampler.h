@@ -78,10 +78,11 @@ TUBELETX_HOST_DEVICE inline void draw_keyframes(const SamplerPlan& plan, const u
   const int32_t last = plan.num_frames - 1;
   int32_t inner = plan.inner_keys(unit_interval(words[0]));
   inner = inner < last - 1 ? inner : (last > 1 ? last - 1 : 0);
-  int32_t ticks[2] = {0, 0};
+  int32_t ticks[kMaxKeys - 2] = {0, 0};
   if (plan.jittered_keyframes) {
     const int32_t jitter = plan.num_frames / (3 * (inner + 1));
-    for (int32_t i = 0; i < inner; ++i) {
+    for (int32_t i = 0; i < kMaxKeys - 2; ++i) {
+      if (i >= inner) break;
       const int64_t even = int64_t{plan.num_frames} * (i + 1) / (inner + 1);
       ticks[i] = static_cast<int32_t>(even) + uniform_integer(words[1 + i], 2 * jitter) - jitter;
     }
@@ -99,7 +100,9 @@ TUBELETX_HOST_DEVICE inline void draw_keyframes(const SamplerPlan& plan, const u
   }
   track.num_keys = last > 0 ? inner + 2 : 1;
   track.frame[0] = 0;
-  for (int32_t i = 0; i < inner; ++i) track.frame[1 + i] = ticks[i];
+  for (int32_t i = 0; i < kMaxKeys - 2; ++i) {
+    if (i < inner) track.frame[1 + i] = ticks[i];
+  }
   if (last > 0) track.frame[inner + 1] = last;
 }
 
@@ -177,9 +180,8 @@ TUBELETX_HOST_DEVICE inline void draw_patch_size(const SamplerPlan& plan, const 
 
 /// Everything but the points of a smoothed path. `words` are the tubelet's kFixedWords first draws, `first_words` those
 /// of the sample's first tubelet.
-TUBELETX_HOST_DEVICE inline TubeletDraft draw_tubelet(const SamplerPlan& plan, const uint32_t* words,
-                                                      const uint32_t* first_words) {
-  TubeletDraft draft;
+TUBELETX_HOST_DEVICE inline void draw_tubelet(const SamplerPlan& plan, const uint32_t* words,
+                                              const uint32_t* first_words, TubeletDraft& draft) {
   const uint32_t* key_source = plan.shared_keyframes ? first_words : words;
   draw_patch_size(plan, words + 4 * kPatchBlock, draft);
 
@@ -235,19 +237,22 @@ TUBELETX_HOST_DEVICE inline TubeletDraft draw_tubelet(const SamplerPlan& plan, c
       }
     }
   }
-  return draft;
+}
+
+TUBELETX_HOST_DEVICE inline void scale_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame,
+                                          float (&scale)[2]) {
+  scale[0] = scale[1] = 1.0f;
+  if (!plan.scale.used) return;
+  const KeyPosition position = draft.scale.locate(frame);
+  for (int axis = 0; axis < 2; ++axis) scale[axis] = draft.scale.at(position, axis);
 }
 
 /// rotation * (shear in y * shear in x) * scale: the determinant is that of the scale alone, so no draw is singular.
 /// y points down, so a positive angle turns clockwise on the screen.
 TUBELETX_HOST_DEVICE inline Pose pose_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame) {
-  float scale[2] = {1.0f, 1.0f};
-  float shear[2] = {0.0f, 0.0f};
+  float scale[2], shear[2] = {0.0f, 0.0f};
   SineCosine turn = {0.0f, 1.0f};
-  if (plan.scale.used) {
-    const KeyPosition position = draft.scale.locate(frame);
-    for (int axis = 0; axis < 2; ++axis) scale[axis] = draft.scale.at(position, axis);
-  }
+  scale_at(plan, draft, frame, scale);
   if (plan.shear.used) {
     const KeyPosition position = draft.shear.locate(frame);
     for (int axis = 0; axis < 2; ++axis) shear[axis] = draft.shear.at(position, axis);
@@ -261,6 +266,11 @@ TUBELETX_HOST_DEVICE inline Pose pose_at(const SamplerPlan& plan, const TubeletD
   pose.linear[3] = (turn.sine * shear[0] + turn.cosine * corner) * scale[1];
   pose.area = scale[0] * scale[1];
   return pose;
+}
+
+/// The mean area in pixels, by which tubelets are ordered, from the sum of Pose::area over the frames.
+TUBELETX_HOST_DEVICE inline float mean_area(const SamplerPlan& plan, const TubeletDraft& draft, double sum) {
+  return static_cast<float>(sum / plan.num_frames * draft.patch_width * draft.patch_height);
 }
 
 /// Left edge of a box of `side` pixels as near as can be to being centred on `center` while inside [0, size].

@@ -110,7 +110,7 @@ TUBELETX_MULTIVERSION float write_poses(const SamplerPlan& plan, const TubeletDr
     opacity[time] = draft.opacity.at(draft.opacity.locate(time), 0);
     area += pose.area;
   }
-  return static_cast<float>(area / plan.num_frames * draft.patch_width * draft.patch_height);
+  return mean_area(plan, draft, area);
 }
 
 void sample(const SampleTubelets& job, const DrawStream& stream, int64_t position, Workspace& work) {
@@ -121,7 +121,8 @@ void sample(const SampleTubelets& job, const DrawStream& stream, int64_t positio
     const uint32_t first_draw = static_cast<uint32_t>(tubelet) * kDrawsPerTubelet;
     std::vector<uint32_t>& words = tubelet == 0 ? work.first_words : work.words;
     draw_blocks(stream, first_draw, kPointBlocks, words.data());
-    const TubeletDraft draft = draw_tubelet(plan, words.data(), work.first_words.data());
+    TubeletDraft draft;
+    draw_tubelet(plan, words.data(), work.first_words.data(), draft);
 
     const int64_t index = position * plan.num_tubelets + tubelet;
     float* centers = fields.centers + index * frames * 2;

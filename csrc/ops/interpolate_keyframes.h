@@ -6,16 +6,10 @@
 #include <cstdint>
 #include <optional>
 
+#include "core/trajectory.h"
 #include "ops/check.h"
 
 namespace tubeletx {
-
-struct KeyframeShape {
-  int64_t rows;
-  int64_t keys;
-  int64_t axes;
-  int64_t num_frames;
-};
 
 inline KeyframeShape check_interpolate_keyframes(const Tensor& frames, const Tensor& values,
                                                  const std::optional<Tensor>& easing, int64_t num_frames) {

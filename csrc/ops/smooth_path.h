@@ -7,16 +7,10 @@
 #include <optional>
 
 #include "core/gaussian.h"
+#include "core/trajectory.h"
 #include "ops/check.h"
 
 namespace tubeletx {
-
-struct PathShape {
-  int64_t rows;
-  int64_t points;
-  int64_t axes;
-  int64_t num_frames;
-};
 
 inline PathShape check_smooth_path(const Tensor& points, double sigma, const std::optional<Tensor>& extent,
                                    const std::optional<Tensor>& offset, int64_t num_frames) {

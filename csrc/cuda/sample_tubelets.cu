@@ -1,0 +1,226 @@
+// All fields of a batch in one launch: a block draws the tubelets of one sample, a group of them at a time, and its
+// threads share out the draws, the points of the paths and the frames.
+#include "cuda/sample_tubelets.h"
+
+#include "core/gaussian.h"
+
+namespace tubeletx::cuda {
+namespace {
+
+/// A tubelet of the group at hand, in shared memory. Its path follows: points (2, P) and smoothed points (2, P).
+struct DraftSlot {
+  static constexpr int kSpanLanes = 8;
+  double extremes[2][2 * kSpanLanes];  ///< of each axis: smallest of every lane, then largest
+  uint32_t words[kFixedWords];
+  TubeletDraft draft;
+};
+
+struct SampleTubelets {
+  static constexpr int kThreads = 256;
+  static constexpr int kWarp = 32;
+  static constexpr int kMaxGroup = 4;  // a warp for the draft of each; as many are left for the paths
+
+  SampleTubeletsArguments arguments;
+  int64_t points;  ///< of a smoothed path, 0 where the motion has none
+  int64_t radius;
+  double total;
+  int64_t group;
+
+  explicit SampleTubelets(const SampleTubeletsArguments& given)
+      : arguments(given),
+        points(given.plan.motion == kNonLinearMotion ? given.plan.num_points : 0),
+        radius(points > 0 ? gaussian_radius(given.sigma) : 0),
+        total(gaussian_total(given.sigma, radius)) {
+    constexpr int64_t kEnough = 48 * 1024;
+    group = std::min<int64_t>(kMaxGroup, given.plan.num_tubelets);
+    while (group > 1 && shared_bytes() > kEnough) --group;
+  }
+
+  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.batch; }
+  int64_t shared_bytes() const {
+    return taps_bytes() + group * slot_bytes() + sizeof(uint32_t) * kFixedWords +
+           sizeof(float) * arguments.plan.num_tubelets;
+  }
+
+  TUBELETX_HOST_DEVICE void operator()(const Block& block, void* memory) const {
+    const SamplerPlan& plan = arguments.plan;
+    const Shared shared(*this, memory);
+    const DrawStream stream = {arguments.seed, static_cast<uint64_t>(arguments.sample_ids[block.index]),
+                               arguments.epoch};
+    block.each_thread([&](int thread) {
+      for (int64_t k = thread; k <= radius; k += kThreads) shared.taps[k] = gaussian_weight(arguments.sigma, k) / total;
+    });
+    for (int32_t first = 0; first < plan.num_tubelets; first += static_cast<int32_t>(group)) {
+      const int32_t left = plan.num_tubelets - first;
+      const int32_t count = left < group ? left : static_cast<int32_t>(group);
+      block.each_thread([&](int thread) { draw_words(shared, stream, first, count, thread); });
+      block.each_thread([&](int thread) {
+        const int drafting = count * kWarp;
+        if (thread >= drafting) {
+          smooth_points(shared, count, thread - drafting, kThreads - drafting);
+        } else if (thread % kWarp == 0) {
+          DraftSlot& slot = shared.slot(thread / kWarp);
+          draw_tubelet(plan, slot.words, shared.first_words, slot.draft);
+        }
+      });
+      block.each_thread([&](int thread) {
+        if (points > 0) find_extremes(shared, count, thread);
+        const int from_end = kThreads - 1 - thread;  // the last threads have no extremes to find
+        if (from_end < count) shared.areas[first + from_end] = area_of(shared.slot(from_end).draft);
+      });
+      block.each_thread([&](int thread) {
+        for (int64_t item = thread; item < int64_t{count} * plan.num_frames; item += kThreads) {
+          const int32_t index = static_cast<int32_t>(item / plan.num_frames);
+          write_frame(shared, index, block.index * plan.num_tubelets + first + index, item % plan.num_frames);
+        }
+      });
+    }
+    block.each_thread([&](int thread) {
+      for (int32_t tubelet = thread; tubelet < plan.num_tubelets; tubelet += kThreads) {
+        arguments.fields.order[block.index * plan.num_tubelets + tubelet] =
+            paint_rank(shared.areas, plan.num_tubelets, tubelet);
+      }
+    });
+  }
+
+ private:
+  TUBELETX_HOST_DEVICE int64_t taps_bytes() const { return (radius + 1) * sizeof(double); }
+  TUBELETX_HOST_DEVICE int64_t slot_bytes() const {
+    const int64_t bytes = sizeof(DraftSlot) + 2 * points * (sizeof(double) + sizeof(float));
+    return (bytes + alignof(DraftSlot) - 1) / alignof(DraftSlot) * alignof(DraftSlot);
+  }
+
+  /// Where everything lies in the shared memory of the block.
+  struct Shared {
+    TUBELETX_HOST_DEVICE Shared(const SampleTubelets& kernel, void* memory)
+        : taps(static_cast<double*>(memory)),
+          slots(static_cast<char*>(memory) + kernel.taps_bytes()),
+          bytes(kernel.slot_bytes()),
+          num_points(kernel.points),
+          first_words(reinterpret_cast<uint32_t*>(slots + kernel.group * bytes)),
+          areas(reinterpret_cast<float*>(first_words + kFixedWords)) {}
+
+    TUBELETX_HOST_DEVICE DraftSlot& slot(int32_t index) const {
+      return *reinterpret_cast<DraftSlot*>(slots + index * bytes);
+    }
+    TUBELETX_HOST_DEVICE double* smoothed(int32_t index, int axis) const {
+      return reinterpret_cast<double*>(&slot(index) + 1) + axis * num_points;
+    }
+    TUBELETX_HOST_DEVICE float* points(int32_t index, int axis) const {
+      return reinterpret_cast<float*>(smoothed(index, 2)) + axis * num_points;
+    }
+
+    double* taps;
+    char* slots;
+    int64_t bytes;
+    int64_t num_points;
+    uint32_t* first_words;  ///< of the sample's first tubelet, which may share its keyframes
+    float* areas;
+  };
+
+  TUBELETX_HOST_DEVICE void draw_words(const Shared& shared, const DrawStream& stream, int32_t first, int32_t count,
+                                       int thread) const {
+    const SamplerPlan& plan = arguments.plan;
+    const int32_t blocks = static_cast<int32_t>(kPointBlocks + (points + 1) / 2);
+    for (int32_t item = thread; item < count * blocks; item += kThreads) {
+      const int32_t index = item / blocks, part = item % blocks;
+      const PhiloxBlock block = stream.block(static_cast<uint32_t>(first + index) * kDrawsPerTubelet + part);
+      if (part < static_cast<int32_t>(kPointBlocks)) {
+        for (int i = 0; i < 4; ++i) {
+          shared.slot(index).words[4 * part + i] = block.word[i];
+          if (first + index == 0) shared.first_words[4 * part + i] = block.word[i];
+        }
+        continue;
+      }
+      const float size[2] = {static_cast<float>(plan.width), static_cast<float>(plan.height)};
+      for (int i = 0; i < 4; ++i) {
+        const int64_t point = 2 * (part - int64_t{kPointBlocks}) + i / 2;
+        if (point < points) shared.points(index, i % 2)[point] = unit_interval(block.word[i]) * size[i % 2];
+      }
+    }
+  }
+
+  TUBELETX_HOST_DEVICE void smooth_points(const Shared& shared, int32_t count, int thread, int threads) const {
+    for (int64_t item = thread; item < count * 2 * points; item += threads) {
+      const int32_t index = static_cast<int32_t>(item / (2 * points));
+      const int axis = static_cast<int>(item / points % 2);
+      const float* source = shared.points(index, axis);
+      shared.smoothed(index, axis)[item % points] =
+          smoothed_point([source](int64_t i) { return static_cast<double>(source[i]); },
+                         [&shared](int64_t k) { return shared.taps[k]; }, radius, points, item % points);
+    }
+  }
+
+  TUBELETX_HOST_DEVICE int32_t span_lanes() const {
+    return points < DraftSlot::kSpanLanes ? static_cast<int32_t>(points) : DraftSlot::kSpanLanes;
+  }
+
+  TUBELETX_HOST_DEVICE void find_extremes(const Shared& shared, int32_t count, int thread) const {
+    const int32_t lanes = span_lanes();
+    if (thread >= count * 2 * lanes) return;
+    const int32_t index = thread / (2 * lanes), lane = thread % lanes;
+    const int axis = thread / lanes % 2;
+    const double* smoothed = shared.smoothed(index, axis);
+    double low = smoothed[lane];
+    double high = low;
+    for (int64_t i = lane + lanes; i < points; i += lanes) {
+      low = smoothed[i] < low ? smoothed[i] : low;
+      high = smoothed[i] > high ? smoothed[i] : high;
+    }
+    shared.slot(index).extremes[axis][lane] = low;
+    shared.slot(index).extremes[axis][lanes + lane] = high;
+  }
+
+  /// The frames in their order, as on the CPU: a sum in another order has other bits.
+  TUBELETX_HOST_DEVICE float area_of(const TubeletDraft& draft) const {
+    double sum = 0.0;
+    for (int64_t time = 0; time < arguments.plan.num_frames; ++time) {
+      float scale[2];
+      scale_at(arguments.plan, draft, time, scale);
+      sum += scale[0] * scale[1];
+    }
+    return mean_area(arguments.plan, draft, sum);
+  }
+
+  /// Frame `time` of the tubelet in a slot, which is number `tubelet` of the batch.
+  TUBELETX_HOST_DEVICE void write_frame(const Shared& shared, int32_t index, int64_t tubelet, int64_t time) const {
+    const SamplerPlan& plan = arguments.plan;
+    const TubeletFields& fields = arguments.fields;
+    const DraftSlot& slot = shared.slot(index);
+    const TubeletDraft& draft = slot.draft;
+    const int64_t frame = tubelet * plan.num_frames + time;
+    float center[2];
+    if (points > 0) {
+      const int64_t point = downsample_index(time, plan.num_frames, points);
+      for (int axis = 0; axis < 2; ++axis) {
+        const double smoothed = shared.smoothed(index, axis)[point];
+        center[axis] = plan.rescale_path ? rescaled(smoothed, span_of(slot.extremes[axis], 2 * span_lanes()),
+                                                    draft.extent[axis], draft.offset[axis])
+                                         : static_cast<float>(smoothed);
+      }
+    } else {
+      const KeyPosition position = draft.location.locate(time);
+      for (int axis = 0; axis < 2; ++axis) center[axis] = draft.location.at(position, axis);
+    }
+    for (int axis = 0; axis < 2; ++axis) fields.centers[2 * frame + axis] = center[axis];
+    const Pose pose = pose_at(plan, draft, time);
+    for (int i = 0; i < 4; ++i) fields.linear[4 * frame + i] = pose.linear[i];
+    fields.opacity[frame] = draft.opacity.at(draft.opacity.locate(time), 0);
+
+    // What a tubelet has once is written with the frame that its patch comes from.
+    const int32_t patch_frame = draw_patch_frame(plan, slot.words);
+    if (time != patch_frame) return;
+    fields.patch_frame[tubelet] = patch_frame;
+    draw_patch_box(plan, slot.words, draft, center, fields.patch_box + 4 * tubelet);
+    fields.shape[tubelet] = draft.shape;
+    fields.edge[tubelet] = draft.edge;
+  }
+};
+
+}  // namespace
+
+void launch_sample_tubelets(const SampleTubeletsArguments& arguments, Stream stream) {
+  launch("sample_tubelets", SampleTubelets(arguments), stream);
+}
+
+}  // namespace tubeletx::cuda

@@ -1,0 +1,23 @@
+// The fused sampler: the launcher.
+#pragma once
+
+#include <cstdint>
+
+#include "core/tubelet_sampler.h"
+#include "cuda/launch.h"
+
+namespace tubeletx::cuda {
+
+struct SampleTubeletsArguments {
+  SamplerPlan plan;
+  double sigma;
+  uint64_t seed;
+  uint32_t epoch;
+  int64_t batch;
+  const int64_t* sample_ids;
+  TubeletFields fields;
+};
+
+void launch_sample_tubelets(const SampleTubeletsArguments& arguments, Stream stream);
+
+}  // namespace tubeletx::cuda

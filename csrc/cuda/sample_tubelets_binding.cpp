@@ -1,0 +1,26 @@
+#include "ops/sample_tubelets.h"
+
+#include "cuda/binding.h"
+#include "cuda/sample_tubelets.h"
+
+namespace tubeletx::cuda {
+namespace {
+
+TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
+                               int64_t height, int64_t width, const std::vector<double>& settings) {
+  const SamplerSettings named = check_settings(settings);
+  const SamplerPlan plan = check_sample_tubelets(sample_ids, epoch, num_frames, height, width, named);
+  const Device device(sample_ids);
+  const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
+  const Tensor dense_ids = torch::stable::contiguous(sample_ids);
+  launch_sample_tubelets(
+      {plan, named.sigma[0], static_cast<uint64_t>(seed), static_cast<uint32_t>(epoch), sample_ids.size(0),
+       static_cast<const int64_t*>(dense_ids.const_data_ptr()), tubelet_fields(tubelets)},
+      device.stream());
+  return tubelets;
+}
+
+TUBELETX_CUDA_OPERATORS(library) { library.impl("sample_tubelets", TORCH_BOX(&sample_tubelets)); }
+
+}  // namespace
+}  // namespace tubeletx::cuda
