@@ -16,3 +16,10 @@
 #else
 #define TUBELETX_INLINE inline
 #endif
+
+// Before a loop whose arrays must stay in registers. Host compilers need no such hint, and warn of it.
+#ifdef __CUDA_ARCH__
+#define TUBELETX_UNROLL _Pragma("unroll")
+#else
+#define TUBELETX_UNROLL
+#endif

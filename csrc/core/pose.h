@@ -153,7 +153,10 @@ class Footprint {
     // A few roundings of the largest terms that see_patch adds, relative to the half size.
     const double terms = (std::fabs(ax) + std::fabs(bx)) * extent_x + (std::fabs(ay) + std::fabs(by)) * extent_y;
     limit_ = 1.0 + 1e-6 * (4.0 + terms);
+    extent_x *= limit_;
     extent_y *= limit_;
+    column_begin = clamp_index(std::ceil(center_x_ - extent_x - 0.5), width, 0);
+    column_end = clamp_index(std::floor(center_x_ + extent_x - 0.5) + 1.0, width, width);
     row_begin = clamp_index(std::ceil(center_y_ - extent_y - 0.5), height, 0);
     row_end = clamp_index(std::floor(center_y_ + extent_y - 0.5) + 1.0, height, height);
 
@@ -190,6 +193,7 @@ class Footprint {
   }
 
   int64_t row_begin, row_end;
+  int64_t column_begin, column_end;  ///< of all rows
 
  private:
   /// dx with |shift + dx / inverse| < limit. An inverse of infinity (a strip along the row) gives all or nothing.

@@ -230,15 +230,7 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
                                          centers, linear, shape, edge, opacity, order, offsets);
   const PasteArguments& arguments = inputs.arguments;
   check_paste_values(arguments);
-  std::vector<ClipView> views;
-  if (arguments.has_alpha) {
-    check_clips(clips, "clips", patches, /*allow_bytes=*/false);
-    if (clips.size() != gradients.size()) fail("clips: got ", clips.size(), ", needs one for each of gradients");
-    const auto sizes = gradients.front().sizes();
-    check_shape(clips.front(), "clips", {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]}, "the shape of gradients");
-    check_dtype(clips.front(), "clips", {patches.scalar_type()});
-    for (const Tensor& clip : clips) views.push_back(clip_view(clip));
-  }
+  const std::vector<ClipView> views = check_background(arguments, gradients, clips, patches);
   const auto extents = patches.sizes();
   Tensor patches_gradient = torch::stable::new_empty(patches, extents);
   void* data = patches_gradient.mutable_data_ptr();

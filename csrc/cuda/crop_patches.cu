@@ -21,7 +21,9 @@ struct CropPatches {
   const int32_t* patch_box;
   Element* patches;
 
-  TUBELETX_HOST_DEVICE int64_t patch_elements() const { return arguments.height * arguments.width * arguments.channels; }
+  TUBELETX_HOST_DEVICE int64_t patch_elements() const {
+    return arguments.height * arguments.width * arguments.channels;
+  }
   TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const {
     return (patch_elements() + kBlockElements - 1) / kBlockElements;
   }

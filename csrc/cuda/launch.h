@@ -38,7 +38,7 @@ struct Block {
   int64_t index;
 
   template <typename Region>
-  __host__ __device__ __forceinline__ void each_thread(const Region& region) const {
+  __host__ __device__ __forceinline__ void each_thread([[maybe_unused]] const Region& region) const {
 #ifdef __CUDA_ARCH__
     region(static_cast<int>(threadIdx.x));
     __syncthreads();

@@ -49,8 +49,8 @@ inline Tensor empty_patches(const Tensor& clip, const CropArguments& a) {
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(clip.get(), &dtype));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(clip.get(), &device_type));
   AtenTensorHandle patches;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype, device_type,
-                                                         clip.get_device_index(), &patches));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype, device_type, clip.get_device_index(), &patches));
   return Tensor(patches);
 }
 

@@ -156,6 +156,20 @@ inline void check_distinct(const std::vector<Tensor>& clips) {
   }
 }
 
+/// The clips before pasting, which only the gradient of an own alpha needs; empty without one.
+inline std::vector<ClipView> check_background(const PasteArguments& arguments, const std::vector<Tensor>& gradients,
+                                              const std::vector<Tensor>& clips, const Tensor& patches) {
+  std::vector<ClipView> views;
+  if (!arguments.has_alpha) return views;
+  check_clips(clips, "clips", patches, /*allow_bytes=*/false);
+  if (clips.size() != gradients.size()) fail("clips: got ", clips.size(), ", needs one for each of gradients");
+  const auto sizes = gradients.front().sizes();
+  check_shape(clips.front(), "clips", {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]}, "the shape of gradients");
+  check_dtype(clips.front(), "clips", {patches.scalar_type()});
+  for (const Tensor& clip : clips) views.push_back(clip_view(clip));
+  return views;
+}
+
 /// What could not be painted safely, or not as meant.
 inline void check_paste_values(const PasteArguments& arguments) {
   const int64_t count = arguments.batch * arguments.num_tubelets;

@@ -1,0 +1,183 @@
+"""Every CUDA kernel gives the bits of the CPU operator: emulated on the host (grid, tiles, indices), and on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ops.test_crop_patches import draw as draw_crop
+from ops.test_interpolate_keyframes import draw as draw_keyframes
+from ops.test_paste_tubelets import DTYPES, LAYOUTS, Case, channels_last, clip_channels_last
+from ops.test_paste_tubelets import draw as draw_paste
+from ops.test_sample_tubelets import VARIANTS, config_of
+from torch import Tensor
+
+cpu = torch.ops.tubeletx
+Kernel = Callable[[str], Callable[..., Any]]
+
+
+def same(got: Any, expected: Any) -> bool:
+    if isinstance(expected, Tensor):
+        return got.dtype == expected.dtype and torch.equal(got, expected)
+    return len(got) == len(expected) and all(map(same, got, expected))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_crop_patches(kernel: Kernel, dtype: torch.dtype, channels: int) -> None:
+    for seed in range(3):
+        clip, frame, box, size = draw_crop(seed, dtype, channels=channels)
+        for layout in (clip, clip_channels_last(clip), clip.mT.contiguous().mT):
+            for padded in (size, (40, 37)):
+                got = kernel("crop_patches")(layout, frame, box, *padded)
+                assert same(got, cpu.crop_patches(clip, frame, box, *padded))
+                assert got.movedim(2, -1).is_contiguous()
+
+
+def test_cropping_reads_nothing_outside_of_the_clip(kernel: Kernel) -> None:
+    clip = torch.ones(1, 1, 2, 4, 5)
+    box = torch.tensor([[[-2, -1, 3, 2], [3, 2, 9, 9], [0, 0, 5, 4]]], dtype=torch.int32)
+    patches = kernel("crop_patches")(clip, torch.tensor([[0, 1, 2]], dtype=torch.int32), box, 7, 6)
+    assert patches.sum((2, 3, 4)).tolist() == [[6, 4, 0]]
+
+
+@pytest.mark.parametrize("frame_dtype", [torch.int32, torch.int64], ids=str)
+@pytest.mark.parametrize("eased", [False, True])
+def test_interpolate_keyframes(kernel: Kernel, frame_dtype: torch.dtype, eased: bool) -> None:
+    for rows, keys, axes, num_frames in ((3, 4, 2, 16), (50, 1, 1, 9), (7, 9, 5, 300), (2, 3, 0, 4), (0, 2, 3, 4)):
+        frames, values, easing = map(torch.from_numpy, draw_keyframes(7, rows, keys, axes, num_frames))
+        arguments = (frames.to(frame_dtype), values, easing if eased else None, num_frames)
+        assert same(kernel("interpolate_keyframes")(*arguments), cpu.interpolate_keyframes(*arguments))
+
+
+@pytest.mark.parametrize("sigma", [0, 0.3, 6, 50, 1200])
+@pytest.mark.parametrize("extent_axes", [None, 1, 2])
+def test_smooth_path(kernel: Kernel, sigma: float, extent_axes: int | None) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for rows, points, axes, num_frames in ((5, 48, 2, 16), (1, 1, 3, 4), (3, 5, 1, 1), (2, 300, 2, 200), (0, 4, 2, 3)):
+        path = torch.rand(rows, points, axes, generator=generator) * 112
+        extent = None if extent_axes is None else torch.rand(rows, axes, generator=generator)[:, : axes * extent_axes]
+        if extent is not None and extent_axes == 1:
+            extent = extent[:, 0]
+        offset = torch.rand(rows, axes, generator=generator) if rows % 2 else None
+        arguments = (path, sigma, extent, offset, num_frames)
+        assert same(kernel("smooth_path")(*arguments), cpu.smooth_path(*arguments))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sample_tubelets(kernel: Kernel, variant: str) -> None:
+    sizes = ((16, 112, 112), (1, 50, 80), (2, 37, 90), (40, 224, 160))
+    for tubelets, (num_frames, height, width) in zip((2, 1, 5, 11), sizes, strict=True):
+        config = config_of(variant, num_tubelets=tubelets)
+        ids = torch.tensor([0, 1, -5, 2**40, 77])
+        arguments = (ids, 2**35 + 9, 3, num_frames, height, width, config.settings())
+        assert same(kernel("sample_tubelets")(*arguments), cpu.sample_tubelets(*arguments))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"num_points": 1024, "sigma": 1024},
+        {"num_points": 1, "sigma": 3},
+        {"num_points": 7, "sigma": 0},
+        {"num_tubelets": 4096, "num_points": 5},
+    ],
+    ids=str,
+)
+def test_sample_tubelets_at_its_limits(kernel: Kernel, overrides: dict[str, Any]) -> None:
+    arguments = (torch.arange(2), 1, 0, 3, 64, 48, config_of("paper", **overrides).settings())
+    assert same(kernel("sample_tubelets")(*arguments), cpu.sample_tubelets(*arguments))
+
+
+def paste(operator: Callable[..., Any], case: Case) -> list[Tensor]:
+    return operator(case.clips, case.patches, *case.geometry)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("alpha", [False, True], ids=["rgb", "rgba"])
+def test_paste_tubelets_in_every_dtype_and_layout(kernel: Kernel, dtype: torch.dtype, layout: str, alpha: bool) -> None:
+    for width in (37, 40):  # runs of four pixels are aligned in the second
+        case = draw_paste(len(layout) + alpha, dtype, alpha=alpha, width=width)
+        of_clip, of_patches = LAYOUTS[layout]
+        case = replace(case, clips=[of_clip(clip) for clip in case.clips], patches=of_patches(case.patches))
+        assert same(paste(kernel("paste_tubelets"), case), paste(cpu.paste_tubelets, case))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_paste_tubelets_over_drawn_calls(kernel: Kernel, seed: int, dtype: torch.dtype) -> None:
+    generator = np.random.default_rng(2000 + seed)
+    case = draw_paste(
+        seed,
+        dtype,
+        batch=int(generator.integers(1, 4)),
+        clips=1 + seed % 3,
+        tubelets=int(generator.choice([1, 2, 4, 32, 33, 70])),
+        channels=(3, 2, 3, 4, 6)[seed % 5],
+        frames=int(generator.integers(1, 4)),
+        height=int(generator.integers(1, 90)),
+        width=int(generator.integers(10, 75)) * 4,
+        alpha=bool(seed & 1),
+        per_clip=bool(seed & 2),
+        offsets=bool(seed & 4),
+        hard=bool(seed & 8),
+    )
+    case = replace(case, clips=[clip_channels_last(clip) for clip in case.clips], patches=channels_last(case.patches))
+    assert same(paste(kernel("paste_tubelets"), case), paste(cpu.paste_tubelets, case))
+
+
+def test_many_frames_share_blocks_differently(kernel: Kernel) -> None:
+    """Few frames are cut into bands of rows, many are not: both must paint every row once."""
+    for batch, frames, height in ((1, 1, 200), (1, 5, 17), (40, 30, 24)):
+        case = draw_paste(3, torch.uint8, batch=batch, frames=frames, height=height, width=44, tubelets=2)
+        case = replace(case, clips=[clip_channels_last(clip) for clip in case.clips])
+        assert same(paste(kernel("paste_tubelets"), case), paste(cpu.paste_tubelets, case))
+
+
+def test_a_thin_far_pose_is_seen_wherever_it_covers(kernel: Kernel) -> None:
+    case = draw_paste(12, torch.float32, hard=True, batch=4, tubelets=2, height=60, width=60)
+    linear = case.linear.clone()
+    linear[..., 0] = linear[..., 1] * 1.3 + 1e-3
+    case = replace(case, linear=linear * 4)
+    assert same(paste(kernel("paste_tubelets"), case), paste(cpu.paste_tubelets, case))
+    assert same(backward(kernel("paste_tubelets_backward"), case), backward(cpu.paste_tubelets_backward, case))
+
+
+@pytest.mark.parametrize("axis", ["batch", "tubelets", "frames", "height", "width", "channels"])
+def test_empty_axes(kernel: Kernel, axis: str) -> None:
+    case = draw_paste(13, **{axis: 0})  # type: ignore[arg-type]
+    assert same(paste(kernel("paste_tubelets"), case), case.clips)
+    got = backward(kernel("paste_tubelets_backward"), case)
+    assert same(got, backward(cpu.paste_tubelets_backward, case))
+
+
+@pytest.mark.parametrize("beyond", [(24, 5), (5, 20), (0, 5), (-3, 5)])
+def test_a_size_beyond_the_storage_paints_nothing(kernel: Kernel, beyond: tuple[int, int]) -> None:
+    case = draw_paste(14, torch.uint8)
+    case = replace(case, patch_size=torch.tensor(beyond, dtype=torch.int32).expand_as(case.patch_size).contiguous())
+    assert same(paste(kernel("paste_tubelets"), case), case.clips)
+
+
+def backward(operator: Callable[..., Any], case: Case) -> tuple[list[Tensor], Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    gradients = [torch.randn(clip.shape, generator=generator).to(clip.dtype) for clip in case.clips]
+    background = case.clips if case.patches.shape[-3] == case.clips[0].shape[1] + 1 else []
+    return operator(gradients, background, case.patches, *case.geometry)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+@pytest.mark.parametrize("alpha", [False, True], ids=["rgb", "rgba"])
+@pytest.mark.parametrize("per_clip", [False, True], ids=["shared", "per_clip"])
+@pytest.mark.parametrize("offsets", [False, True], ids=["fixed", "offsets"])
+def test_paste_tubelets_backward(
+    kernel: Kernel, dtype: torch.dtype, alpha: bool, per_clip: bool, offsets: bool
+) -> None:
+    case = draw_paste(20 + alpha, dtype, alpha=alpha, per_clip=per_clip, offsets=offsets, channels=3 + 2 * offsets)
+    got = backward(kernel("paste_tubelets_backward"), case)
+    assert same(got, backward(cpu.paste_tubelets_backward, case))
+    assert got[1].any()
