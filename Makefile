@@ -30,8 +30,10 @@ $(VENV)/packages: constraints.txt pyproject.toml
 	  torch numpy pybind11 scikit-build-core ninja cmake
 	touch $@
 
+# A torch without CUDA could not load the CUDA operators, so their long build is spared unless it is asked for.
 $(VENV)/installed: $(VENV)/packages $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
+	TUBELETX_CUDA=$${TUBELETX_CUDA:-$$($(BIN)/python -c "import torch; print('auto' if torch.version.cuda else 'off')")} \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
 	  --editable .[demo,dev]
 	touch $@
 

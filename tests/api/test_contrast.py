@@ -6,9 +6,9 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import queue_infonce as reference
 from torch import Tensor
 
+from reference import queue_infonce as reference
 from tubeletx.contrast import QueueInfoNCE
 
 

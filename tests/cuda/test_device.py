@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ops.test_paste_tubelets import Case, clip_channels_last
-from ops.test_paste_tubelets import draw as draw_paste
 from torch import Tensor
 
+from ops.test_paste_tubelets import Case, clip_channels_last
+from ops.test_paste_tubelets import draw as draw_paste
 from tubeletx.config import TubeletConfig
 from tubeletx.ops.crop_patches import crop_patches
 from tubeletx.ops.interpolate_keyframes import interpolate_keyframes

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from ops.test_crop_patches import draw as draw_crop
 from ops.test_interpolate_keyframes import draw as draw_keyframes
 from ops.test_paste_tubelets import DTYPES, LAYOUTS, Case, channels_last, clip_channels_last
 from ops.test_paste_tubelets import draw as draw_paste
 from ops.test_sample_tubelets import VARIANTS, config_of
-from torch import Tensor
 
 cpu = torch.ops.tubeletx
 Kernel = Callable[[str], Callable[..., Any]]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from reference.crop_patches import crop_patches as reference
 from torch import Tensor
 
+from reference.crop_patches import crop_patches as reference
 from tubeletx.ops.crop_patches import crop_patches
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from reference import queue_infonce as reference
 from torch import Tensor
 
+from reference import queue_infonce as reference
 from tubeletx.ops.enqueue import enqueue_
 
 OPERATOR = torch.ops.tubeletx.enqueue_.default

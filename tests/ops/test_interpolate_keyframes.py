@@ -3,8 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.interpolate_keyframes import interpolate_keyframes as reference
 
+from reference.interpolate_keyframes import interpolate_keyframes as reference
 from tubeletx.ops.interpolate_keyframes import interpolate_keyframes
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reference.paste_tubelets import Pasted
-from reference.paste_tubelets import paste_tubelets as reference
 from torch import Tensor
 
+from reference.paste_tubelets import Pasted
+from reference.paste_tubelets import paste_tubelets as reference
 from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import queue_infonce as reference
 from torch import Tensor
 
+from reference import queue_infonce as reference
 from tubeletx.ops.queue_infonce import queue_infonce
 
 OPERATOR = torch.ops.tubeletx.queue_infonce.default

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.sample_tubelets import DRAWS_PER_TUBELET, philox
-from reference.sample_tubelets import sample_tubelets as reference
 from scipy import stats
 
+from reference.sample_tubelets import DRAWS_PER_TUBELET, philox
+from reference.sample_tubelets import sample_tubelets as reference
 from tubeletx.config import TubeletConfig
 from tubeletx.ops.sample_tubelets import sample_tubelets, setting_lengths
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.smooth_path import smooth_path as reference
 from scipy import ndimage
 
+from reference.smooth_path import smooth_path as reference
 from tubeletx.ops.smooth_path import smooth_path
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from reference.interpolate_keyframes import interpolate_keyframes
 from reference.smooth_path import smooth_path
-
 from tubeletx.config import TubeletConfig
 
 DRAWS_PER_TUBELET = 1024

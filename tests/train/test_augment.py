@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+
 from tubeletx_train.data import ColorConfig, ColorJitterNormalize, normalize
 from tubeletx_train.data.augment import apply_color_maps, color_maps, draw_factors
 

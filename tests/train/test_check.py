@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tubeletx_train.data import (
     BadVideo,
     BadVideoTracker,

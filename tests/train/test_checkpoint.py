@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import torch
+
 from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, save_atomically
 from tubeletx_train.engine.schedule import cosine_schedule
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state

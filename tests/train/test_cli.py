@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from tubeletx_train.cli import main
 from tubeletx_train.config import recipe_names
 

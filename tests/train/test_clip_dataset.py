@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
 from tubeletx_train.data import (
     DataConfig,
     DataError,

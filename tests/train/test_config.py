@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 import yaml
+
+from tubeletx.config import TubeletConfig
 from tubeletx_train.config import describe, load_recipe, recipe_names
 from tubeletx_train.config.parse import config_from_tree, option_names, parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import flatten, merge, to_tree
 from tubeletx_train.engine.errors import UsageError
-
-from tubeletx.config import TubeletConfig
 
 
 def parse(*arguments):

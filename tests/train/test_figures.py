@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+
 from tubeletx_train.figures import animation, contact_sheet, training_curves
 from tubeletx_train.figures.curves import smooth
 

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tubeletx_train.models import build_encoder
 from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
 from tubeletx_train.pretrain.moco import MoCo

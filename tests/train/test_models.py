@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
 from tubeletx_train.models import build_encoder, encoder_names, projection_head
 
 

@@ -6,6 +6,8 @@ import signal
 import pytest
 import torch
 import yaml
+
+from tubeletx.config import TubeletConfig
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import ColorConfig, DataConfig, NoUsableVideos, PairBatch
@@ -13,8 +15,6 @@ from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.pretrain.loop import NonFiniteLossError, Pretraining, pretrain
 from tubeletx_train.pretrain.views import PairViews
-
-from tubeletx.config import TubeletConfig
 
 STEPS = 6
 TIMINGS = {"clips_per_second", "data_wait"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tubeletx_train.data import VideoError, open_video
 from tubeletx_train.data.readers import decord_size
 from video_files import ffmpeg, frame_numbers

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from tubeletx.config import TubeletConfig
+from tubeletx.pair import TubeletPair
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, embed, mean_and_spread
 from tubeletx_train.pretrain.probe import MOTION_NAMES, ProbeTask, draw_probe_task, motion_probe, motion_tubelets
 from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_retrieval, recall
-
-from tubeletx.config import TubeletConfig
-from tubeletx.pair import TubeletPair
 
 T, S = 8, 32
 
