@@ -52,6 +52,51 @@ def measure(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[s
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def measure_gpu(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Times the candidates in turn on the current GPU, by events around some calls in a row.
+
+    Short calls are bound by the host; `replayed` takes it out.
+
+    Args:
+        candidates: What to call, by name. Each is called a few times first, untimed.
+        repeats: How many rounds; every round times each candidate once.
+
+    Returns:
+        The median seconds of one call, by name.
+    """
+    calls = 20
+    for candidate in candidates.values():
+        for _ in range(3):
+            candidate()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, candidate in candidates.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            for _ in range(calls):
+                candidate()
+            end.record()
+            end.synchronize()
+            seconds[name].append(start.elapsed_time(end) / 1e3 / calls)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def replayed(candidate: Callable[[], object]) -> Callable[[], None]:
+    """The work of a call as a CUDA graph, so that only the time on the device counts."""
+    candidate()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        candidate()
+    return graph.replay
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second that a copy of 512 MiB within the GPU's memory moves, reads and writes counted."""
+    source = torch.empty(2**29, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.numel() / measure_gpu({"copy": lambda: target.copy_(source)}, repeats=10)["copy"]
+
+
 def _processor() -> str:
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

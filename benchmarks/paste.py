@@ -12,22 +12,28 @@ Floors of the operator, from the work itself. Mean area about 1600 px, of which 
 Together about 0.28 million cycles, 0.1 ms at 2.8 GHz.
 
 Run: python benchmarks/paste.py
+
+With `--device cuda`: 32 pairs on a GPU, beside eager and compiled torch.grid_sample. There the floor is the memory: the
+touched pixels of both clips are written once, at the speed of a device copy measured in the same run.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from harness import measure, write_result
+from harness import copy_bandwidth, measure, measure_gpu, replayed, write_result
+from sample import torch_tubelets
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from tubeletx.ops.crop_patches import crop_patches
 from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
+from tubeletx.pair import TubeletPair
 
 FRAMES, SIDE, TUBELETS, LARGEST = 16, 112, 2, 64
 Floats = npt.NDArray[np.float32]
@@ -67,6 +73,13 @@ class Pair:
         )
         pixels = generator.integers(0, 256, (2, batch, FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
         self.clips = [torch.from_numpy(clip).permute(0, 4, 1, 2, 3) for clip in pixels]
+
+    def to(self, device: str) -> Pair:
+        """Moves everything, in place."""
+        self.patch_frame, self.patch_box = self.patch_frame.to(device), self.patch_box.to(device)
+        self.geometry = tuple(tensor.to(device) for tensor in self.geometry)
+        self.clips = [clip.to(device) for clip in self.clips]
+        return self
 
     def crop(self) -> Tensor:
         """The patches, padded to the largest."""
@@ -126,11 +139,11 @@ def grid_sample(pair: Pair) -> None:
     patches = pair.crop().float()
     batch = size.shape[0]
     frames = [clip.transpose(1, 2).flatten(0, 1).float() for clip in pair.clips]
-    frame_half = torch.tensor([SIDE / 2, SIDE / 2])
-    sample = torch.arange(batch)
+    frame_half = torch.full((2,), SIDE / 2, device=size.device)
+    sample = torch.arange(batch, device=size.device)
     for layer in order.argsort(1).unbind(1):
         half = size[sample, layer][:, None].float() / 2
-        inverse = torch.linalg.inv(linear[sample, layer])
+        inverse = torch.linalg.inv_ex(linear[sample, layer]).inverse  # does not wait on a GPU
         matrix = inverse * frame_half / half[..., None]
         shift = (inverse @ (frame_half - centers[sample, layer])[..., None])[..., 0] / half
         theta = torch.cat([matrix, shift[..., None]], -1).flatten(0, 1)
@@ -148,7 +161,51 @@ def grid_sample(pair: Pair) -> None:
         clip.copy_(frame.clamp(0, 255).add(0.5).to(torch.uint8).unflatten(0, (batch, FRAMES)).transpose(1, 2))
 
 
-def main() -> None:
+def touched_bytes(pair: Pair) -> int:
+    """Bytes of the clips that pasting writes, a pixel under two tubelets counted once."""
+    blank = [torch.zeros_like(clip) for clip in pair.clips]
+    paste_tubelets_(blank, torch.full_like(pair.crop(), 255), *pair.geometry)
+    return sum(int(clip.count_nonzero()) for clip in blank)
+
+
+def on_gpu(batch: int = 32) -> None:
+    pair = Pair(batch, seed=32).to("cuda")
+    ids = torch.arange(batch, device="cuda")
+    module = TubeletPair(seed=0, inplace=True)
+    compiled = torch.compile(grid_sample)
+
+    def eager_step() -> None:
+        torch_tubelets(batch, "cuda")
+        grid_sample(pair)
+
+    candidates: dict[str, Callable[[], object]] = {
+        "crop and paste": lambda: operator(pair),
+        "crop and paste, graph": replayed(lambda: operator(pair)),
+        "grid_sample": lambda: grid_sample(pair),
+        "grid_sample, compiled": lambda: compiled(pair),
+        "grid_sample, graph": replayed(lambda: grid_sample(pair)),
+        "sample, crop and paste": lambda: module(*pair.clips, ids),
+        "sample, crop and paste, graph": replayed(lambda: module(*pair.clips, ids)),
+        "eager sampler and grid_sample": eager_step,
+    }
+    seconds = measure_gpu(candidates, repeats=20)
+    bandwidth = copy_bandwidth()
+    written = touched_bytes(pair)
+    ratios = {
+        "eager / ours, crop and paste": seconds["grid_sample"] / seconds["crop and paste"],
+        "compiled / ours, crop and paste": seconds["grid_sample, compiled"] / seconds["crop and paste"],
+        "eager / ours, whole step": seconds["eager sampler and grid_sample"] / seconds["sample, crop and paste"],
+        "share of copy bandwidth": written / seconds["crop and paste, graph"] / bandwidth,
+    }
+    for name, value in seconds.items():
+        print(f"B={batch} {name:32} {value * 1e6:9.1f} us")
+    for name, value in ratios.items():
+        print(f"B={batch} {name:32} {value:9.3f}")
+    result = {"seconds": seconds, "ratios": ratios, "bytes_written": written, "copy_bytes_a_second": bandwidth}
+    print(write_result("paste_cuda", {"batch": batch, **result}))
+
+
+def on_cpu() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     # Single pairs differ a lot in area, so that a number of them is timed together, one call a pair.
@@ -186,6 +243,15 @@ def main() -> None:
     for name, value in host.items():
         print(f"host  {name:36} {value * 1e6:6.1f} us a call")
     print(write_result("paste", report))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    if parser.parse_args().device == "cuda":
+        on_gpu()
+    else:
+        on_cpu()
 
 
 if __name__ == "__main__":

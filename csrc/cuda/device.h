@@ -1,0 +1,173 @@
+// What a kernel asks of the GPU, in one place: who a thread is, exchange within a warp, asynchronous copies, products
+// on the matrix units. Everything else in a kernel is plain C++, so a host compiler that is given these few functions
+// (TUBELETX_EMULATED_DEVICE names the header) runs the kernels as they stand.
+#pragma once
+
+#include <cstdint>
+
+#include "core/blend.h"
+#include "cuda/launch.h"
+
+#ifndef __CUDACC__
+#include "cuda/emulated_device.h"
+#else
+
+#define TUBELETX_DEVICE __device__ __forceinline__
+#define TUBELETX_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define TUBELETX_KERNEL_ARGUMENT const __grid_constant__
+
+namespace tubeletx::device {
+
+TUBELETX_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
+TUBELETX_DEVICE int64_t block_x() { return blockIdx.x; }
+TUBELETX_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
+TUBELETX_DEVICE int64_t blocks_of_grid() { return gridDim.x; }
+
+/// Shared memory whose size the launch sets.
+TUBELETX_DEVICE void* shared_memory() {
+  extern __shared__ int4 tubeletx_shared_memory[];
+  return tubeletx_shared_memory;
+}
+
+TUBELETX_DEVICE void synchronize_block() { __syncthreads(); }
+TUBELETX_DEVICE void synchronize_warp() { __syncwarp(); }
+
+// All 32 threads of the warp must call these together.
+template <typename T>
+TUBELETX_DEVICE T shuffle(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+template <typename T>
+TUBELETX_DEVICE T shuffle_xor(T value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+TUBELETX_DEVICE uint32_t ballot(bool predicate) { return __ballot_sync(0xffffffffu, predicate); }
+
+TUBELETX_DEVICE int lowest_bit(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+TUBELETX_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
+
+/// 2^x to two units in the last place; 0 for an x below -126.
+TUBELETX_DEVICE float power_of_two(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+TUBELETX_DEVICE double power_of_two(double x) { return exp2(x); }
+
+/// Copies 16 bytes to shared memory, or zeros where `valid` is false, in the background.
+TUBELETX_DEVICE void copy_16_bytes(void* shared, const void* global, bool valid) {
+  const uint32_t target = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  const int bytes = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(bytes) : "memory");
+}
+/// Closes the group of this thread's copies since the last one.
+TUBELETX_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits for all of this thread's groups but the last `pending`.
+template <int pending>
+TUBELETX_DEVICE void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+/// Loads four 8 x 8 matrices of 16-bit numbers; thread i names the row i % 8 of matrix i / 8, 16 bytes in shared
+/// memory. The thread gets, of each matrix, the two numbers from column 2 (i % 4) on in row i / 4.
+TUBELETX_DEVICE void load_matrices(uint32_t (&matrices)[4], const void* row) {
+  const uint32_t source = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+               : "r"(source)
+               : "memory");
+}
+/// The same, each matrix transposed.
+TUBELETX_DEVICE void load_transposed_matrices(uint32_t (&matrices)[4], const void* row) {
+  const uint32_t source = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+               : "r"(source)
+               : "memory");
+}
+
+/// sums += left right for left (16, 16) and right (16, 8), in the layout of mma.m16n8k16.
+template <typename Element>
+TUBELETX_DEVICE void multiply_accumulate(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0,
+                                         uint32_t right_1);
+
+template <>
+TUBELETX_DEVICE void multiply_accumulate<Half>(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0,
+                                               uint32_t right_1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0), "r"(right_1));
+}
+template <>
+TUBELETX_DEVICE void multiply_accumulate<BFloat16>(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0,
+                                                   uint32_t right_1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0), "r"(right_1));
+}
+
+/// Two numbers rounded to 16 bits, the first in the low half.
+template <typename Element>
+TUBELETX_DEVICE uint32_t pack(float low, float high);
+
+template <>
+TUBELETX_DEVICE uint32_t pack<Half>(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+template <>
+TUBELETX_DEVICE uint32_t pack<BFloat16>(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+/// Queues the kernel on the stream of the current device; `name` is for the error.
+template <typename Arguments>
+void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64_t blocks_y, int threads,
+            int64_t shared_bytes, const Arguments& arguments, cuda::Stream stream) {
+  constexpr int64_t shared_without_asking = 48 * 1024;
+  if (shared_bytes > shared_without_asking) {
+    cuda::check_launch(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+        name);
+  }
+  // The function behind <<<...>>>, which clang-format takes for shifts.
+  void* pointers[] = {const_cast<Arguments*>(&arguments)};
+  const dim3 grid(static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y));
+  cuda::check_launch(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(threads), pointers,
+                                      static_cast<size_t>(shared_bytes), stream),
+                     name);
+}
+
+}  // namespace tubeletx::device
+
+#endif
+
+namespace tubeletx::device {
+
+constexpr int kWarp = 32;
+
+/// Sum over the warp, in one order and with the same bits in every thread.
+template <typename T>
+TUBELETX_DEVICE T warp_sum(T value) {
+#pragma unroll
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+/// Largest value of the warp that is a number, if there is one.
+template <typename T>
+TUBELETX_DEVICE T warp_maximum(T value) {
+#pragma unroll
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+    const T other = shuffle_xor(value, mask);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+}  // namespace tubeletx::device

@@ -1,0 +1,277 @@
+// The functions of device.h on the host. Each thread of a block is a fibre; whoever waits for others hands over to the
+// next one. Asynchronous copies happen as late as they may, shared memory starts as NaN, and fragments follow the
+// layouts of the PTX manual, so that a forgotten barrier or a wrong index shows.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/blend.h"
+
+#define TUBELETX_DEVICE inline
+#define TUBELETX_KERNEL(threads, blocks) inline void
+#define TUBELETX_KERNEL_ARGUMENT const
+
+namespace tubeletx::device {
+namespace emulation {
+
+inline void require(bool condition, const char* what) {
+  if (condition) return;
+  std::fprintf(stderr, "emulated GPU: %s\n", what);
+  std::abort();
+}
+
+/// Lets nobody pass before everybody has arrived.
+struct Barrier {
+  int expected = 0;
+  int arrived = 0;
+  int64_t generation = 0;
+
+  void open_if_complete() {
+    if (arrived == 0 || arrived < expected) return;
+    arrived = 0;
+    ++generation;
+  }
+  void leave() {
+    --expected;
+    open_if_complete();
+  }
+};
+
+struct Slot {
+  uint64_t words[4];
+};
+
+struct Warp {
+  Barrier barrier;
+  Slot slots[2][32];  // of this exchange and of the last, which slow threads may still be reading
+};
+
+struct Copy {
+  void* target;
+  const void* source;  // null for zeros
+};
+
+struct Fibre {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack;
+  int thread = 0;
+  int64_t exchanges = 0;
+  std::vector<std::vector<Copy>> groups;
+  const Barrier* waits_for = nullptr;
+  int64_t waits_since = 0;
+  bool finished = false;
+};
+
+struct Block {
+  int64_t x = 0, y = 0, blocks_x = 0;
+  std::unique_ptr<char[]> shared;
+  std::function<void()> kernel;
+  std::vector<Fibre> fibres;
+  std::vector<Warp> warps;
+  Barrier barrier;
+  ucontext_t scheduler;
+  Fibre* running = nullptr;
+};
+
+inline Block*& current() {
+  static thread_local Block* block = nullptr;
+  return block;
+}
+inline Fibre& fibre() { return *current()->running; }
+inline Warp& warp() { return current()->warps[fibre().thread / 32]; }
+inline int lane() { return fibre().thread % 32; }
+
+inline void wait(Barrier& barrier) {
+  Fibre& self = fibre();
+  self.waits_for = &barrier;
+  self.waits_since = barrier.generation;
+  ++barrier.arrived;
+  barrier.open_if_complete();
+  while (barrier.generation == self.waits_since) swapcontext(&self.context, &current()->scheduler);
+  self.waits_for = nullptr;
+}
+
+/// What every thread of the warp brought.
+inline const Slot* exchange(const Slot& mine) {
+  Slot* slots = warp().slots[fibre().exchanges++ % 2];
+  slots[lane()] = mine;
+  wait(warp().barrier);
+  return slots;
+}
+
+inline void run_fibre() {
+  current()->kernel();
+  Fibre& self = fibre();
+  require(self.groups.empty() || self.groups.back().empty(), "a thread ended with copies in flight");
+  self.finished = true;
+  warp().barrier.leave();
+  current()->barrier.leave();
+}
+
+inline void run_block(Block& block, int threads) {
+  constexpr size_t stack_bytes = 256 * 1024;
+  current() = &block;
+  block.fibres = std::vector<Fibre>(threads);
+  block.warps = std::vector<Warp>((threads + 31) / 32);
+  block.barrier.expected = threads;
+  for (int thread = 0; thread < threads; ++thread) {
+    Fibre& fibre = block.fibres[thread];
+    fibre.thread = thread;
+    fibre.groups.resize(1);
+    fibre.stack = std::unique_ptr<char[]>(new char[stack_bytes]);
+    ++block.warps[thread / 32].barrier.expected;
+    getcontext(&fibre.context);
+    fibre.context.uc_stack.ss_sp = fibre.stack.get();
+    fibre.context.uc_stack.ss_size = stack_bytes;
+    fibre.context.uc_link = &block.scheduler;
+    makecontext(&fibre.context, &run_fibre, 0);
+  }
+  bool all_finished = false;
+  while (!all_finished) {
+    all_finished = true;
+    bool moved = false;
+    for (int thread = threads; thread-- > 0;) {
+      Fibre& fibre = block.fibres[thread];
+      if (fibre.finished) continue;
+      all_finished = false;
+      if (fibre.waits_for != nullptr && fibre.waits_for->generation == fibre.waits_since) continue;
+      moved = true;
+      block.running = &fibre;
+      swapcontext(&block.scheduler, &fibre.context);
+    }
+    require(moved || all_finished, "the threads of a block wait for each other");
+  }
+}
+
+/// The 16-bit number at `index` of a register.
+template <typename Element>
+float element(uint64_t word, int index) {
+  return to_real(Element{static_cast<uint16_t>(word >> (16 * index))});
+}
+
+inline uint32_t two_elements(const uint16_t* first, const uint16_t* second) {
+  return *first | static_cast<uint32_t>(*second) << 16;
+}
+
+template <bool transposed>
+void load_matrices(uint32_t (&matrices)[4], const void* row) {
+  require(reinterpret_cast<uintptr_t>(row) % 16 == 0, "a row of a matrix is not aligned");
+  const Slot* slots = exchange({{reinterpret_cast<uint64_t>(row), 0, 0, 0}});
+  const int i = lane() / 4;
+  const int j = lane() % 4 * 2;
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const auto at = [&](int y, int x) { return reinterpret_cast<const uint16_t*>(slots[8 * matrix + y].words[0]) + x; };
+    matrices[matrix] = transposed ? two_elements(at(j, i), at(j + 1, i)) : two_elements(at(i, j), at(i, j + 1));
+  }
+}
+
+}  // namespace emulation
+
+inline int thread() { return emulation::fibre().thread; }
+inline int64_t block_x() { return emulation::current()->x; }
+inline int block_y() { return static_cast<int>(emulation::current()->y); }
+inline int64_t blocks_of_grid() { return emulation::current()->blocks_x; }
+inline void* shared_memory() { return emulation::current()->shared.get(); }
+inline void synchronize_block() { emulation::wait(emulation::current()->barrier); }
+inline void synchronize_warp() { emulation::wait(emulation::warp().barrier); }
+
+template <typename T>
+T shuffle(T value, int lane) {
+  emulation::Slot slot{};
+  static_assert(sizeof(T) <= sizeof(slot));
+  std::memcpy(&slot, &value, sizeof value);
+  std::memcpy(&value, &emulation::exchange(slot)[lane], sizeof value);
+  return value;
+}
+template <typename T>
+T shuffle_xor(T value, int mask) {
+  return shuffle(value, emulation::lane() ^ mask);
+}
+inline uint32_t ballot(bool predicate) {
+  const emulation::Slot* slots = emulation::exchange({{predicate, 0, 0, 0}});
+  uint32_t votes = 0;
+  for (int lane = 0; lane < 32; ++lane) votes |= static_cast<uint32_t>(slots[lane].words[0]) << lane;
+  return votes;
+}
+inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+
+inline float power_of_two(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
+inline double power_of_two(double x) { return std::exp2(x); }
+
+inline void copy_16_bytes(void* shared, const void* global, bool valid) {
+  const auto aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; };
+  emulation::require(aligned(shared) && aligned(global), "a copy of 16 bytes is not aligned");
+  emulation::fibre().groups.back().push_back({shared, valid ? global : nullptr});
+}
+inline void commit_copies() { emulation::fibre().groups.emplace_back(); }
+template <int pending>
+void wait_for_copies() {
+  auto& groups = emulation::fibre().groups;  // the last one is still open
+  while (groups.size() > pending + 1) {
+    for (const emulation::Copy& copy : groups.front()) {
+      if (copy.source == nullptr) {
+        std::memset(copy.target, 0, 16);
+      } else {
+        std::memcpy(copy.target, copy.source, 16);
+      }
+    }
+    groups.erase(groups.begin());
+  }
+}
+
+inline void load_matrices(uint32_t (&matrices)[4], const void* row) { emulation::load_matrices<false>(matrices, row); }
+inline void load_transposed_matrices(uint32_t (&matrices)[4], const void* row) {
+  emulation::load_matrices<true>(matrices, row);
+}
+
+template <typename Element>
+void multiply_accumulate(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1) {
+  const auto join = [](uint32_t low, uint32_t high) { return low | static_cast<uint64_t>(high) << 32; };
+  const emulation::Slot* slots =
+      emulation::exchange({{join(left[0], left[1]), join(left[2], left[3]), join(right_0, right_1), 0}});
+  for (int i = 0; i < 4; ++i) {
+    const int row = emulation::lane() / 4 + i / 2 * 8;
+    const int column = emulation::lane() % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      // Registers of the left factor: rows 0-7 and 8-15 for k < 8, then for k >= 8.
+      const uint64_t a = slots[row % 8 * 4 + k % 8 / 2].words[k / 8];
+      const uint64_t b = slots[column * 4 + k % 8 / 2].words[2];
+      sums[i] +=
+          emulation::element<Element>(a, row / 8 * 2 + k % 2) * emulation::element<Element>(b, k / 8 * 2 + k % 2);
+    }
+  }
+}
+
+template <typename Element>
+uint32_t pack(float low, float high) {
+  return from_real<Element>(low).bits | static_cast<uint32_t>(from_real<Element>(high).bits) << 16;
+}
+
+template <typename Arguments>
+void launch(const char*, void (*kernel)(Arguments), int64_t blocks_x, int64_t blocks_y, int threads,
+            int64_t shared_bytes, const Arguments& arguments, cuda::Stream) {
+  for (int64_t y = blocks_y; y-- > 0;) {
+    for (int64_t x = blocks_x; x-- > 0;) {
+      emulation::Block block;
+      block.x = x;
+      block.y = y;
+      block.blocks_x = blocks_x;
+      block.shared = std::unique_ptr<char[]>(new char[shared_bytes]);
+      std::memset(block.shared.get(), 0xff, shared_bytes);
+      block.kernel = [&] { kernel(arguments); };
+      emulation::run_block(block, threads);
+    }
+  }
+}
+
+}  // namespace tubeletx::device

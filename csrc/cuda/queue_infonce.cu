@@ -1,0 +1,90 @@
+// InfoNCE of each query against its key and a queue of negatives: which kernels run, in which order, on how many
+// blocks.
+#include "cuda/queue_infonce.h"
+
+#include "cuda/queue_infonce_combine.h"
+#include "cuda/queue_infonce_exact.h"
+#include "cuda/queue_infonce_matrix.h"
+#include "cuda/queue_infonce_prepare.h"
+
+namespace tubeletx::cuda {
+namespace {
+
+using QueueInfoNCEKernel = void (*)(QueueInfoNCEArguments);
+
+template <typename Element>
+QueueInfoNCEKernel matrix_kernel(QueueKernel kernel) {
+  switch (kernel) {
+    case QueueKernel::kSmallMatrix128:
+      return queue_infonce_matrix<Element, SmallMatrixTile128>;
+    case QueueKernel::kLargeMatrix128:
+      return queue_infonce_matrix<Element, LargeMatrixTile128>;
+    case QueueKernel::kSmallMatrix256:
+      return queue_infonce_matrix<Element, SmallMatrixTile256>;
+    case QueueKernel::kLargeMatrix256:
+      return queue_infonce_matrix<Element, LargeMatrixTile256>;
+    default:
+      return queue_infonce_matrix<Element, MatrixTile512>;
+  }
+}
+
+QueueInfoNCEKernel kernel_over_queue(const QueueInfoNCEArguments& arguments) {
+  switch (arguments.plan.kernel) {
+    case QueueKernel::kExact128:
+      return queue_infonce_exact<float, ExactTile128>;
+    case QueueKernel::kExact256:
+      return queue_infonce_exact<float, ExactTile256>;
+    case QueueKernel::kExact512:
+      return queue_infonce_exact<float, ExactTile512>;
+    case QueueKernel::kDouble128:
+      return queue_infonce_exact<double, DoubleTile128>;
+    default:
+      return arguments.queue.type == NumberType::kHalf ? matrix_kernel<Half>(arguments.plan.kernel)
+                                                       : matrix_kernel<BFloat16>(arguments.plan.kernel);
+  }
+}
+
+template <typename T>
+void run(const QueueInfoNCEArguments& arguments, Stream stream) {
+  const QueueInfoNCEPlan& plan = arguments.plan;
+  if (arguments.batch == 0) return;
+  const auto launch = [&](QueueInfoNCEKernel kernel, int64_t blocks_x, int64_t blocks_y, int threads, int64_t shared) {
+    device::launch("queue_infonce", kernel, blocks_x, blocks_y, threads, shared, arguments, stream);
+  };
+  launch(queue_infonce_prepare<T>, infonce::divide_up(arguments.batch, kPrepareRows), 1, kPrepareRows * device::kWarp,
+         0);
+  if (plan.splits > 0) {
+    launch(kernel_over_queue(arguments), plan.row_blocks * plan.splits, plan.slices, static_cast<int>(plan.threads),
+           plan.shared_bytes);
+  }
+  const int64_t slices = arguments.need_gradient ? infonce::divide_up(arguments.features, kCombineColumns) : 1;
+  launch(queue_infonce_combine<T>, arguments.batch * slices, 1, kCombineWarps * device::kWarp,
+         sizeof(CombineMemory<T>));
+}
+
+}  // namespace
+
+Multiprocessors multiprocessors() {
+#ifdef __CUDACC__
+  const auto attribute = [](cudaDeviceAttr name) {
+    int device = 0;
+    int value = 0;
+    check_launch(cudaGetDevice(&device), "queue_infonce");
+    check_launch(cudaDeviceGetAttribute(&value, name, device), "queue_infonce");
+    return static_cast<int64_t>(value);
+  };
+  return {attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)};
+#else
+  return {3, 228 * 1024};  // few, so that a block of a small example works through several tiles
+#endif
+}
+
+void launch_queue_infonce(const QueueInfoNCEArguments& arguments, Stream stream) {
+  if (arguments.query.type == NumberType::kDouble) {
+    run<double>(arguments, stream);
+  } else {
+    run<float>(arguments, stream);
+  }
+}
+
+}  // namespace tubeletx::cuda

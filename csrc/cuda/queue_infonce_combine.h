@@ -1,0 +1,121 @@
+// Last kernel of queue InfoNCE: merges the splits of the queue, the row's own negatives and the positive. A block takes
+// 32 features of a row, a column of threads for each; its warps share out the splits, always in the same way.
+#pragma once
+
+#include "cuda/queue_infonce_parts.h"
+
+namespace tubeletx::cuda {
+
+constexpr int kCombineWarps = 8;
+constexpr int kCombineColumns = device::kWarp;
+
+/// Shared memory of a block.
+template <typename T>
+struct CombineMemory {
+  double own_scores[device::kWarp];
+  T sums[kCombineWarps][kCombineColumns];
+};
+
+/// The row's state over all splits, the same in every thread.
+template <typename T>
+TUBELETX_DEVICE SoftmaxState<T> merge_splits(const QueueInfoNCEArguments& arguments, int64_t row, int64_t& rank) {
+  const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
+  const int64_t splits = arguments.plan.splits;
+  const int lane = device::thread() % device::kWarp;
+  SoftmaxState<T> merged = empty_softmax_state<T>();
+  for (int64_t split = lane; split < splits; split += device::kWarp) {
+    const T maximum = states[split * arguments.batch + row].maximum;
+    merged.maximum = maximum > merged.maximum ? maximum : merged.maximum;
+  }
+  merged.maximum = device::warp_maximum(merged.maximum);
+  long long count = 0;
+  for (int64_t split = lane; split < splits; split += device::kWarp) {
+    const SoftmaxState<T> state = states[split * arguments.batch + row];
+    merged.sum += state.sum * device::power_of_two(state.maximum - merged.maximum);
+    count += arguments.ranks[split * arguments.batch + row];
+  }
+  merged.sum = device::warp_sum(merged.sum);
+  rank = device::warp_sum(count);
+  return merged;
+}
+
+template <typename T>
+TUBELETX_KERNEL(kCombineWarps* device::kWarp, 2)
+queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
+  CombineMemory<T>& memory = *static_cast<CombineMemory<T>*>(device::shared_memory());
+  const int64_t slices = arguments.need_gradient ? infonce::divide_up(arguments.features, kCombineColumns) : 1;
+  const int64_t row = device::block_x() / slices;
+  const int64_t slice = device::block_x() % slices;
+  const int lane = device::thread() % device::kWarp;
+  const int warp = device::thread() / device::kWarp;
+  const int64_t feature = slice * kCombineColumns + lane;
+  const bool has_mean = arguments.need_gradient && feature < arguments.features;
+  const T factor = exponent_factor<T>(arguments);
+  const double positive = arguments.positive[row];
+
+  int64_t rank = 0;
+  SoftmaxState<T> state = merge_splits<T>(arguments, row, rank);
+  T mean = 0;
+  if (has_mean) {
+    const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
+    const T* means = static_cast<const T*>(arguments.means);
+#pragma unroll 4
+    for (int64_t split = warp; split < arguments.plan.splits; split += kCombineWarps) {
+      const int64_t place = split * arguments.batch + row;
+      mean = fma(means[place * arguments.features + feature],
+                 device::power_of_two(states[place].maximum - state.maximum), mean);
+    }
+  }
+
+  const Numbers& query = arguments.query;
+  const Numbers& own = arguments.own;
+  for (int64_t first = 0; first < arguments.own_size; first += device::kWarp) {
+    const int64_t rest = arguments.own_size - first;
+    const int count = static_cast<int>(rest < device::kWarp ? rest : device::kWarp);
+    const int64_t offset = row * own.strides[0] + first * own.strides[1];
+    device::synchronize_block();
+    for (int i = warp; i < count; i += kCombineWarps) {
+      const double score = warp_dot(query, row * query.strides[0], query.strides[1], own, offset + i * own.strides[1],
+                                    own.strides[2], arguments.features);
+      if (lane == 0) memory.own_scores[i] = score;
+    }
+    device::synchronize_block();
+    const double exact = lane < count ? memory.own_scores[lane] : -static_cast<double>(kInfinity);
+    rank += device::count_bits(device::ballot(exact > positive));
+    const T score = static_cast<T>(exact);
+    const T keep = raise_maximum(state.maximum, device::warp_maximum(score) * factor);
+    const T weight = device::power_of_two(fma(score, factor, -state.maximum));
+    state.sum = state.sum * keep + device::warp_sum(weight);
+    mean *= keep;
+    for (int i = warp; i < count; i += kCombineWarps) {
+      const T share = device::shuffle(weight, i);
+      if (has_mean) {
+        mean =
+            fma(share, static_cast<T>(load_number(own, offset + i * own.strides[1] + feature * own.strides[2])), mean);
+      }
+    }
+  }
+
+  // How far the negatives stand above the positive, in powers of 2; from here on in double, a few numbers a row.
+  const double gap = static_cast<double>(state.maximum) - static_cast<double>(factor) * positive;
+  const bool negatives_lead = gap > 0;
+  const double smaller = exp2(negatives_lead ? -gap : gap);
+  const double sum = static_cast<double>(state.sum);
+  if (has_mean) memory.sums[warp][lane] = mean;
+  device::synchronize_block();
+  if (warp != 0) return;
+  if (has_mean) {
+    double total = 0;
+    for (int i = 0; i < kCombineWarps; ++i) total += static_cast<double>(memory.sums[i][lane]);
+    total *= negatives_lead ? 1 / (sum + smaller) : smaller / (1 + sum * smaller);
+    static_cast<T*>(arguments.negative_mean)[row * arguments.features + feature] = static_cast<T>(total);
+  }
+  if (slice == 0 && lane == 0) {
+    const double loss = negatives_lead ? gap * 0.69314718055994530942 + log(sum + smaller) : log1p(sum * smaller);
+    static_cast<T*>(arguments.loss)[row] = static_cast<T>(loss);
+    static_cast<T*>(arguments.log_sum_exp)[row] = static_cast<T>(positive * arguments.scale + loss);
+    arguments.rank[row] = rank;
+  }
+}
+
+}  // namespace tubeletx::cuda

@@ -1,0 +1,287 @@
+// Second kernel of queue InfoNCE, for float32 and float64: multiply-adds at full precision, the scores of a tile in
+// shared memory in between. A warp softens and accumulates the same queries, so it needs no one to wait for there.
+#pragma once
+
+#include "cuda/queue_infonce_parts.h"
+
+namespace tubeletx::cuda {
+
+/// Four numbers that are loaded together.
+template <typename T>
+struct alignas(16) Four {
+  T values[4];
+};
+
+template <typename T>
+TUBELETX_DEVICE const Four<T>& four_at(const T* numbers) {
+  return *reinterpret_cast<const Four<T>*>(numbers);
+}
+
+/// Features [first_feature, ...) of queries from `first` on into shared memory, zeros past the last of both.
+template <typename T, typename Tile>
+TUBELETX_DEVICE void load_exact_queries(const QueueInfoNCEArguments& arguments, T* target, int64_t first,
+                                        int64_t first_feature) {
+  const T* source = static_cast<const T*>(arguments.exact_query);
+  for (int i = device::thread(); i < Tile::rows * Tile::width; i += Tile::threads) {
+    const int64_t row = first + i / Tile::width;
+    const int64_t feature = first_feature + i % Tile::width;
+    const bool valid = row < arguments.batch && feature < arguments.features;
+    target[i / Tile::width * Tile::stride + i % Tile::width] =
+        valid ? source[row * arguments.features + feature] : T(0);
+  }
+}
+
+/// The same for negatives.
+template <typename T, typename Tile>
+TUBELETX_DEVICE void load_exact_negatives(const QueueInfoNCEArguments& arguments, T* target, int64_t first,
+                                          int64_t last, int64_t first_feature) {
+  const int64_t row_stride = arguments.queue.strides[0];
+  const int64_t column_stride = arguments.queue.strides[1];
+  if (arguments.queue_is_aligned) {
+    constexpr int vector = 16 / sizeof(T);
+    constexpr int vectors = Tile::width / vector;
+    const T* queue = static_cast<const T*>(arguments.queue.data);
+    for (int i = device::thread(); i < Tile::negatives * vectors; i += Tile::threads) {
+      const int row = i / vectors;
+      const int column = i % vectors * vector;
+      const bool valid = first + row < last && first_feature + column < arguments.features;
+      const T* source = valid ? queue + (first + row) * row_stride + first_feature + column : queue;
+      device::copy_16_bytes(target + row * Tile::stride + column, source, valid);
+    }
+    device::commit_copies();
+    device::wait_for_copies<0>();
+    return;
+  }
+  for (int i = device::thread(); i < Tile::negatives * Tile::width; i += Tile::threads) {
+    const int64_t row = first + i / Tile::width;
+    const int64_t feature = first_feature + i % Tile::width;
+    const bool valid = row < last && feature < arguments.features;
+    target[i / Tile::width * Tile::stride + i % Tile::width] =
+        valid ? static_cast<T>(load_number(arguments.queue, row * row_stride + feature * column_stride)) : T(0);
+  }
+}
+
+template <typename T, typename Tile>
+struct ExactBlock {
+  static constexpr int warps = Tile::threads / device::kWarp;
+  static constexpr int queries = Tile::rows / warps;                 // of a warp
+  static constexpr int vectors = Tile::width / (4 * device::kWarp);  // of four features that a thread accumulates
+  // For the scores the threads stand in 8 rows and 16 columns.
+  static constexpr int score_rows = Tile::rows / 8;
+  static constexpr int score_columns = Tile::negatives / 16;
+  static constexpr int columns = (Tile::negatives + device::kWarp - 1) / device::kWarp;  // of a row, for a lane
+
+  T scores[score_rows][score_columns];
+  T means[queries][vectors][4];
+  SoftmaxState<T> state[queries];  // the same in all threads of a warp
+  int rank[queries];               // of this thread's columns
+
+  static TUBELETX_DEVICE int lane() { return device::thread() % device::kWarp; }
+  static TUBELETX_DEVICE int warp_row() { return device::thread() / device::kWarp * queries; }
+
+  TUBELETX_DEVICE void start() {
+#pragma unroll
+    for (int q = 0; q < queries; ++q) {
+      state[q] = empty_softmax_state<T>();
+      rank[q] = 0;
+#pragma unroll
+      for (int v = 0; v < vectors; ++v) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) means[q][v][c] = 0;
+      }
+    }
+  }
+
+  TUBELETX_DEVICE void clear_scores() {
+#pragma unroll
+    for (int i = 0; i < score_rows; ++i) {
+#pragma unroll
+      for (int j = 0; j < score_columns; ++j) scores[i][j] = 0;
+    }
+  }
+
+  /// scores += queries negatives^T over `count` features
+  TUBELETX_DEVICE void score(const T* query_rows, const T* negatives, int count) {
+    const T* left_row = query_rows + device::thread() / 16 * Tile::stride;
+    const T* right_row = negatives + device::thread() % 16 * Tile::stride;
+#pragma unroll 2
+    for (int feature = 0; feature < count; feature += 4) {
+      Four<T> left[score_rows];
+#pragma unroll
+      for (int i = 0; i < score_rows; ++i) left[i] = four_at(left_row + 8 * i * Tile::stride + feature);
+#pragma unroll
+      for (int j = 0; j < score_columns; ++j) {
+        const Four<T> right = four_at(right_row + 16 * j * Tile::stride + feature);
+#pragma unroll
+        for (int i = 0; i < score_rows; ++i) {
+#pragma unroll
+          for (int c = 0; c < 4; ++c) scores[i][j] = fma(left[i].values[c], right.values[c], scores[i][j]);
+        }
+      }
+    }
+  }
+
+  /// Hands the scores to the warps of their queries; a column of the tile is a row of `weights`.
+  TUBELETX_DEVICE void share_scores(T* weights) const {
+#pragma unroll
+    for (int j = 0; j < score_columns; ++j) {
+#pragma unroll
+      for (int i = 0; i < score_rows; ++i) {
+        weights[(device::thread() % 16 + 16 * j) * Tile::score_stride + device::thread() / 16 + 8 * i] = scores[i][j];
+      }
+    }
+  }
+
+  /// Counts the scores above the positive's, and turns the scores into weights relative to each row's running maximum.
+  TUBELETX_DEVICE void soften(const QueueInfoNCEArguments& arguments, const RowThresholds<T>* block_thresholds,
+                              T* weights, int64_t first_row, int64_t first_negative, int count) {
+#pragma unroll
+    for (int q = 0; q < queries; ++q) {
+      const RowThresholds<T> thresholds = block_thresholds[warp_row() + q];
+      T row[columns];
+      T largest = -T(kInfinity);
+      uint32_t undecided = 0;
+#pragma unroll
+      for (int j = 0; j < columns; ++j) {
+        const int column = lane() + j * device::kWarp;
+        row[j] = column < count ? weights[column * Tile::score_stride + warp_row() + q] : -T(kInfinity);
+        largest = row[j] > largest ? row[j] : largest;
+        const bool above = row[j] > thresholds.above;
+        rank[q] += above;
+        undecided |= static_cast<uint32_t>(row[j] > thresholds.maybe && !above) << j;
+      }
+      if (device::ballot(undecided != 0) != 0) {
+        recount(arguments, first_row + warp_row() + q, first_negative, undecided, rank[q]);
+      }
+      const T keep = raise_maximum(state[q].maximum, device::warp_maximum(largest) * thresholds.factor);
+      T sum = 0;
+#pragma unroll
+      for (int j = 0; j < columns; ++j) {
+        const int column = lane() + j * device::kWarp;
+        const T weight = device::power_of_two(fma(row[j], thresholds.factor, -state[q].maximum));
+        if (column < Tile::negatives) weights[column * Tile::score_stride + warp_row() + q] = weight;
+        sum += weight;
+      }
+      state[q].sum = state[q].sum * keep + device::warp_sum(sum);
+#pragma unroll
+      for (int v = 0; v < vectors; ++v) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) means[q][v][c] *= keep;
+      }
+    }
+  }
+
+  /// The whole warp computes each marked score of a row again, in double.
+  static TUBELETX_DEVICE void recount(const QueueInfoNCEArguments& arguments, int64_t row, int64_t first_negative,
+                                      uint32_t marks, int& rank) {
+    for (uint32_t owners = device::ballot(marks != 0); owners != 0; owners &= owners - 1) {
+      const int owner = device::lowest_bit(owners);
+      for (uint32_t bits = device::shuffle(marks, owner); bits != 0; bits &= bits - 1) {
+        const int64_t negative = first_negative + owner + device::lowest_bit(bits) * device::kWarp;
+        const bool above = score_of_negative(arguments, row, negative) > arguments.positive[row];
+        rank += above && lane() == owner;
+      }
+    }
+  }
+
+  /// means += weights negatives over `count` negatives
+  TUBELETX_DEVICE void accumulate(const T* weights, const T* negatives, int count) {
+#pragma unroll 2
+    for (int column = 0; column < count; ++column) {
+      const T* weight_row = weights + column * Tile::score_stride + warp_row();
+      Four<T> weight[queries / 4];
+#pragma unroll
+      for (int i = 0; i < queries / 4; ++i) weight[i] = four_at(weight_row + 4 * i);
+#pragma unroll
+      for (int v = 0; v < vectors; ++v) {
+        const Four<T> negative = four_at(negatives + column * Tile::stride + 4 * (lane() + v * device::kWarp));
+#pragma unroll
+        for (int q = 0; q < queries; ++q) {
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            means[q][v][c] = fma(weight[q / 4].values[q % 4], negative.values[c], means[q][v][c]);
+          }
+        }
+      }
+    }
+  }
+
+  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, int64_t split, int64_t first_row,
+                             int64_t first_feature) {
+#pragma unroll
+    for (int q = 0; q < queries; ++q) {
+      const int count = device::warp_sum(rank[q]);
+      const int64_t row = first_row + warp_row() + q;
+      if (row >= arguments.batch) continue;
+      const int64_t place = split * arguments.batch + row;
+      if (first_feature == 0 && lane() == 0) {
+        static_cast<SoftmaxState<T>*>(arguments.states)[place] = state[q];
+        arguments.ranks[place] = count;
+      }
+      if (!arguments.need_gradient) continue;
+      T* target = static_cast<T*>(arguments.means) + place * arguments.features;
+#pragma unroll
+      for (int v = 0; v < vectors; ++v) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const int64_t feature = first_feature + 4 * (lane() + v * device::kWarp) + c;
+          if (feature < arguments.features) target[feature] = means[q][v][c];
+        }
+      }
+    }
+  }
+};
+
+template <typename T, typename Tile>
+TUBELETX_KERNEL(Tile::threads, Tile::blocks)
+queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
+  const QueueInfoNCEPlan& plan = arguments.plan;
+  const int64_t split = device::block_x() % plan.splits;
+  const int64_t first_row = device::block_x() / plan.splits * Tile::rows;
+  const int64_t slice = device::block_y();
+  const int64_t begin = split * plan.split_tiles * Tile::negatives;
+  int64_t end = begin + plan.split_tiles * Tile::negatives;
+  if (end > arguments.queue_size) end = arguments.queue_size;
+  const int64_t chunks = infonce::divide_up(arguments.features, Tile::width);
+
+  T* const queries = static_cast<T*>(device::shared_memory());
+  T* const negatives = queries + Tile::rows * Tile::stride;
+  T* const weights = negatives + Tile::negatives * Tile::stride;
+  RowThresholds<T>* const thresholds =
+      reinterpret_cast<RowThresholds<T>*>(weights + Tile::negatives * Tile::score_stride);
+  ExactBlock<T, Tile> block;
+  block.start();
+  for (int i = device::thread(); i < Tile::rows; i += Tile::threads) {
+    // No score of a row past the batch is looked at again.
+    const int64_t row = first_row + i;
+    thresholds[i] = row < arguments.batch ? static_cast<const RowThresholds<T>*>(arguments.thresholds)[row]
+                                          : RowThresholds<T>{T(kInfinity), T(kInfinity), T(1)};
+  }
+  if (chunks == 1) load_exact_queries<T, Tile>(arguments, queries, first_row, 0);
+  for (int64_t first = begin; first < end; first += Tile::negatives) {
+    const int count = static_cast<int>(end - first < Tile::negatives ? end - first : Tile::negatives);
+    block.clear_scores();
+    // Every slice sums its scores in this order: all of them find the same weights.
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t feature = chunk * Tile::width;
+      const int64_t rest = arguments.features - feature;
+      device::synchronize_block();
+      if (chunks > 1) load_exact_queries<T, Tile>(arguments, queries, first_row, feature);
+      load_exact_negatives<T, Tile>(arguments, negatives, first, end, feature);
+      device::synchronize_block();
+      block.score(queries, negatives, static_cast<int>(rest < Tile::width ? rest : Tile::width));
+    }
+    block.share_scores(weights);
+    device::synchronize_block();
+    if (arguments.need_gradient && slice != chunks - 1) {
+      load_exact_negatives<T, Tile>(arguments, negatives, first, end, slice * Tile::width);
+      device::synchronize_block();
+    }
+    block.soften(arguments, thresholds, weights, first_row, first, count);
+    device::synchronize_warp();
+    if (arguments.need_gradient) block.accumulate(weights, negatives, count);
+  }
+  block.store(arguments, split, first_row, slice * Tile::width);
+}
+
+}  // namespace tubeletx::cuda

@@ -1,0 +1,48 @@
+// Steps that several kernels of queue InfoNCE share.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "core/queue_infonce_plan.h"
+#include "cuda/device.h"
+
+namespace tubeletx::cuda {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// Scalar product of two rows, by a warp. Sums in double, in an order that depends on the size alone: equal rows give
+/// equal results, whichever kernel asks, so that ties stay ties.
+TUBELETX_DEVICE double warp_dot(const Numbers& left, int64_t left_offset, int64_t left_stride, const Numbers& right,
+                                int64_t right_offset, int64_t right_stride, int64_t size) {
+  double sum = 0;
+  for (int64_t i = device::thread() % device::kWarp; i < size; i += device::kWarp) {
+    sum =
+        fma(load_number(left, left_offset + i * left_stride), load_number(right, right_offset + i * right_stride), sum);
+  }
+  return device::warp_sum(sum);
+}
+
+TUBELETX_DEVICE double score_of_negative(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
+  const Numbers& query = arguments.query;
+  const Numbers& queue = arguments.queue;
+  return warp_dot(query, row * query.strides[0], query.strides[1], queue, negative * queue.strides[0], queue.strides[1],
+                  arguments.features);
+}
+
+/// log2(e) / temperature: softmax weights are powers of 2, for which the hardware has an instruction.
+template <typename T>
+TUBELETX_DEVICE T exponent_factor(const QueueInfoNCEArguments& arguments) {
+  return static_cast<T>(arguments.scale * 1.44269504088896340736);
+}
+
+/// Takes scores up to `largest` into a row's running maximum, and returns what multiplies everything that is relative
+/// to the earlier one. Scores that are not numbers do not move the maximum; they show in the weights.
+template <typename T>
+TUBELETX_DEVICE T raise_maximum(T& maximum, T largest) {
+  const T earlier = maximum;
+  maximum = largest > maximum ? largest : maximum;
+  return device::power_of_two(earlier - maximum);
+}
+
+}  // namespace tubeletx::cuda
