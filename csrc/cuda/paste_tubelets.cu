@@ -50,8 +50,10 @@ struct PasteTubelets {
 
   TUBELETX_HOST_DEVICE void operator()(const Block& block, void* shared) const {
     const Region region = bands.region(arguments, block.index);
-    const Layer<Number>* layers = prepared + region.frame * arguments.num_tubelets;
-    if (prepared == nullptr) {
+    const Layer<Number>* layers;
+    if (prepared != nullptr) {
+      layers = prepared + region.frame * arguments.num_tubelets;
+    } else {
       Layer<Number>* own = static_cast<Layer<Number>*>(shared);
       layers = own;
       block.each_thread([&](int thread) {
