@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
-import tubeletx
+from kernels import Operator, emulated, on_gpu
 from tubeletx._library import cuda_operators
-
-EMULATION = pathlib.Path(tubeletx.__file__).with_name("_C_emulation.so")
-if EMULATION.exists():
-    torch.ops.load_library(EMULATION)
-
-Operator = Callable[..., Any]
 
 
 def no_gpu() -> str:
@@ -33,28 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def move(value: Any, device: str) -> Any:
-    """The tensors in an argument or a result, on another device with the same strides."""
-    if isinstance(value, torch.Tensor):
-        if 0 in value.stride():
-            return value.to(device)
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device).copy_(value)
-    if isinstance(value, list | tuple):
-        return type(value)(move(element, device) for element in value)
-    return value
-
-
-def on_gpu(name: str) -> Operator:
-    operator = getattr(torch.ops.tubeletx, name)
-    return lambda *arguments: move(operator(*move(arguments, "cuda")), "cpu")
-
-
-def emulated(name: str) -> Operator:
-    if not EMULATION.exists():
-        pytest.skip("built without TUBELETX_EMULATION")
-    return getattr(torch.ops.tubeletx_emulation, name)
 
 
 @pytest.fixture(params=[pytest.param(emulated, id="emulated"), pytest.param(on_gpu, id="cuda", marks=pytest.mark.cuda)])

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import emulated, move
-from ops.test_enqueue import DTYPES, numbers
-from reference import queue_infonce as reference
 from torch import Tensor
 
+from kernels import emulated, move
+from ops.test_enqueue import DTYPES, numbers
+from reference import queue_infonce as reference
 from tubeletx.ops.enqueue import enqueue_
 
 Enqueue = Callable[[Tensor, Tensor, Tensor], None]

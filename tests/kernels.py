@@ -1,0 +1,40 @@
+"""Calls of the CUDA kernels with CPU tensors: on the host, block by block, or on a GPU."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import tubeletx
+
+EMULATION = pathlib.Path(tubeletx.__file__).with_name("_C_emulation.so")
+if EMULATION.exists():
+    torch.ops.load_library(EMULATION)
+
+Operator = Callable[..., Any]
+
+
+def move(value: Any, device: str) -> Any:
+    """The tensors in an argument or a result, on another device with the same strides."""
+    if isinstance(value, torch.Tensor):
+        if 0 in value.stride():
+            return value.to(device)
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device).copy_(value)
+    if isinstance(value, list | tuple):
+        return type(value)(move(element, device) for element in value)
+    return value
+
+
+def on_gpu(name: str) -> Operator:
+    operator = getattr(torch.ops.tubeletx, name)
+    return lambda *arguments: move(operator(*move(arguments, "cuda")), "cpu")
+
+
+def emulated(name: str) -> Operator:
+    if not EMULATION.exists():
+        pytest.skip("built without TUBELETX_EMULATION")
+    return getattr(torch.ops.tubeletx_emulation, name)
