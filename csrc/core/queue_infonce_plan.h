@@ -207,7 +207,7 @@ int64_t lay_out(QueueInfoNCEArguments& arguments, char* base) {
   const int64_t batch = arguments.batch;
   int64_t bytes = 0;
   const auto take = [&](auto*& pointer, int64_t size) {
-    pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
+    if (base != nullptr) pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
     bytes += infonce::divide_up(size, alignment) * alignment;
   };
   take(arguments.exact_query, plan.parts == 0 ? batch * arguments.features * sizeof(T) : 0);

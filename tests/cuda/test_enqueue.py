@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ops.test_enqueue import DTYPES, numbers
-from reference import queue_infonce as reference
 from torch import Tensor
 
+from ops.test_enqueue import DTYPES, numbers
+from reference import queue_infonce as reference
 from tubeletx.ops.enqueue import enqueue_
 
 Enqueue = Callable[[Tensor, Tensor, Tensor], None]

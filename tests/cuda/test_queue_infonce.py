@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ops.test_queue_infonce import assert_rank, draw, strided
-from reference import queue_infonce as reference
 from torch import Tensor
 
+from ops.test_queue_infonce import assert_rank, draw, strided
+from reference import queue_infonce as reference
 from tubeletx.ops.queue_infonce import queue_infonce
 
 HALVES = (torch.float16, torch.bfloat16)
