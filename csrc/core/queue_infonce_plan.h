@@ -63,7 +63,7 @@ using MatrixTile512 = MatrixTile<512, 1, 2, 2, 16>;
 using ExactTile128 = ExactTile<float, 128, 32, 64, 3>;
 using ExactTile256 = ExactTile<float, 256, 32, 32, 2>;
 using ExactTile512 = ExactTile<float, 512, 16, 16, 3>;
-using DoubleTile128 = ExactTile<double, 128, 32, 32, 2>;
+using DoubleTile128 = ExactTile<double, 128, 16, 32, 2>;
 
 enum class QueueKernel : int32_t {
   kSmallMatrix128,
@@ -207,7 +207,7 @@ int64_t lay_out(QueueInfoNCEArguments& arguments, char* base) {
   const int64_t batch = arguments.batch;
   int64_t bytes = 0;
   const auto take = [&](auto*& pointer, int64_t size) {
-    pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
+    if (base != nullptr) pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
     bytes += infonce::divide_up(size, alignment) * alignment;
   };
   take(arguments.exact_query, plan.parts == 0 ? batch * arguments.features * sizeof(T) : 0);

@@ -118,7 +118,7 @@ inline void run_fibre() {
 }
 
 inline void run_block(Block& block, int threads) {
-  constexpr size_t stack_bytes = 256 * 1024;
+  constexpr size_t stack_bytes = 64 * 1024;
   current() = &block;
   block.fibres = std::vector<Fibre>(threads);
   block.warps = std::vector<Warp>((threads + 31) / 32);

@@ -104,7 +104,7 @@ struct ExactBlock {
   TUBELETX_DEVICE void score(const T* query_rows, const T* negatives, int count) {
     const T* left_row = query_rows + device::thread() / 16 * Tile::stride;
     const T* right_row = negatives + device::thread() % 16 * Tile::stride;
-#pragma unroll 2
+#pragma unroll 1
     for (int feature = 0; feature < count; feature += 4) {
       Four<T> left[score_rows];
 #pragma unroll
@@ -186,7 +186,7 @@ struct ExactBlock {
 
   /// means += weights negatives over `count` negatives
   TUBELETX_DEVICE void accumulate(const T* weights, const T* negatives, int count) {
-#pragma unroll 2
+#pragma unroll 1
     for (int column = 0; column < count; ++column) {
       const T* weight_row = weights + column * Tile::score_stride + warp_row();
       Four<T> weight[queries / 4];

@@ -31,3 +31,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def kernel(request: pytest.FixtureRequest) -> Callable[[str], Operator]:
     """Finds an operator by its name: it takes CPU tensors, runs the CUDA kernel, and returns CPU tensors."""
     return request.param
+
+
+@pytest.fixture(params=[pytest.param("cpu", id="emulated"), pytest.param("cuda", id="cuda", marks=pytest.mark.cuda)])
+def enqueue(request: pytest.FixtureRequest) -> Operator:
+    """The ring-buffer write, in place on CPU tensors wherever the kernel runs."""
+    if request.param == "cpu":
+        return emulated("enqueue_")
+
+    def write_and_bring_back(*arguments: torch.Tensor) -> None:
+        moved = move(arguments, "cuda")
+        torch.ops.tubeletx.enqueue_(*moved)
+        for here, there in zip(arguments[:2], moved, strict=False):
+            here.copy_(there)
+
+    return write_and_bring_back

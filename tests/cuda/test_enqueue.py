@@ -9,27 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from kernels import emulated, move
+=======
+>>>>>>> cuda_infonce
 from ops.test_enqueue import DTYPES, numbers
 from reference import queue_infonce as reference
 from tubeletx.ops.enqueue import enqueue_
 
 Enqueue = Callable[[Tensor, Tensor, Tensor], None]
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
-def enqueue(request: pytest.FixtureRequest) -> Enqueue:
-    """Writes in place, to CPU tensors on either device."""
-    if request.param == "emulated":
-        return emulated("enqueue_")
-
-    def on_gpu(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
-        there = move([queue, pointer, keys], "cuda")
-        enqueue_(*there)
-        queue.copy_(there[0])
-        pointer.copy_(there[1])
-
-    return on_gpu
 
 
 @pytest.mark.parametrize(("slots", "dim"), [(1, 3), (7, 5), (12, 1), (9, 130), (4, 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -58,38 +59,36 @@ def assert_matches(
 
 
 # One line for each kernel and each way to load its tiles; batches and queues that fill no tile.
+SIZES = [
+    (1, 1, 1, 0),
+    (5, 300, 40, 2),
+    (33, 150, 128, 0),
+    (3, 333, 200, 0),
+    (3, 90, 512, 0),
+    (2, 70, 515, 1),
+    (2, 40, 1030, 0),
+    (3, 20, 8, 40),
+]
+LARGE_BATCHES = [(70, 130, 17, 1), (66, 100, 96, 0), (67, 70, 136, 0)]
+WIDE = [(torch.float32, torch.float32), (torch.float64, torch.float64), (torch.float16, torch.float32)]
+ON_MATRIX_UNITS = [
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.float16, torch.float16),
+    (torch.bfloat16, torch.float16),
+]
+
+
 @pytest.mark.parametrize(
-    ("batch", "size", "dim", "own"),
-    [
-        (1, 1, 1, 0),
-        (5, 300, 40, 2),
-        (33, 150, 128, 0),
-        (70, 130, 17, 1),
-        (66, 100, 96, 0),
-        (3, 333, 200, 0),
-        (67, 70, 136, 1),
-        (3, 90, 512, 0),
-        (2, 70, 515, 1),
-        (2, 40, 1030, 0),
-        (3, 20, 8, 40),
-    ],
-)
-@pytest.mark.parametrize(
-    ("dtype", "queue_dtype"),
-    [
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-        (torch.float32, torch.bfloat16),
-        (torch.bfloat16, torch.bfloat16),
-        (torch.float16, torch.float16),
-        (torch.bfloat16, torch.float16),
-        (torch.float16, torch.float32),
-    ],
+    ("sizes", "dtypes"),
+    [*itertools.product(SIZES, WIDE + ON_MATRIX_UNITS), *itertools.product(LARGE_BATCHES, ON_MATRIX_UNITS)],
     ids=str,
 )
 def test_equals_the_reference(
-    operator: Operator, dtype: torch.dtype, queue_dtype: torch.dtype, batch: int, size: int, dim: int, own: int
+    operator: Operator, sizes: tuple[int, int, int, int], dtypes: tuple[torch.dtype, torch.dtype]
 ) -> None:
+    batch, size, dim, own = sizes
+    dtype, queue_dtype = dtypes
     own_negatives = draw(3, batch, own, dim).to(queue_dtype) if own else None
     arguments = draw(0, batch, dim).to(dtype), draw(1, batch, dim).to(dtype), draw(2, size, dim).to(queue_dtype)
     assert_matches(operator, *arguments, 0.2, own_negatives)
