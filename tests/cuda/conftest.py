@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kernels import Operator, emulated, on_gpu
+from kernels import Operator, emulated, move, on_gpu
 from tubeletx._library import cuda_operators
 
 

@@ -9,10 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from kernels import emulated, move
-=======
->>>>>>> cuda_infonce
 from ops.test_enqueue import DTYPES, numbers
 from reference import queue_infonce as reference
 from tubeletx.ops.enqueue import enqueue_
