@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-import tubeletx
+from tubeletx import _C
 
-EMULATION = pathlib.Path(tubeletx.__file__).with_name("_C_emulation.so")
+EMULATION = pathlib.Path(_C.__file__).with_name("_C_emulation.so")
 if EMULATION.exists():
     torch.ops.load_library(EMULATION)
 

@@ -6,8 +6,6 @@ import pathlib
 
 import torch
 
-_CUDA_LIBRARY = pathlib.Path(__file__).with_name("_C_cuda.so")
-
 _IMPORT_HELP = """tubeletx: its compiled operators could not be loaded: {error}
 Likely causes:
   1. tubeletx is imported from its source folder without having been built; run `pip install --no-build-isolation -e .`
@@ -20,8 +18,10 @@ try:
 except ImportError as error:
     raise ImportError(_IMPORT_HELP.format(error=error, torch=torch.__version__)) from error
 
-if torch.version.cuda is not None and _CUDA_LIBRARY.exists():
-    torch.ops.load_library(_CUDA_LIBRARY)  # type: ignore[no-untyped-call]
+# Beside _C, which an editable install keeps apart from the Python sources.
+_cuda_library = pathlib.Path(_C.__file__).with_name("_C_cuda.so")
+if torch.version.cuda is not None and _cuda_library.exists():
+    torch.ops.load_library(_cuda_library)  # type: ignore[no-untyped-call]
     cuda_operators = True
 else:
     cuda_operators = False
