@@ -1,10 +1,12 @@
 // The functions of device.h on the host. Each thread of a block is a fibre; whoever waits for others hands over to the
 // next one. Asynchronous copies happen as late as they may, shared memory starts as NaN, and fragments follow the
-// layouts of the PTX manual, so that a forgotten barrier or a wrong index shows.
+// layouts of the PTX manual, so
+// that a forgotten barrier or a wrong index shows.
 #pragma once
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -117,6 +119,20 @@ inline void run_fibre() {
   current()->barrier.leave();
 }
 
+/// Lets each thread of a warp run until it waits; false if all of them still do.
+inline bool run_warp(Block& block, size_t warp) {
+  bool moved = false;
+  const size_t end = std::min(32 * (warp + 1), block.fibres.size());
+  for (size_t thread = end; thread-- > 32 * warp;) {
+    Fibre& fibre = block.fibres[thread];
+    if (fibre.finished || (fibre.waits_for != nullptr && fibre.waits_for->generation == fibre.waits_since)) continue;
+    moved = true;
+    block.running = &fibre;
+    swapcontext(&block.scheduler, &fibre.context);
+  }
+  return moved;
+}
+
 inline void run_block(Block& block, int threads) {
   constexpr size_t stack_bytes = 64 * 1024;
   current() = &block;
@@ -135,21 +151,14 @@ inline void run_block(Block& block, int threads) {
     fibre.context.uc_link = &block.scheduler;
     makecontext(&fibre.context, &run_fibre, 0);
   }
-  bool all_finished = false;
-  while (!all_finished) {
-    all_finished = true;
-    bool moved = false;
-    for (int thread = threads; thread-- > 0;) {
-      Fibre& fibre = block.fibres[thread];
-      if (fibre.finished) continue;
-      all_finished = false;
-      if (fibre.waits_for != nullptr && fibre.waits_for->generation == fibre.waits_since) continue;
-      moved = true;
-      block.running = &fibre;
-      swapcontext(&block.scheduler, &fibre.context);
+  // A warp runs until all of it waits for the rest of the block: no two are further apart on a GPU.
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (size_t warp = block.warps.size(); warp-- > 0;) {
+      while (run_warp(block, warp)) moved = true;
     }
-    require(moved || all_finished, "the threads of a block wait for each other");
   }
+  for (const Fibre& fibre : block.fibres) require(fibre.finished, "the threads of a block wait for each other");
 }
 
 /// The 16-bit number at `index` of a register.

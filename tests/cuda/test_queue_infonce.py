@@ -131,9 +131,9 @@ def test_queries_past_the_range_of_half_precision(operator: Operator, queue_dtyp
 
 
 def test_small_weights_survive_in_float16(operator: Operator) -> None:
-    # One negative outweighs each of the others by e^17, less than the square of float16's smallest number.
-    query = F.normalize(torch.ones(1, 16), dim=1)
-    queue = torch.cat([query, -0.7 * query.repeat(300, 1)]).half()
+    # One negative outweighs each of the others, which alone have a second feature, by e^17: float16 ends at e^-17.
+    query = torch.tensor([[1.0, 0.0]])
+    queue = torch.tensor([[1.0, 0.0], *[[-0.7, 1.0]] * 300]).half()
     assert_matches(operator, query, -query, queue, 0.1)
 
 
@@ -199,7 +199,7 @@ class TestOnTheGpu:
         expected = F.cross_entropy(logits, torch.zeros_like(rank), reduction="none")
         (wanted,) = torch.autograd.grad(expected.sum(), wide)
         torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
-        tolerance = 1e-4 if queue_dtype == torch.float32 else 2e-3
+        tolerance = 1e-4 if queue_dtype == torch.float32 else 5e-3
         torch.testing.assert_close(gradient.double(), wanted, rtol=0, atol=tolerance)
         assert ((logits[:, 1:] > logits[:, :1]).sum(dim=1) - rank).abs().max() == 0
 

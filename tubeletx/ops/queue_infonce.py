@@ -26,7 +26,9 @@ def queue_infonce(
     Scores of any size are safe, and the vectors need not be normalised. Everything is summed in float32, whatever the
     dtypes and under autocast too (on the CPU, tiles of a half-precision queue are converted: a half-precision product
     would round the scores to 3 digits); float64 arguments are summed in float64. Results do not depend on the number of
-    threads.
+    threads; on a GPU the same arguments give the same bits. There a queue in half precision goes through the matrix
+    units: the scores lose nothing, and only the softmax weights that multiply the negatives in the gradient are rounded
+    to the queue's type. A float32 queue is never rounded to TF32, whatever torch is allowed to do elsewhere.
 
     The gradient reaches ``query`` and ``key``; it costs O(B D) in the backward. There is no second derivative.
 
