@@ -39,7 +39,8 @@ from tubeletx_train.data.dataset import resize_frames
 from tubeletx_train.data.frames import make_sources
 from video_files import LEVEL_STEP
 
-REAL_VIDEOS = Path("/work/shared/data/videos")
+# A folder of real footage to try as well.
+REAL_VIDEOS = Path(os.environ.get("TUBELETX_TEST_VIDEOS", "no-such-folder"))
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +450,7 @@ def test_a_killed_run_leaves_no_process_behind(videos, tmp_path):
     assert run.returncode == -signal.SIGKILL
 
 
-@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason=f"no videos in {REAL_VIDEOS}")
+@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason="TUBELETX_TEST_VIDEOS names no folder of videos")
 def test_real_videos():
     good, bad = check_videos(scan_folder(REAL_VIDEOS)[::12], progress=False)
     assert not bad
