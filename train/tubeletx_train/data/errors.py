@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tubeletx_train.engine.errors import CommandError, UsageError
+
 
 class VideoError(Exception):
     """A video, or part of it, cannot be read.
@@ -20,7 +22,7 @@ class VideoError(Exception):
         return f"{self.path}: {self.reason}"
 
 
-class DataError(Exception):
+class DataError(UsageError):
     """The input as a whole cannot be trained on; the message is one a user can act upon."""
 
 
@@ -36,5 +38,5 @@ class TooManyBadVideos(DataError):  # noqa: N818
     """More videos than allowed could not be read; the message lists them."""
 
 
-class LoaderError(DataError):
+class LoaderError(CommandError):
     """A loader process died or gave no answer in time."""

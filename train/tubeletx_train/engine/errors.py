@@ -1,5 +1,17 @@
 """Errors that end a command with one line."""
 
 
-class UsageError(Exception):
-    """The user can mend it: a command prints the message and exits with code 2."""
+class CommandError(Exception):
+    """The message says all; a command prints it, without a traceback, and exits with `exit_code`.
+
+    Attributes:
+        exit_code: 1 where a run broke down, 2 where the user can mend the input or the usage.
+    """
+
+    exit_code = 1
+
+
+class UsageError(CommandError):
+    """The user can mend it."""
+
+    exit_code = 2

@@ -28,7 +28,7 @@ from tubeletx_train.data import (
     prepare_videos,
 )
 from tubeletx_train.engine.checkpoint import CheckpointFolder
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.errors import CommandError, UsageError
 from tubeletx_train.engine.logs import RunLog
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.schedule import cosine_schedule
@@ -53,7 +53,7 @@ _FREE_ON_RESUME = (
 _FIXED_ON_RESUME = ("run.seed",)
 
 
-class NonFiniteLossError(Exception):
+class NonFiniteLossError(CommandError):
     """The loss is NaN or infinite; the message names the step, the samples and the dump."""
 
 
