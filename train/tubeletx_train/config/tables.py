@@ -44,6 +44,7 @@ class AblationTable:
         columns: Downstream experiments that the table compares by.
         prepare: Commands to run first, one for each manifest that the base's own does not give.
         arms: Its rows.
+        paper_only: Why the released code's protocol cannot run it, or None.
     """
 
     name: str
@@ -52,6 +53,7 @@ class AblationTable:
     columns: tuple[str, ...]
     prepare: tuple[str, ...]
     arms: tuple[Arm, ...]
+    paper_only: str | None = None
 
 
 @functools.cache
@@ -101,6 +103,7 @@ def _table(path: Path) -> AblationTable:
         columns=tuple(content["columns"]),
         prepare=tuple(dict.fromkeys(prepare)),
         arms=tuple(made),
+        paper_only=content.get("paper_only"),
     )
 
 
