@@ -138,8 +138,9 @@ class Pretraining(TrainingTask[PairBatch]):
                 path=self._dump,
             )
             loss = output.loss.mean()
-            for name, value in ({"loss": loss.detach()} | output.metrics).items():
-                values[name] = values.get(name, 0.0) + value.item() / num_parts
+            measured = {"loss": loss.detach()} | output.metrics
+            for name, value in zip(measured, torch.stack(list(measured.values())).tolist(), strict=True):
+                values[name] = values.get(name, 0.0) + value / num_parts
             self.optimization.backward(loss / num_parts)
             keys.append(output.key)
         self.moco.enqueue(torch.cat(keys))
