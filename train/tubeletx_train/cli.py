@@ -17,6 +17,7 @@ _COMMANDS = {
     "preview": "draw positive pairs of a folder of videos",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
+    "export": "write a checkpoint's encoder for other code, with a model card",
     "recipes": "list the recipes, print one, or print the commands that run a table of the paper",
 }
 
