@@ -29,7 +29,7 @@ def frame_indices(
     return positions % available if short == "loop" else np.minimum(positions, available - 1)
 
 
-def test_starts(available: int, num_frames: int, step: float, count: int) -> list[float]:
+def linear_starts(available: int, num_frames: int, step: float, count: int) -> list[float]:
     """Linearly spaced starts, from the first to the last; one where the video leaves no choice."""
     last = last_start(available, num_frames, step)
     if last == 0:
@@ -54,7 +54,7 @@ def draw_short_side_crop(
     return CropBox(x0, y0, x0 + side, y0 + side)
 
 
-def test_windows(width: int, height: int, count: Literal[1, 3], share: float) -> list[CropBox]:
+def view_windows(width: int, height: int, count: Literal[1, 3], share: float) -> list[CropBox]:
     """Square windows of `share` of the short side: the centre, or three along the long side from end to end."""
     side = max(round(min(width, height) * share), 1)
     slack_x, slack_y = width - side, height - side
