@@ -13,7 +13,14 @@ from tubeletx_train.data.errors import (
     VideoError,
 )
 from tubeletx_train.data.loader import ClipLoader, PairBatch, build_clip_loader, build_loader
-from tubeletx_train.data.manifest import VideoRecord, load_videos, read_manifest, scan_folder, write_manifest
+from tubeletx_train.data.manifest import (
+    VideoRecord,
+    class_names,
+    load_videos,
+    read_manifest,
+    scan_folder,
+    write_manifest,
+)
 from tubeletx_train.data.readers import ClipReader, open_video
 from tubeletx_train.data.sampler import EpochSampler
 
@@ -39,6 +46,7 @@ __all__ = [
     "build_clip_loader",
     "build_loader",
     "check_videos",
+    "class_names",
     "load_videos",
     "normalize",
     "open_video",

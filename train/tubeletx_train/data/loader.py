@@ -167,11 +167,11 @@ def build_clip_loader(
     assert isinstance(dataset, Dataset)
     config = dataset.config
     if config.num_workers == 0:
-        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)  # type: ignore[arg-type]
+        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
         return ClipLoader(dataset, loader)
     loader = DataLoader(
         dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         collate_fn=collate,
         num_workers=config.num_workers,
         prefetch_factor=config.prefetch,

@@ -61,9 +61,7 @@ def load_pretrained(checkpoint: str | Path, config: ClassifierConfig) -> Pretrai
     """
     known = None if checkpoint == SCRATCH else encoder_settings(checkpoint)
     chosen = {
-        name: value
-        for name in ("encoder", "width", "temporal_strides")
-        if (value := getattr(config, name)) is not None
+        name: value for name in ("encoder", "width", "temporal_strides") if (value := getattr(config, name)) is not None
     }
     settings = replace(known or ModelConfig(), **chosen)
     encoder = build_from(settings)

@@ -26,7 +26,8 @@ def frame_indices(
 ) -> npt.NDArray[np.int64]:
     """The frames of a clip, (T,) in [0, available): past the end it begins again ("loop") or stands still ("hold")."""
     positions = np.floor(start + step * np.arange(num_frames)).astype(np.int64)
-    return positions % available if short == "loop" else np.minimum(positions, available - 1)
+    indices: npt.NDArray[np.int64] = positions % available if short == "loop" else np.minimum(positions, available - 1)
+    return indices
 
 
 def linear_starts(available: int, num_frames: int, step: float, count: int) -> list[float]:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tubeletx_train.config.downstream import LabelledDataConfig, Protocol, Task
+from tubeletx_train.config.downstream import LabelledDataConfig, Protocol
 from tubeletx_train.data import BadVideo, VideoRecord, build_clip_loader, normalize
 from tubeletx_train.downstream.dataset import ViewDataset, collate_views
 from tubeletx_train.downstream.labels import Targets
 from tubeletx_train.downstream.metrics import multilabel_metrics, recognition_metrics
+from tubeletx_train.downstream.videos import refuse_unreadable
 from tubeletx_train.engine.distributed import Ranks
 
 
@@ -66,9 +67,7 @@ def run_on_views(
     at_once = max(batch_size // config.views, 1)
     batches = [list(own[start : start + at_once]) for start in range(0, len(own), at_once)]
     loader = build_clip_loader(dataset, batches, collate_views, pin_memory=device.type == "cuda")
-    autocast = (
-        nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision))
-    )
+    autocast = nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision))
     values: list[Tensor] = []
     places: list[Tensor] = []
     bad: list[BadVideo] = []
@@ -77,7 +76,7 @@ def run_on_views(
     try:
         hidden = True if progress is None or not ranks.is_main else None
         for batch in tqdm(loader, progress, len(batches), unit="batch", disable=hidden, leave=False):
-            for clip in batch.clip.split(batch_size):
+            for clip in torch.split(batch.clip, batch_size):
                 with autocast:
                     values.append(net(normalize(clip.to(device, non_blocking=True))).float().cpu())
             places.append(batch.places)
@@ -105,23 +104,81 @@ def by_video(values: Tensor, places: Tensor, reduce: str) -> tuple[Tensor, Tenso
     Returns:
         (V, D) values and (V,) places of those videos that have a view.
     """
-    videos, row = places.unique(return_inverse=True)
+    videos, row = torch.unique(places, return_inverse=True)
     empty = values.new_zeros(len(videos), values.shape[1])
     index = row[:, None].expand_as(values)
     return empty.scatter_reduce(0, index, values, reduce, include_self=False), videos
 
 
-def judge(
-    outputs: ViewOutputs, records: Sequence[VideoRecord], targets: Targets, task: Task, protocol: Protocol
+@dataclass(frozen=True)
+class Judgement:
+    """How a classifier did.
+
+    Attributes:
+        metrics: By name, shares in [0, 1].
+        unreadable: Videos that could not be read, and so do not count.
+    """
+
+    metrics: dict[str, float]
+    unreadable: list[BadVideo]
+
+
+def judge_classifier(
+    net: nn.Module,
+    records: Sequence[VideoRecord],
+    targets: Targets,
+    config: LabelledDataConfig,
+    *,
+    protocol: Protocol,
+    device: torch.device,
+    batch_size: int,
+    precision: str = "float32",
+    ranks: Ranks | None = None,
+    progress: str | None = None,
+) -> Judgement:
+    """Test a classifier; the result is the same in every process. See `run_on_views` for the arguments.
+
+    Raises:
+        DataError: A video cannot be read, and the settings do not allow that.
+    """
+    ranks = ranks or Ranks()
+    outputs = run_on_views(
+        net,
+        records,
+        config,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        ranks=ranks,
+        progress=progress,
+    )
+    judgement = None
+    if outputs is not None:
+        refuse_unreadable(outputs.unreadable, config)
+        metrics = view_metrics(outputs.values, outputs.places, records, targets, protocol)
+        judgement = Judgement(metrics, outputs.unreadable)
+    shared: Judgement = ranks.broadcast(judgement)
+    return shared
+
+
+def view_metrics(
+    logits: Tensor, places: Tensor, records: Sequence[VideoRecord], targets: Targets, protocol: Protocol
 ) -> dict[str, float]:
-    """The metrics of a classifier's logits on every view.
+    """The metrics of a classifier's logits on views.
 
     Softmax averaged over a video's clips for recognition, the maximum of sigmoids over its views for several labels
     (appendix C).
+
+    Args:
+        logits: (N, C).
+        places: (N,), the record that each view is of.
+        records: Videos.
+        targets: What their labels mean.
+        protocol: "released" counts classes without a video as 0 in the mean class accuracy.
     """
-    multilabel = task == "multilabel"
-    scores = outputs.values.sigmoid() if multilabel else outputs.values.softmax(1)
-    scores, videos = by_video(scores, outputs.places, "amax" if multilabel else "mean")
+    multilabel = targets.task == "multilabel"
+    scores = logits.sigmoid() if multilabel else logits.softmax(1)
+    scores, videos = by_video(scores, places, "amax" if multilabel else "mean")
     truth = torch.stack([targets.of_video(records[video]) for video in videos.tolist()])
     if multilabel:
         return multilabel_metrics(scores, truth)

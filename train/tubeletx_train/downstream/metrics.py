@@ -8,6 +8,8 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
+_RETRIEVAL_SIZES = (1, 5, 10, 20, 50)
+
 
 def recognition_metrics(scores: Tensor, targets: Tensor, *, absent_as_zero: bool = False) -> dict[str, float]:
     """Top-1, top-5 and mean class accuracy, as shares.
@@ -57,18 +59,23 @@ def multilabel_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
 
 
 def retrieval_metrics(
-    query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50),
 ) -> dict[str, float]:
-    """Recall at k: the share of queries that have their own class among the k nearest of the gallery, by cosine.
+    """Recall at 1, 5, 10, 20, 50: the share of queries with their own class among that many nearest of the gallery.
+
+    Nearness is the cosine; a smaller gallery is taken whole.
 
     Args:
         query: (N, D) features of the test videos.
         query_labels: (N,).
         gallery: (M, D) features of the training videos.
         gallery_labels: (M,).
-        ks: Sizes k; one beyond M takes the whole gallery.
     """
     scores = torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T
-    nearest = scores.topk(min(max(ks), len(gallery)), dim=1).indices
+    nearest = scores.topk(min(_RETRIEVAL_SIZES[-1], len(gallery)), dim=1).indices
     hits = gallery_labels[nearest] == query_labels[:, None]
-    return {f"r@{k}": hits[:, :k].any(1).double().mean().item() for k in ks}
+    return {f"r@{k}": hits[:, :k].any(1).double().mean().item() for k in _RETRIEVAL_SIZES}
