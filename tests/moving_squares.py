@@ -29,7 +29,9 @@ def square_frames(kinds: list[str], frames: int, seed: int) -> np.ndarray:
     for index in range(frames):
         kind = kinds[index * len(kinds) // frames]
         color, velocity = CLASSES[kind]
-        x, y = ((rng_start + index * step) % (SIDE - 12) for rng_start, step in zip((seed % 9, 3), velocity, strict=True))
+        x, y = (
+            (rng_start + index * step) % (SIDE - 12) for rng_start, step in zip((seed % 9, 3), velocity, strict=True)
+        )
         images[index, y : y + 12, x : x + 12] = color
     return images
 

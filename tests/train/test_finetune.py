@@ -1,20 +1,27 @@
 import json
 
 import pytest
-import torch
-import yaml
-from moving_squares import CLASSES, write_charades, write_ucf101
 
+from moving_squares import write_ucf101
 from tubeletx_train.cli import main
-from tubeletx_train.data import read_manifest, write_manifest
-from tubeletx_train.engine.checkpoint import load_checkpoint
 
 TOY = [
     *("--checkpoint", "scratch", "--model.encoder", "r3d_10", "--model.width", "8"),
     *("--data.num_frames", "4", "--data.crop_size", "24", "--data.num_workers", "0", "--data.crop_area", "[0.5, 1]"),
     *("--data.test_clips", "2", "--optim.batch_size", "8", "--optim.steps", "60", "--optim.lr", "0.01"),
     *("--optim.schedule", "cosine", "--optim.milestones", "[]", "--selection.held_out", "0.25", "--color.hue", "0.05"),
-    *("--run.seed", "2", "--run.device", "cpu", "--run.tensorboard", "false", "--run.log_every", "1", "--run.evaluate_every_epochs", "3"),
+    *(
+        "--run.seed",
+        "2",
+        "--run.device",
+        "cpu",
+        "--run.tensorboard",
+        "false",
+        "--run.log_every",
+        "1",
+        "--run.evaluate_every_epochs",
+        "3",
+    ),
 ]
 
 
