@@ -18,8 +18,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog=prog,
         description=f"""usage: {prog} NUMBER --runs FOLDER
 
-Collect the results.json of finished runs into one of the paper's downstream tables
-({", ".join(map(str, TABLES))}), beside what the paper prints. Cells that are still empty say what command fills them.""",
+Collect the results.json of finished runs into one of the paper's downstream tables ({", ".join(map(str, TABLES))}).
+Beside them stands what the paper prints, and cells that are still empty say what command fills them.""",
         epilog=f"""examples:
   {prog} 7 --runs runs/
   {prog} 6 --runs runs/ --protocol released --output tables/""",

@@ -18,6 +18,7 @@ import yaml
 from tubeletx_train.config.downstream import Protocol
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.recipes import recipe_names
+from tubeletx_train.downstream.classifier import SCRATCH
 from tubeletx_train.downstream.results import RESULTS_FILE
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.output import writable_folder
@@ -27,7 +28,8 @@ TABLES = (1, 6, 7, 8, 9)
 _STANDARD_WIDTH = 64
 # Frozen features, and second tests of a run's weights, have no place in these tables.
 _MODES = ("finetuned", "repetition")
-_OWN_ROWS = ("None", "Temporal contrast", "This paper", "This paper (Mini-Kinetics)")
+_NONE = "None"
+_OWN_ROWS = (_NONE, "Temporal contrast", "This paper", "This paper (Mini-Kinetics)")
 _NEEDED = ("experiment", "method", "mode", "encoder", "width", "metrics", "protocol", "train_videos", "test_videos")
 _logger = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ def _accuracy_table(
     for result in results:
         name = result["experiment"]
         if name in experiments:
-            method = printed["methods"].get(result["method"], result["method"])
+            method = _NONE if result["method"] == SCRATCH else result["method"]
             value = _in_papers_units(result["metrics"], experiments[name]["metric"])
             found.setdefault(method, {}).setdefault(name, []).append(value)
     table = Table(
@@ -222,7 +224,8 @@ def _command(name: str, experiment: Mapping[str, Any], protocol: Protocol, encod
     network = "" if encoder == ModelConfig.encoder else f" --model.encoder {encoder}"
     return (
         f"tubeletx-train {experiment.get('command', 'finetune')} --config {recipe} --data.train "
-        f"{experiment['manifest']}.csv --checkpoint CHECKPOINT --method ROW{network} --run.seed SEED --run.output FOLDER"
+        f"{experiment['manifest']}.csv --checkpoint CHECKPOINT --method ROW{network} "
+        "--run.seed SEED --run.output FOLDER"
     )
 
 
