@@ -13,8 +13,12 @@ _PROG = "tubeletx-train"
 
 # Each is a module of `tubeletx_train.commands`, imported when it runs, so that `recipes` and `--help` answer at once.
 _COMMANDS = {
+    "manifest": "list the videos of a data set, from its published lists or a folder",
     "pretrain": "train a video encoder without labels",
     "preview": "draw positive pairs of a folder of videos",
+    "finetune": "train an encoder further with labels, and test it",
+    "evaluate": "test a fine-tuned network, or judge frozen features",
+    "table": "collect finished runs into the paper's tables",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
     "export": "write a checkpoint's encoder for other code, with a model card",
