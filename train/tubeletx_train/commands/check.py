@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.data.check import BadVideo, check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
+from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.readers import READERS, require_reader
 
@@ -72,7 +72,7 @@ how many clips a second one process decodes.""",
 The exit code is 2 where a video cannot be read.""",
     )
     for reader in config.readers:
-        require_reader(reader)
+        require_reader(reader)  # before the check, which takes its time
     good, bad = check_videos(
         load_videos(config.videos, config.split),
         reader=config.readers[0],
@@ -103,8 +103,8 @@ The exit code is 2 where a video cannot be read.""",
             "bad": [asdict(video) for video in bad],
             "decode_rates": [asdict(rate) for rate in rates],
         }
-        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(config.output).write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
+        with replace_text(config.output) as file:
+            file.write(json.dumps(findings, indent=1) + "\n")
     return 2 if bad else 0
 
 

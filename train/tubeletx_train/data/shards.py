@@ -29,6 +29,7 @@ import webdataset  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from tubeletx_train.data.errors import DataError, LoaderError, VideoError
+from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import ZIP_EXTENSION, is_frame_name
 from tubeletx_train.data.manifest import VideoRecord, load_videos, write_manifest
 from tubeletx_train.data.processes import exit_with_parent, forkserver_context
@@ -326,7 +327,5 @@ def _sha256(path: Path) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replace_text(path) as file:
+        file.write(text)

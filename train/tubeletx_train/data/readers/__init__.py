@@ -19,7 +19,16 @@ from tubeletx_train.data.readers.protocol import ClipReader
 # Class names; each stands in the module named as the reader, which is imported, with its decoder, when first used.
 READERS = {"decord": "DecordReader", "pyav": "PyAVReader", "torchcodec": "TorchCodecReader"}
 
-__all__ = ["READERS", "ClipReader", "Media", "ShardMember", "open_video", "require_reader", "storage_path"]
+__all__ = [
+    "READERS",
+    "ClipReader",
+    "Media",
+    "ShardMember",
+    "open_video",
+    "require_reader",
+    "storage_path",
+    "tells_rate",
+]
 
 
 def open_video(
@@ -56,3 +65,8 @@ def require_reader(reader: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{reader}"), READERS[reader])
     except (ImportError, RuntimeError, OSError) as error:  # the last two where TorchCodec does not find FFmpeg
         raise DataError(f"reader {reader} cannot be used: {' '.join(str(error).split())[:300]}") from error
+
+
+def tells_rate(path: str) -> bool:
+    """Whether a video is a file that states its frame rate, as pictures do not."""
+    return not path.lower().endswith(ZIP_EXTENSION) and not os.path.isdir(path)
