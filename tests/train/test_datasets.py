@@ -13,11 +13,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from tubeletx_train.cli import main
-from tubeletx_train.data import DataError, ManifestError, VideoRecord, read_manifest
+from tubeletx_train.data import DataError, ManifestError, TimedLabel, VideoRecord, class_names, read_manifest
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.datasets.build import ManifestConfig, build_manifest
 from tubeletx_train.data.find import VideoIndex, find_videos
-from tubeletx_train.data.manifest import TimedLabel, class_names
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 # The published list files, one folder a data set, to try as well.

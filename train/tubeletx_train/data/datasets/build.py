@@ -151,7 +151,7 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
     root = Path(config.root)
     if config.dataset == FOLDER:
         listed = _folder_splits(config, root)
-        published: dict[str, int] = {}
+        published: dict[str, int | None] = {}
     else:
         dataset = DATASETS[config.dataset]
         annotations = Path(config.annotations if config.annotations is not None else config.root)
