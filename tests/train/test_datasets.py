@@ -458,6 +458,13 @@ def test_subsets_are_of_the_training_split_and_ignore_what_is_missing(tmp_path):
     assert [m.record.path for m in again.missing] == [lost.stem]
 
 
+def test_subsets_need_a_training_split(tmp_path):
+    write_case("gym99", tmp_path)
+    config = ManifestConfig("gym99", str(tmp_path), "", splits=("val",), per_class=1)
+    with pytest.raises(DataError, match="draw from the training videos, the splits are val"):
+        build_manifest(config)
+
+
 # ---- classes
 
 
