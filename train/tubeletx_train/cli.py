@@ -21,6 +21,7 @@ _COMMANDS = {
     "table": "collect finished runs into the paper's tables",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
+    "export": "write a checkpoint's encoder for other code, with a model card",
     "recipes": "list the recipes, print one, or print the commands that run a table of the paper",
 }
 
