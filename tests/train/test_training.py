@@ -2,6 +2,9 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,3 +99,13 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     torch.save({"model": {}}, path)
     with pytest.raises(UsageError, match="no checkpoint of a run: it lacks config, evaluated"):
         train_toy(toy_config(tmp_path / "run", resume=str(path)))
+
+
+def test_killed_at_drawn_moments_loses_nothing(tmp_path):
+    """The short form of tests/kill_resume.py, in a process of its own: it forks."""
+    script = Path(__file__).parents[1] / "kill_resume.py"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(script.parent)])}
+    command = [sys.executable, str(script), "--kills", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "same weights and log as never killed" in done.stdout
