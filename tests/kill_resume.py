@@ -45,17 +45,18 @@ class WatchedTask(ToyTask):
 def kill_and_resume(output: Path, kills: int, seed: int = 0, longest_life: float = 0.2) -> int:
     """Run the whole check in a folder; returns how many kills met the run at work. Raises AssertionError."""
     torch.set_num_threads(1)
-    run = RunConfig(
+    rarely = RunConfig(
         output=str(output / "straight"),
         device="cpu",
         log_every=2,
-        checkpoint_every=_CHECKPOINT_EVERY,
+        checkpoint_every=1000,
         evaluate_every=7,
         tensorboard=False,
     )
-    config = ToyConfig(run, OptimConfig(batch_size=4, steps=60 * kills, lr=0.01))
-    straight = train_toy(config)
-    config = dataclasses.replace(config, run=dataclasses.replace(run, output=str(output / "killed")))
+    optim = OptimConfig(batch_size=4, steps=60 * kills, lr=0.01)
+    straight = train_toy(ToyConfig(rarely, optim))
+    rarely = dataclasses.replace(rarely, output=str(output / "killed"))
+    config = ToyConfig(dataclasses.replace(rarely, checkpoint_every=_CHECKPOINT_EVERY), optim)
     draws = random.Random(seed)
     folder = CheckpointFolder(output / "killed" / "checkpoints")
     at_work = 0
@@ -73,7 +74,7 @@ def kill_and_resume(output: Path, kills: int, seed: int = 0, longest_life: float
         lost = _step.value - (0 if latest is None else latest[1]["step"])
         # One step more where the kill came between the step and its checkpoint.
         assert lost <= _CHECKPOINT_EVERY, f"{lost} steps lost, checkpoints every {_CHECKPOINT_EVERY}"
-    finished = train_toy(config)
+    finished = train_toy(ToyConfig(rarely, optim))
     assert finished.step == straight.step
     state, expected = (CheckpointFolder(run.checkpoint.parent).load_latest() for run in (finished, straight))
     assert state is not None
