@@ -135,6 +135,6 @@ def test_killed_at_drawn_moments_loses_nothing(tmp_path):
     script = Path(__file__).parents[1] / "kill_resume.py"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(script.parent)])}
     command = [sys.executable, str(script), "--kills", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "same weights and log as never killed" in done.stdout
