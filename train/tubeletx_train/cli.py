@@ -17,6 +17,7 @@ _COMMANDS = {
     "preview": "draw positive pairs of a folder of videos",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
+    "attention": "draw where networks look, several side by side",
     "recipes": "list the recipes, or print one",
 }
 
