@@ -158,6 +158,28 @@ def test_the_released_names_of_r3d(tmp_path):
     assert_same(encoder, expected)
 
 
+def test_i3d_under_the_released_names_and_its_other_ports(tmp_path):
+    expected, encoder = random_encoder("i3d", 1), random_encoder("i3d", 2)
+    state = expected.state_dict()
+    torch.save({"state_dict": {f"backbone.{name}": value for name, value in state.items()}}, tmp_path / "a.pth")
+    assert load_encoder_weights(encoder, tmp_path / "a.pth").source == "tubelet_contrast or CtP"
+    assert_same(encoder, expected)
+    branches = {"branch_0": "b0", "branch_1.0": "b1a", "branch_1.1": "b1b", "branch_2.0": "b2a", "branch_2.1": "b2b"}
+    branches |= {"branch_3.1": "b3b", "batch3d": "bn"}
+
+    def spell(name):
+        for ours, theirs in branches.items():
+            name = name.replace(f".{ours}.", f".{theirs}.")
+        return name[0].upper() + name[1:]
+
+    other = {spell(name): value for name, value in state.items()}
+    assert {"Conv3d_1a_7x7.conv3d.weight", "Mixed_3b.b1a.bn.bias", "Mixed_5c.b3b.conv3d.weight"} <= set(other)
+    torch.save(other, tmp_path / "b.pt")
+    encoder = random_encoder("i3d", 3)
+    assert load_encoder_weights(encoder, tmp_path / "b.pt").source == "pytorch-i3d"
+    assert_same(encoder, expected)
+
+
 def pretraining_checkpoint(path, encoder, model):
     moco = MoCo(encoder, dim=4, queue_size=8)
     with torch.no_grad():

@@ -19,7 +19,8 @@ _COMMANDS = {
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
     "attention": "draw where networks look, several side by side",
-    "recipes": "list the recipes, or print one",
+    "count": "train and test repetition counting, or count the repetitions of any video",
+    "recipes": "list the recipes, print one, or print the commands that run a table of the paper",
 }
 
 

@@ -18,11 +18,12 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        encoder: r2plus1d_18, r2plus1d_10, r3d_18 or r3d_10.
+        encoder: r2plus1d_18, r2plus1d_10, r3d_18, r3d_10 or i3d (which takes clips of 224 pixels).
         width: Channels of the first stage; 64 is the standard network.
         temporal_strides: Of the four stages, 1 or 2 each; (1, 2, 2, 2) is the standard network, which leaves a clip of
             8 frames one time step.
         dim: Dimension of the embedding that the loss compares.
+        batch_norm_eps: Added to the variance in every batch norm; the released code has 1e-3 in R(2+1)D and R3D.
         batch_norm: Over what batch norm takes its statistics where several processes train: each over its own clips
             ("local"), all over all clips ("sync"), or, for keys, each over clips drawn from all ("shuffle", as in
             MoCo), so that the statistics of a positive are not those of its query.
@@ -32,6 +33,7 @@ class ModelConfig:
     width: int = 64
     temporal_strides: tuple[int, ...] = (1, 2, 2, 2)
     dim: int = 128
+    batch_norm_eps: float = 1e-5
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
 
 

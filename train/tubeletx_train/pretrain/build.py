@@ -15,7 +15,9 @@ __all__ = ["build_moco", "channels_last", "resolve_device"]
 def build_moco(config: PretrainConfig) -> MoCo:
     """Networks and queue, on the CPU."""
     return MoCo(
-        build_encoder(config.model.encoder, config.model.width, config.model.temporal_strides),
+        build_encoder(
+            config.model.encoder, config.model.width, config.model.temporal_strides, config.model.batch_norm_eps
+        ),
         dim=config.model.dim,
         queue_size=config.contrast.queue_size,
         momentum=config.contrast.momentum,

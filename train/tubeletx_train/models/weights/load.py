@@ -11,6 +11,8 @@ from torch import nn
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.engine.checkpoint import CheckpointError
+from tubeletx_train.models.build import build_encoder
+from tubeletx_train.models.encoder import VideoEncoder
 from tubeletx_train.models.weights.files import read_weight_file
 from tubeletx_train.models.weights.sources import detect_source
 
@@ -94,6 +96,28 @@ def encoder_settings(path: str | Path) -> ModelConfig | None:
     """
     settings = read_weight_file(path).settings
     return None if settings is None else config_from_tree(ModelConfig, settings, f"{path}: the encoder's settings")
+
+
+def build_from_settings(settings: ModelConfig) -> VideoEncoder:
+    """The encoder of a configuration, untrained."""
+    return build_encoder(settings.encoder, settings.width, settings.temporal_strides, settings.batch_norm_eps)
+
+
+def load_encoder(path: str | Path) -> VideoEncoder:
+    """The encoder in one of our checkpoints or exports, built as it was and with its weights.
+
+    Raises:
+        CheckpointError: The file cannot be read, is not ours, or does not hold what its settings say.
+    """
+    settings = encoder_settings(path)
+    if settings is None:
+        raise CheckpointError(f"{path}: does not say which encoder it holds; a checkpoint or export of ours is needed")
+    try:
+        encoder = build_from_settings(settings)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    load_encoder_weights(encoder, path)
+    return encoder
 
 
 def _some(names: Sequence[str]) -> str:
