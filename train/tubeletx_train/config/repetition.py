@@ -126,8 +126,10 @@ class RepetitionConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         every = self.run.evaluate_every or self.run.evaluate_every_epochs
+        if self.protocol == "paper" and every is not None:
+            raise ValueError('run.evaluate_every needs protocol "released": "paper" never looks at the tests before')
         if self.protocol == "released" and every is None:
-            raise ValueError('protocol "released" needs run.evaluate_every_epochs, how often it looks at the test split')
+            raise ValueError('protocol "released" needs run.evaluate_every_epochs: how often it looks at the tests')
         if self.optim.accumulate != 1:
             raise ValueError("optim.accumulate must be 1: a batch already takes several updates")
 

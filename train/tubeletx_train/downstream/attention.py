@@ -17,17 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from tubeletx_train.config.pretrain import ModelConfig
+from tubeletx_train.config.downstream import ClassifierConfig
 from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, normalize, open_video
 from tubeletx_train.data.dataset import resize_frames
-from tubeletx_train.data.manifest import VIDEO_EXTENSIONS
+from tubeletx_train.data.find import VIDEO_EXTENSIONS
+from tubeletx_train.downstream.classifier import SCRATCH, load_pretrained
+from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.figures.attention import attention_animation, attention_strip
-from tubeletx_train.models import build_encoder
-from tubeletx_train.models.weights import encoder_settings, load_encoder_weights
-from tubeletx_train.pretrain.build import resolve_device
+from tubeletx_train.models.weights import build_from_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class AttentionConfig:
         stride: Frame stride of a clip.
         input_size: Side of the square clip that the networks see, pixels.
         picture_size: Side of a frame in the pictures, pixels.
-        encoder: The network of checkpoints that do not tell theirs.
+        encoder: Name of an encoder; null: as in the checkpoint, or r2plus1d_18.
         reader: Which decoder reads the videos.
         seed: Seed of the untrained network.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -67,7 +67,7 @@ class AttentionConfig:
     stride: int = 2
     input_size: int = 112
     picture_size: int = 144
-    encoder: str = "r2plus1d_18"
+    encoder: str | None = None
     reader: str = "decord"
     seed: int = 0
     device: str = "auto"
@@ -181,17 +181,15 @@ def load_encoders(config: AttentionConfig) -> dict[str, nn.Module]:
     shown = [*names, _UNTRAINED] if config.untrained else [*names]
     if len(set(shown)) < len(shown):
         raise UsageError(f"names must differ from one another, got {', '.join(shown)}")
-    encoders: dict[str, nn.Module] = {}
-    settings = [encoder_settings(path) or ModelConfig(encoder=config.encoder) for path in config.checkpoints]
-    for name, path, model in zip(names, config.checkpoints, settings, strict=True):
-        encoder = build_encoder(model.encoder, model.width, model.temporal_strides)
-        report = load_encoder_weights(encoder, path)
-        _logger.info("%s: %s, %s", name, model.encoder, report)
-        encoders[name] = encoder.to(device)
+    choice = ClassifierConfig(encoder=config.encoder)
+    pretrained = [load_pretrained(path, choice) for path in config.checkpoints]
+    encoders: dict[str, nn.Module] = {
+        name: item.encoder.to(device) for name, item in zip(names, pretrained, strict=True)
+    }
     if config.untrained:
         seed_everything(config.seed)
-        model = settings[0] if settings else ModelConfig(encoder=config.encoder)
-        encoders[_UNTRAINED] = build_encoder(model.encoder, model.width, model.temporal_strides).to(device)
+        like = pretrained[0] if pretrained else load_pretrained(SCRATCH, choice)
+        encoders[_UNTRAINED] = build_from_settings(like.settings).to(device)
     return encoders
 
 

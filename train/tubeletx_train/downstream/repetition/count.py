@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,6 @@ _REFINEMENTS = 4
 _MERGE = 0.5
 # How often the lengths at 2, 4, 8 and 16 places are refined, each place starting from its neighbour's.
 _TREE = (4, 2, 1, 1)
-_POSITIONS = 2 ** (len(_TREE) + 1)
 
 
 class Estimator(Protocol):
@@ -101,7 +101,7 @@ def count_repetitions(estimator: Estimator, num_frames: Sequence[int]) -> list[C
 
 def _first_lengths(estimator: Estimator, sizes: Tensor, centers: Tensor) -> Tensor:
     """(V,) the candidate whose left segment fits best as it is."""
-    shares = torch.logspace(*torch.tensor([_SHORTEST, _LONGEST]).log10().tolist(), _CANDIDATES, dtype=torch.float64)
+    shares = torch.from_numpy(np.geomspace(_SHORTEST, _LONGEST, _CANDIDATES))
     candidates = sizes[:, None] * shares
     usable = (candidates >= MIN_LENGTH) & (candidates < sizes[:, None] / 2)
     # A video too short for any of them is one repetition or two.
@@ -111,7 +111,8 @@ def _first_lengths(estimator: Estimator, sizes: Tensor, centers: Tensor) -> Tens
     estimate = estimator(videos, centers[videos], tried[:, None].expand(-1, 2))
     scores = torch.full(candidates.shape, -1.0)
     scores[usable] = estimate.scores[:, 0, UNIT_ANCHOR]
-    return candidates.clamp(min=1).gather(1, scores.argmax(1, keepdim=True))[:, 0]
+    best: Tensor = candidates.clamp(min=1).gather(1, scores.argmax(1, keepdim=True))[:, 0]
+    return best
 
 
 def _refine(estimator: Estimator, sizes: Tensor, middles: Tensor, lengths: Tensor, times: int) -> Tensor:

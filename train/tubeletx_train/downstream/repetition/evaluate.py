@@ -87,7 +87,7 @@ def count_records(
             found = count_repetitions(estimator, [len(frames) for _, frames in group])
             for (record, _), count in zip(group, found, strict=True):
                 counts[record.path] = (len(record.boundaries) - 1, count.count)
-    parts = ranks.gather((counts, bad))
+    parts = ranks.broadcast(ranks.gather((counts, bad)))
     counts = {path: value for part, _ in parts for path, value in part.items()}
     bad = [video for _, part in parts for video in part]
     refuse_unreadable(bad, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,3 +32,11 @@ def counting_metrics(counts: Sequence[int], true_counts: Sequence[int]) -> dict[
         "over_count": float(np.maximum(error, 0).mean()),
         "under_count": float(np.maximum(-error, 0).mean()),
     }
+
+
+def format_counting(metrics: Mapping[str, float]) -> str:
+    """One line for people."""
+    return (
+        f"mean error {metrics['mean_error']:.3f} (too many {metrics['over_count']:.3f}, too few "
+        f"{metrics['under_count']:.3f}), off by one at most in {metrics['off_by_one_accuracy']:.1%}"
+    )

@@ -29,7 +29,7 @@ class CycleNet(nn.Module):
         self.head = nn.Linear(int(encoder.feature_dim), 2 * len(ANCHORS) * 3)  # type: ignore[arg-type]
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised (K, 3, 2 S, H, W) to logits (K, 2, A, 2) of "does not fit" and "fits", and (K, 2, A) log scales."""
+        """Normalised (K, 3, 2 S, H, W) to (K, 2, A, 2) logits, "does not fit" first, and (K, 2, A) log scales."""
         output = self.head(self.encoder(clips)).unflatten(1, (2, len(ANCHORS), 3)).float()
         return output[..., :2], output[..., 2]
 
@@ -115,7 +115,7 @@ class NetworkEstimator:
     def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> Estimate:
         """See `Estimator`."""
         scores, log_scales = [], []
-        for part in torch.arange(len(videos)).split(self._clips_per_pass):
+        for part in torch.split(torch.arange(len(videos)), self._clips_per_pass):
             frames = [self._frames[video] for video in videos[part].tolist()]
             clips = segment_clips(frames, middles[part], lengths[part], self._net.side_frames)
             with self._autocast:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,7 +69,7 @@ class Refinement:
         if kind == 2 or not known:
             first = size * float(rng.choice(_GRID_SHARES))
         elif kind == 0:
-            first = known[0] * math.exp2(rng.uniform(-1, 1))
+            first = known[0] * float(2 ** rng.uniform(-1, 1))
         else:
             first = known[0] * float(rng.choice((0.5, 1.0, 2.0)) + rng.uniform(-0.05, 0.05))
         self.lengths[row] = min(max(first, _MIN_LENGTH), size)

@@ -112,13 +112,12 @@ class RepetitionTraining(TrainingTask[Batch]):
         # Keyed by the step, so that a resumed run draws the same.
         rng = clip_generator(self.config.run.seed, self.step, self._run.ranks.rank, 0, 3)
         refinement = Refinement([window.boundaries for window in batch], rng)
-        totals: dict[str, float] = {}
+        updates = []
         for _ in range(self._updates):
             values, estimate = self._update(batch, frames, refinement)
             refinement.advance(estimate)
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0.0) + value / self._updates
-        return totals
+            updates.append(values)
+        return {name: sum(values[name] for values in updates) / len(updates) for name in updates[0]}
 
     def _update(
         self, batch: Batch, frames: list[torch.Tensor], refinement: Refinement
@@ -140,13 +139,11 @@ class RepetitionTraining(TrainingTask[Batch]):
             path=self._run.output / "non-finite.pt",
         )
         self.optimization.backward(loss)
-        values = {"loss": loss.item()} | self.optimization.step()
+        values = {"loss": loss.item(), "grad_norm": self.optimization.step().get("grad_norm", float("inf"))}
         estimate = Estimate(logits.detach().softmax(3)[..., 1].cpu(), log_scales.detach().cpu())
         known = truth > 0
-        found = estimate.lengths(lengths)[known]
-        if known.any():
-            values["length_error"] = float(((found - truth[known]).abs() / truth[known]).mean())
-        return values, estimate
+        errors = (estimate.lengths(lengths)[known] - truth[known]).abs() / truth[known]
+        return values | {"length_error": float(errors.sum() / max(len(errors), 1))}, estimate
 
     def learning_rate(self) -> float:
         """Of the step to come."""
