@@ -21,7 +21,7 @@ from tubeletx_train.data.config import DataConfig
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos, TooManyBadVideos, VideoError
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.processes import exit_with_parent, forkserver_context
-from tubeletx_train.data.readers import open_video
+from tubeletx_train.data.readers import open_video, storage_path
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class _Index:
     @staticmethod
     def _stamp(path: str) -> list[int] | None:
         try:
-            status = os.stat(path)
+            status = os.stat(storage_path(path))
         except OSError:
             return None
         return [status.st_size, status.st_mtime_ns]

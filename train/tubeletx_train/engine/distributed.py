@@ -93,6 +93,8 @@ class Ranks:
 def process_group(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started; without torchrun this process is alone.
 
+    Where the process has joined before, it stays so afterwards.
+
     Args:
         device: As in `RunConfig`; GPUs exchange gradients over NCCL, CPUs over gloo.
     """
@@ -102,6 +104,9 @@ def process_group(device: str) -> Iterator[Ranks]:
     if device.startswith("cuda:"):
         raise UsageError(f'run.device {device!r} is one GPU for several processes; "cuda" gives each its own')
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    if dist.is_initialized():
+        yield ranks
+        return
     if resolve_device(device, ranks.local_rank).type == "cuda":
         torch.cuda.set_device(ranks.local_rank)
         dist.init_process_group("cpu:gloo,cuda:nccl")

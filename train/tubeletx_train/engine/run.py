@@ -51,6 +51,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         if ranks.is_main:
             writable_folder(run.output)
             _check_resume(run)
+        torch.backends.cudnn.benchmark = run.device.type == "cuda"  # every step has the shapes of the first
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         yield run

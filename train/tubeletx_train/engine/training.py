@@ -185,7 +185,7 @@ class _Loop(Generic[Batch]):
                 picture = task.draw_batch(batch, self._run.output)
                 if picture is not None:
                     self._log.image("first_batch", picture)
-            extra = {"epoch": float(task.step // self._steps_per_epoch)}
+            extra: dict[str, float] = {"epoch": task.step // self._steps_per_epoch}
             if (rate := task.learning_rate()) is not None:
                 extra["lr"] = rate
             values = ranks.mean(task.train_step(batch))

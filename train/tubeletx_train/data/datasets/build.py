@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -36,7 +37,7 @@ class ManifestConfig:
         subset_seed: Seed of that draw.
         group_pattern: For "folder": regular expression whose first parentheses match a video's group in its path.
         check: Decode the first and the last frame of every video, and write down frame counts, rates and sizes.
-        reader: Which reader checks the videos.
+        reader: What decodes video files in the check.
         num_workers: Processes that check.
         check_timeout: Seconds that the check waits for one video.
         allow_missing: Write the manifest although listed videos are missing or unreadable.
@@ -53,7 +54,7 @@ class ManifestConfig:
     subset_seed: int = 0
     group_pattern: str | None = None
     check: bool = False
-    reader: str = "decord"
+    reader: Literal["decord", "pyav", "torchcodec"] = "decord"
     num_workers: int = 2
     check_timeout: float = 60.0
     allow_missing: bool = False
