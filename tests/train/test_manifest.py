@@ -120,6 +120,15 @@ def test_paths_below_the_manifest_are_written_relative(tmp_path):
     assert read_manifest(tmp_path / "list.csv") == [record]
 
 
+def test_a_manifest_that_is_not_written_whole_leaves_the_old_one(tmp_path):
+    path = tmp_path / "list.csv"
+    write_manifest(path, [VideoRecord("/a.mp4")])
+    with pytest.raises(UnicodeEncodeError):
+        write_manifest(path, [VideoRecord("/b.mp4"), VideoRecord("/\udcff.mp4")])
+    assert [record.path for record in read_manifest(path)] == ["/a.mp4"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_scan_finds_videos_only(tmp_path):
     for name in ("b.MP4", "x/a.webm", "x/.hidden.mp4", "notes.txt", "x/y/c.avi"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

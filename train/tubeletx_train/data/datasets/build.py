@@ -13,8 +13,10 @@ from tqdm import tqdm
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.errors import DataError
+from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import VideoIndex, find_videos
 from tubeletx_train.data.manifest import VideoRecord, write_manifest
+from tubeletx_train.data.readers import tells_rate
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 FOLDER = "folder"
@@ -36,6 +38,7 @@ class ManifestConfig:
         per_class: Keep this many training videos of each class (the low-shot sets: 10 for UCF101, 11 for Gym-99).
         subset_seed: Seed of that draw.
         group_pattern: For "folder": regular expression whose first parentheses match a video's group in its path.
+        fps: Frames per second of folders and zips of frames, which do not tell it (25 is assumed otherwise).
         check: Decode the first and the last frame of every video, and write down frame counts, rates and sizes.
         reader: What decodes video files in the check.
         num_workers: Processes that check.
@@ -53,6 +56,7 @@ class ManifestConfig:
     per_class: int | None = None
     subset_seed: int = 0
     group_pattern: str | None = None
+    fps: float | None = None
     check: bool = False
     reader: Literal["decord", "pyav", "torchcodec"] = "decord"
     num_workers: int = 2
@@ -70,6 +74,8 @@ class ManifestConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be {least} or more, not {value}")
+        if self.fps is not None and not self.fps > 0:
+            raise ValueError(f"fps must be positive, not {self.fps}")
         if self.dataset == FOLDER:
             if self.annotations is not None:
                 raise ValueError("annotations is for data sets with list files, not for a folder")
@@ -159,6 +165,8 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
     if not records:
         raise DataError(f"{config.root}: lists no video")
     found, missing = (records, []) if config.dataset == FOLDER else _locate(records, root, progress)
+    if config.fps is not None:
+        found = [record if tells_rate(record.path) else replace(record, fps=config.fps) for record in found]
     if config.check and found:
         found, unreadable = _check(config, found, progress)
         missing += unreadable
@@ -233,11 +241,8 @@ def write_manifest_files(config: ManifestConfig, report: ManifestReport) -> None
     """
     output = Path(config.output)
     list_path = missing_path(output)
-    if not report.missing:
-        list_path.unlink(missing_ok=True)  # an earlier call's
-    else:
-        list_path.parent.mkdir(parents=True, exist_ok=True)
-        with list_path.open("w", encoding="utf-8", newline="") as file:
+    if report.missing:
+        with replace_text(list_path) as file:
             writer = csv.writer(file)
             writer.writerow(["path", "split", "label", "reason"])
             writer.writerows([m.record.path, m.record.split, m.record.label, m.reason] for m in report.missing)
@@ -249,6 +254,8 @@ def write_manifest_files(config: ManifestConfig, report: ManifestReport) -> None
             + ("" if not report.records else ", --allow_missing true writes it without them")
         )
     write_manifest(output, report.records)
+    if not report.missing:
+        list_path.unlink(missing_ok=True)  # an earlier call's
 
 
 def format_counts(report: ManifestReport) -> str:

@@ -19,7 +19,16 @@ from tubeletx_train.data.readers.protocol import ClipReader
 # Class names; each stands in the module named as the reader, which is imported, with its decoder, when first used.
 READERS = {"decord": "DecordReader", "pyav": "PyAVReader", "torchcodec": "TorchCodecReader"}
 
-__all__ = ["READERS", "ClipReader", "Media", "ShardMember", "open_video", "storage_path"]
+__all__ = [
+    "READERS",
+    "ClipReader",
+    "Media",
+    "ShardMember",
+    "open_video",
+    "require_reader",
+    "storage_path",
+    "tells_rate",
+]
 
 
 def open_video(
@@ -46,12 +55,18 @@ def open_video(
     media = Media.load(path)
     if path.lower().endswith(ZIP_EXTENSION):
         return ZipReader(media, short_side)
-    video: ClipReader = _reader_class(reader)(media, short_side, size)
+    video: ClipReader = require_reader(reader)(media, short_side, size)
     return video
 
 
-def _reader_class(reader: str) -> Any:
+def require_reader(reader: str) -> Any:
+    """The class of a reader in `READERS`. Raises DataError where its decoder is not installed."""
     try:
         return getattr(importlib.import_module(f"{__name__}.{reader}"), READERS[reader])
     except (ImportError, RuntimeError, OSError) as error:  # the last two where TorchCodec does not find FFmpeg
         raise DataError(f"reader {reader} cannot be used: {' '.join(str(error).split())[:300]}") from error
+
+
+def tells_rate(path: str) -> bool:
+    """Whether a video is a file that states its frame rate, as pictures do not."""
+    return not path.lower().endswith(ZIP_EXTENSION) and not os.path.isdir(path)
