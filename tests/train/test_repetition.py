@@ -9,6 +9,8 @@ import torch
 from scipy.io import loadmat, savemat
 
 from tubeletx_train.cli import main
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.config.repetition import RepetitionConfig, RepetitionDataConfig
 from tubeletx_train.data.datasets import DATASETS
 from tubeletx_train.downstream.repetition.count import count_repetitions, cycle_marks
 from tubeletx_train.downstream.repetition.dataset import draw_window
@@ -18,6 +20,7 @@ from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimato
 from tubeletx_train.downstream.repetition.offsets import cycle_offsets
 from tubeletx_train.downstream.repetition.refinement import Refinement
 from tubeletx_train.downstream.repetition.segments import ANCHORS, Estimate, Targets, anchor_targets, frame_positions
+from tubeletx_train.downstream.tables import make_table, read_results
 from tubeletx_train.models import build_encoder
 from video_files import ffmpeg
 
@@ -364,6 +367,27 @@ def test_train_test_and_count_end_to_end(dataset, tmp_path, capsys):
     assert int(count) >= 0
     assert path == str(video)
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_recipes_hold_the_settings_of_the_paper(protocol):
+    name = "downstream/ucfrep" if protocol == "paper" else "downstream/released/ucfrep"
+    options = ["--config", name, "--data.train", "x.csv", "--checkpoint", "scratch"]
+    config = parse_config(RepetitionConfig, options, prog="count train")
+    assert config.protocol == protocol
+    assert (config.optim.lr, config.optim.epochs, config.optim.batch_size) == (5e-5, 100, 32)
+    assert (config.data.frame_size, config.model.side_frames) == (112, 16)
+    plain = RepetitionConfig(checkpoint="scratch", data=RepetitionDataConfig(train="x.csv"))
+    assert (config.optim, config.data, config.model) == (plain.optim, plain.data, plain.model)
+
+
+def test_results_fill_the_papers_table(dataset, tmp_path):
+    assert train(dataset, tmp_path) == 0
+    results = read_results(tmp_path)
+    standard = [{**result, "encoder": "r2plus1d_18", "width": 64} for result in results]
+    table = make_table(7, standard)
+    (column,) = (place for place, title in enumerate(table.columns) if title.startswith("UCF-RC"))
+    assert table.rows["None"][column].mean == pytest.approx(results[0]["metrics"]["mean_error"])
 
 
 def test_a_resumed_run_ends_with_the_same_weights(dataset, tmp_path):
