@@ -451,3 +451,38 @@ def test_manifests_without_marks_are_refused(videos, tmp_path, capsys):
     manifest.write_text(f"path,split\n{videos / 'a.mp4'},train\n{videos / 'a.mp4'},val\n")
     assert train(manifest, tmp_path / "run") == 2
     assert "boundaries" in capsys.readouterr().err
+
+
+def test_folders_of_all_sorts_of_videos_are_counted_and_broken_ones_left_out(
+    dataset, videos, broken, tmp_path, capsys, caplog
+):
+    assert train(dataset, tmp_path / "run") == 0
+    model = tmp_path / "run" / "model.pt"
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for source in (videos / "a.mp4", videos / "one.mp4", videos / "été, naïve vidéo.mp4", broken / "noise.mp4"):
+        (folder / source.name).write_bytes(source.read_bytes())
+    arguments = ["count", "videos", "--device", "cpu", "--output", str(tmp_path / "pictures"), "--checkpoint"]
+    capsys.readouterr()
+    assert main([*arguments, str(model), "--videos", str(folder)]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [Path(path).name for _, path, _ in lines] == ["a.mp4", "one.mp4", "été, naïve vidéo.mp4"]
+    assert len({picture for *_, picture in lines}) == 3
+    assert "noise.mp4" in caplog.text
+    assert main([*arguments, str(model), "--videos", str(folder / "noise.mp4")]) == 2
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002.pt"
+    assert main([*arguments, str(checkpoint), "--videos", str(folder)]) == 2
+    assert "model.pt" in capsys.readouterr().err
+
+
+def test_marks_past_the_end_of_a_video_are_reported(dataset, tmp_path, capsys):
+    rows = list(csv.DictReader(dataset.open()))
+    rows[-1]["boundaries"] = "0 20 5000"
+    manifest = dataset.parent / "past.csv"
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert train(manifest, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert Path(rows[-1]["path"]).name in error
