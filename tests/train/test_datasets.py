@@ -13,11 +13,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from tubeletx_train.cli import main
-from tubeletx_train.data import DataError, ManifestError, VideoRecord, read_manifest
+from tubeletx_train.data import DataError, ManifestError, TimedLabel, VideoRecord, class_names, read_manifest
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.datasets.build import ManifestConfig, build_manifest
 from tubeletx_train.data.find import VideoIndex, find_videos
-from tubeletx_train.data.manifest import TimedLabel, class_names
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 # The published list files, one folder a data set, to try as well.
@@ -457,6 +456,13 @@ def test_subsets_are_of_the_training_split_and_ignore_what_is_missing(tmp_path):
     again = build_manifest(config)
     assert again.records == report.records[1:]
     assert [m.record.path for m in again.missing] == [lost.stem]
+
+
+def test_subsets_need_a_training_split(tmp_path):
+    write_case("gym99", tmp_path)
+    config = ManifestConfig("gym99", str(tmp_path), "", splits=("val",), per_class=1)
+    with pytest.raises(DataError, match="draw from the training videos, the splits are val"):
+        build_manifest(config)
 
 
 # ---- classes

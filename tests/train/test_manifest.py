@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from tubeletx_train.data import (
     DataError,
     ManifestError,
+    TimedLabel,
     VideoRecord,
     load_videos,
     read_manifest,
     scan_folder,
     write_manifest,
 )
-from tubeletx_train.data.manifest import TimedLabel
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:

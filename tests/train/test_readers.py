@@ -117,6 +117,15 @@ def test_seeking_is_exact(tmp_path, write_video, name, codec):
             assert frame_numbers(video.read(indices)) == indices
 
 
+def test_pyav_counts_frames_that_have_no_time_stamps(tmp_path, write_video):
+    whole = write_video(tmp_path / "whole.mp4", frames=60, codec=x264("-bf", "3"))
+    ffmpeg("-i", str(whole), "-c", "copy", str(tmp_path / "raw.h264"))
+    video = open_video(str(tmp_path / "raw.h264"), reader="pyav")
+    assert video.num_frames == 60
+    assert frame_numbers(video.read([40, 3, 59])) == [40, 3, 59]
+    assert frame_numbers(video.read([7])) == [7]
+
+
 def test_pyav_reads_what_an_edit_list_leaves(tmp_path, write_video):
     whole = write_video(tmp_path / "whole.mp4", frames=60, codec=x264("-bf", "3"))
     ffmpeg("-ss", "1.3", "-i", str(whole), "-c", "copy", str(tmp_path / "cut.mp4"))
@@ -370,7 +379,9 @@ def test_torchcodec_is_called_as_its_documentation_says(videos, tmp_path, monkey
     decoders.VideoDecoder = VideoDecoder
     monkeypatch.setitem(sys.modules, "torchcodec", ModuleType("torchcodec"))
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
-    monkeypatch.delitem(sys.modules, "tubeletx_train.data.readers.torchcodec", raising=False)
+    # Set and deleted, so that what is imported now is forgotten when the test ends.
+    monkeypatch.setitem(sys.modules, "tubeletx_train.data.readers.torchcodec", ModuleType("forgotten"))
+    monkeypatch.delitem(sys.modules, "tubeletx_train.data.readers.torchcodec")
     path = str(videos / "sub" / "b.mp4")
     video = open_video(path, reader="torchcodec")
     assert (video.num_frames, video.fps) == (60, 10.0)

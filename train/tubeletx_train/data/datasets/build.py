@@ -151,7 +151,7 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
     root = Path(config.root)
     if config.dataset == FOLDER:
         listed = _folder_splits(config, root)
-        published: dict[str, int] = {}
+        published: dict[str, int | None] = {}
     else:
         dataset = DATASETS[config.dataset]
         annotations = Path(config.annotations if config.annotations is not None else config.root)
@@ -159,6 +159,10 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
             raise DataError(f"{annotations}: is not a folder")
         published = dataset.published if config.fold == 1 else {}
         listed = {split: dataset.read(annotations, split, config.fold) for split in config.splits or dataset.published}
+    if (config.subset or config.per_class) and not any(map(_is_drawn_from, listed)):
+        raise DataError(
+            f"subset and per_class draw from the training videos, the splits are {', '.join(config.splits)}"
+        )
     # Drawn before the files are looked for: which videos a subset holds must not depend on those that are missing.
     drawn = {split: _draw(config, split, records) for split, records in listed.items()}
     records = [record for part in drawn.values() for record in part]
@@ -194,8 +198,12 @@ def _folder_splits(config: ManifestConfig, root: Path) -> dict[str | None, list[
     return parts
 
 
+def _is_drawn_from(split: str | None) -> bool:
+    return split in (None, "train")
+
+
 def _draw(config: ManifestConfig, split: str | None, records: list[VideoRecord]) -> list[VideoRecord]:
-    if split not in (None, "train"):
+    if not _is_drawn_from(split):
         return records
     if config.subset is not None:
         return draw_share(records, config.subset, config.subset_seed)
