@@ -4,6 +4,7 @@ import pytest
 
 from tubeletx.config import TubeletConfig
 from tubeletx_train.cli import main
+from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.recipes import load_recipe, recipe_names
@@ -177,8 +178,14 @@ def test_a_table_is_printed_as_the_commands_that_run_it(capsys):
     assert commands[0].startswith("tubeletx-train manifest mini_kinetics ")
     assert "--output manifests/mini_kinetics.csv" in commands[0]
     configs = ["table2/generation", "table3/linear", "table2/motion"]
-    assert commands[1:] == [f"tubeletx-train pretrain --config {name}" for name in configs]
-    assert [line.split()[-4:] for line in lines if line.startswith("# Linear")] == [["55.5", "34.6", "45.3", "88.5"]]
+    assert commands[1::5] == [f"tubeletx-train pretrain --config {name}" for name in configs]
+    assert commands[7] == (
+        "tubeletx-train finetune --config downstream/ucf_low_shot --checkpoint runs/table3/linear "
+        "--method table3/linear --data.train manifests/ucf101.csv --run.output runs/table3/linear/ucf_low_shot"
+    )
+    assert lines[lines.index("# Linear") + 1] == (
+        "# in the paper: ucf_low_shot 55.5, gym_low_shot 34.6, ssv2_sub 45.3, ub_s1 88.5"
+    )
 
 
 @pytest.mark.parametrize("table", ablation_tables().values(), ids=lambda table: table.name)
@@ -195,6 +202,11 @@ def test_the_commands_of_every_table_parse(capsys, table):
         assert len(commands) == len(table.arms)
         outputs = {parse(*words).run.output for words in commands[-3:]}
         assert len(outputs) == 3
+        finetunings = [words[2:] for words in lines if words[:2] == ["tubeletx-train", "finetune"]]
+        assert len(finetunings) == len(table.arms) * len(table.columns)
+        for words in finetunings[: len(table.columns)]:
+            config = parse_config(FinetuneConfig, words, prog="test")
+            assert config.protocol == protocol or config.experiment == "ssv2_sub"
         assert all(output.endswith("-released") == (protocol == "released") for output in outputs)
 
 

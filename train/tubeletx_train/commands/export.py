@@ -9,12 +9,13 @@ from typing import Any
 
 from tubeletx_train.config.parse import config_from_tree, parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint
+from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.models.weights import ExportFormat, export_encoder, load_encoder
 from tubeletx_train.models.weights.card import Training, model_card
 from tubeletx_train.models.weights.export import SUFFIXES, write_atomically
+from tubeletx_train.models.weights.files import checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ Write the query encoder of a pretraining checkpoint for other code to load, with
   {prog} runs/mini_kinetics --format torchvision
   {prog} runs/mini_kinetics/checkpoints/step-00240000.pt --format safetensors --output encoder.safetensors""",
     )
-    checkpoint = _checkpoint(Path(config.checkpoint))
+    checkpoint = checkpoint_file(config.checkpoint)
     training = _training(checkpoint)
     model = training.config.model
     suffix = SUFFIXES[config.format]
@@ -65,15 +66,6 @@ Write the query encoder of a pretraining checkpoint for other code to load, with
     print(output)
     print(card)
     return 0
-
-
-def _checkpoint(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    paths = CheckpointFolder(path / "checkpoints").paths() or CheckpointFolder(path).paths()
-    if not paths:
-        raise CheckpointError(f"{path}: neither it nor its folder checkpoints holds a checkpoint")
-    return paths[0]
 
 
 def _training(path: Path) -> Training:

@@ -193,7 +193,7 @@ class Finetuning(TrainingTask[LabelledBatch]):
         if self.best is None or score > self.best["score"]:
             weights = copy.deepcopy({name: value.cpu() for name, value in self.net.state_dict().items()})
             self.best = {"step": self.step, "score": score, "model": weights}
-        return {f"selection_{name}": value for name, value in metrics.items()}
+        return metrics
 
     def judge(self, records: list[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
         """Test the weights on videos, by so many clips of each; the same in every process."""

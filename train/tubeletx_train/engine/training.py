@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -17,13 +18,14 @@ import tubeletx
 from tubeletx_train.config.tree import flatten, to_tree
 from tubeletx_train.data.errors import LoaderError
 from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint, step_of
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.errors import CommandError, UsageError
 from tubeletx_train.engine.logs import RunLog
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
 
 Batch = TypeVar("Batch")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _logger = logging.getLogger(__name__)
 
 
@@ -130,7 +132,14 @@ def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps
         UsageError: The checkpoint to go on from is of another run, or damaged.
         CommandError: The run broke down; one line says why.
     """
-    return _Loop(task, run, total_steps, steps_per_epoch).run()
+    try:
+        return _Loop(task, run, total_steps, steps_per_epoch).run()
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CommandError(
+            f"cannot write to {run.output}: {error.strerror}; started again, the run goes on from its newest checkpoint"
+        ) from error
 
 
 class _Loop(Generic[Batch]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tubeletx_train.engine.training import TrainingResult, TrainingTask, run_tra
 from tubeletx_train.figures import contact_sheet
 from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.views import PairViews, Views
+from tubeletx_train.pretrain.watch import EncoderEvaluation, motion_probe_of
 
 
 class Pretraining(TrainingTask[PairBatch]):
@@ -48,7 +49,12 @@ class Pretraining(TrainingTask[PairBatch]):
     )
 
     def __init__(
-        self, config: PretrainConfig, videos: Sequence[VideoRecord], run: Run, bad_videos: BadVideoTracker
+        self,
+        config: PretrainConfig,
+        videos: Sequence[VideoRecord],
+        run: Run,
+        bad_videos: BadVideoTracker,
+        evaluation: EncoderEvaluation,
     ) -> None:
         """Builds data set, networks and optimiser.
 
@@ -57,11 +63,13 @@ class Pretraining(TrainingTask[PairBatch]):
             videos: The readable ones, as `prepare_videos` returned them.
             run: Where and among how many processes.
             bad_videos: Counts those that go bad later.
+            evaluation: What `run.evaluate_every` asks for.
         """
         self.config = config
         self.device = run.device
         self._ranks = run.ranks
         self._bad_videos = bad_videos
+        self._evaluation = evaluation
         self._videos = fingerprint(videos)
         self._dump = run.output / "non-finite.pt"
         self._batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
@@ -150,6 +158,10 @@ class Pretraining(TrainingTask[PairBatch]):
         """Of the step to come."""
         return self.optimization.learning_rate
 
+    def evaluate(self) -> Mapping[str, float]:
+        """The evaluation of the query encoder, in the main process; the others wait."""
+        return self._evaluation(self.moco.query_net.encoder) if self._ranks.is_main else {}
+
     def identity(self) -> dict[str, object]:
         """The list of videos, wherever they lie."""
         return {"list of readable videos": self._videos}
@@ -170,8 +182,13 @@ def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, strict=True)
 
 
-def pretrain(config: PretrainConfig) -> TrainingResult:
+def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None) -> TrainingResult:
     """Run (or go on with) a pretraining.
+
+    Args:
+        config: Settings.
+        evaluation: Judges the encoder as often as `run.evaluate_every` or `run.evaluate_every_epochs` says; None is the
+            motion probe on the run's own videos.
 
     Raises:
         UsageError, DataError: The input cannot be used; one line says why.
@@ -181,7 +198,7 @@ def pretrain(config: PretrainConfig) -> TrainingResult:
         with run.ranks.main_first():
             index = run.output / "videos.json"
             videos, bad_videos = prepare_videos(config.data, index=index, progress=run.ranks.is_main)
-        task = Pretraining(config, videos, run, bad_videos)
+        task = Pretraining(config, videos, run, bad_videos, evaluation or motion_probe_of(videos, config))
         return run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
 
 
