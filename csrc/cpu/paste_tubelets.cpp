@@ -450,29 +450,15 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
                                          shape, edge, opacity, order, offsets);
   check_distinct(clips);
   check_paste_values(inputs.arguments);
-  switch (patches.scalar_type()) {
-    case ScalarType::Byte:
-      return paste_all<uint8_t>(inputs.arguments);
-    case ScalarType::Half:
-      return paste_all<Half>(inputs.arguments);
-    case ScalarType::BFloat16:
-      return paste_all<BFloat16>(inputs.arguments);
-    case ScalarType::Float:
-      return paste_all<float>(inputs.arguments);
-    default:
-      return paste_all<double>(inputs.arguments);
-  }
+  with_pixel(patches.scalar_type(), [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
 }
 
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,
                           const Tensor& centers, const Tensor& linear, const Tensor& shape, const Tensor& edge,
                           const Tensor& opacity, const Tensor& order, const std::optional<Tensor>& offsets) {
-  check_clips(clips, "clips", patches, /*allow_bytes=*/true);
-  TensorList pasted;
-  pasted.reserve(clips.size());
-  for (const Tensor& clip : clips) pasted.push_back(torch::stable::clone(clip));
-  paste_tubelets_(pasted, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
-  return pasted;
+  return paste_onto_copies(clips, patches, [&](const TensorList& copies) {
+    paste_tubelets_(copies, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
+  });
 }
 
 }  // namespace tubeletx::cpu
