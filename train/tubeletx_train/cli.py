@@ -13,6 +13,9 @@ _PROG = "tubeletx-train"
 
 # Each is a module of `tubeletx_train.commands`, imported when it runs, so that `recipes` and `--help` answer at once.
 _COMMANDS = {
+    "manifest": "list the videos of a data set, from its published lists or a folder",
+    "check": "find unreadable videos, and measure the decode rate",
+    "shards": "pack videos into tar shards",
     "pretrain": "train a video encoder without labels",
     "preview": "draw positive pairs of a folder of videos",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",

@@ -13,7 +13,15 @@ from tubeletx_train.data.errors import (
     VideoError,
 )
 from tubeletx_train.data.loader import PairBatch, PairLoader, build_loader
-from tubeletx_train.data.manifest import VideoRecord, load_videos, read_manifest, scan_folder, write_manifest
+from tubeletx_train.data.manifest import (
+    TimedLabel,
+    VideoRecord,
+    class_names,
+    load_videos,
+    read_manifest,
+    scan_folder,
+    write_manifest,
+)
 from tubeletx_train.data.readers import ClipReader, open_video
 from tubeletx_train.data.sampler import EpochSampler
 
@@ -33,11 +41,13 @@ __all__ = [
     "PairDataset",
     "PairLoader",
     "PairSample",
+    "TimedLabel",
     "TooManyBadVideos",
     "VideoError",
     "VideoRecord",
     "build_loader",
     "check_videos",
+    "class_names",
     "load_videos",
     "normalize",
     "open_video",
