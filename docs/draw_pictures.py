@@ -63,14 +63,14 @@ def draw_pair(path: Path) -> None:
     figure.subplots_adjust(left=0.145, right=0.995, top=0.95, bottom=0.008, wspace=0.04, hspace=0.04)
     for row, (clip, line) in enumerate(zip(rows, axes, strict=True)):
         for frame, axis in zip(SHOWN, line, strict=True):
-            axis.imshow(clip[0, :, frame].permute(1, 2, 0), extent=(0, SIZE, SIZE, 0))
+            axis.imshow(clip[0, :, frame].permute(1, 2, 0).numpy(), extent=(0, SIZE, SIZE, 0))
             for index, color in enumerate(COLORS):
                 centers = tubelets.centers[0, index]
                 if row == 2:
-                    axis.plot(*centers.T, color=color, linewidth=0.8, alpha=0.5)
-                    axis.plot(*centers[: frame + 1].T, color=color, linewidth=2)
+                    axis.plot(*centers.T.tolist(), color=color, linewidth=0.8, alpha=0.5)
+                    axis.plot(*centers[: frame + 1].T.tolist(), color=color, linewidth=2)
                 outline = corners(tubelets, index, frame)
-                axis.add_patch(Polygon(outline, fill=False, edgecolor=color, linewidth=1.5))
+                axis.add_patch(Polygon(outline.numpy(), fill=False, edgecolor=color, linewidth=1.5))
             axis.set(xlim=(0, SIZE), ylim=(SIZE, 0))
             axis.set_axis_off()
     for frame, axis in zip(SHOWN, axes[0], strict=True):
@@ -88,8 +88,9 @@ def draw_pair(path: Path) -> None:
 
 def arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], color: str = INK) -> None:
     """A straight arrow between two points of the data."""
-    style = {"arrowstyle": "-|>", "mutation_scale": 10, "shrinkA": 0, "shrinkB": 0, "zorder": 3}
-    axis.add_patch(FancyArrowPatch(start, end, color=color, **style))
+    axis.add_patch(
+        FancyArrowPatch(start, end, color=color, arrowstyle="-|>", mutation_scale=10, shrinkA=0, shrinkB=0, zorder=3)
+    )
 
 
 def draw_pixels(axis: Axes) -> None:
@@ -119,20 +120,19 @@ def draw_patch(axis: Axes, center: tuple[float, float], degrees: float) -> None:
     linear = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
     place = torch.tensor(center)
     outline = place + (SIGNS * half) @ linear.T
-    axis.add_patch(Polygon(outline, facecolor=COLORS[0], alpha=0.3, edgecolor="none"))
-    axis.add_patch(Polygon(outline, fill=False, edgecolor=COLORS[0], linewidth=1.5))
+    axis.add_patch(Polygon(outline.numpy(), facecolor=COLORS[0], alpha=0.3, edgecolor="none"))
+    axis.add_patch(Polygon(outline.numpy(), fill=False, edgecolor=COLORS[0], linewidth=1.5))
     for direction, name in zip(torch.eye(2), "uv", strict=True):
         reach = (half * direction).sum()
         arrow(axis, center, (place + linear @ direction * (reach + 0.6)).tolist())
-        axis.text(
-            *(place + linear @ direction * (reach + 0.9)).tolist(), name, style="italic", ha="center", va="center"
-        )
+        x, y = (place + linear @ direction * (reach + 0.9)).tolist()
+        axis.text(x, y, name, style="italic", ha="center", va="center")
     axis.plot(*center, "o", color=INK, markersize=4)
 
 
+@matplotlib.rc_context({"svg.hashsalt": "tubeletx", "font.size": 9, "text.color": INK})
 def draw_coordinates(path: Path) -> None:
     """Pixels, and how a patch comes to lie in a frame."""
-    plt.rcParams |= {"svg.hashsalt": "tubeletx", "font.size": 9, "text.color": INK}
     figure, (pixels, frame) = plt.subplots(1, 2, figsize=(9.2, 3.2), width_ratios=(1, 1.8))
     figure.subplots_adjust(left=0.01, right=0.995, top=0.99, bottom=0.01, wspace=0.08)
     draw_pixels(pixels)

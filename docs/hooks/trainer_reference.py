@@ -14,18 +14,19 @@ from command_interfaces import Interface, command_interfaces
 
 from tubeletx_train.config.recipes import recipe_names, recipe_text
 
-_PLACES = {
-    "<!-- commands -->": lambda: _commands(command_interfaces()),
-    "<!-- settings -->": lambda: _settings(command_interfaces()),
-    "<!-- recipes -->": lambda: _recipes(),
-}
-
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill the places of a page that are marked by comments."""
-    for mark, write in _PLACES.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, write())
+    if "<!-- commands -->" not in markdown:
+        return markdown
+    interfaces = command_interfaces()
+    places = {
+        "<!-- commands -->": _commands(interfaces),
+        "<!-- settings -->": _settings(interfaces),
+        "<!-- recipes -->": _recipes(),
+    }
+    for mark, text in places.items():
+        markdown = markdown.replace(mark, text)
     return markdown
 
 
@@ -89,7 +90,7 @@ def _sections(config_class: type | None, prefix: str = "") -> Iterator[tuple[str
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         section = hints[field.name]
-        if dataclasses.is_dataclass(section):
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
             yield f"{prefix}{field.name}", section
             yield from _sections(section, f"{prefix}{field.name}.")
 

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "docs" / "hooks"))
+sys.path += [str(ROOT / "docs"), str(ROOT / "docs" / "hooks")]
 import benchmark_tables  # noqa: E402
+import draw_pictures  # noqa: E402
 import study_page  # noqa: E402
 from command_interfaces import command_interfaces  # noqa: E402
 
@@ -98,6 +99,14 @@ def test_benchmark_page_holds_every_result(site):
 )  # fmt: skip
 def test_benchmark_tables(payload, expected):
     assert list(benchmark_tables._tables(payload)) == expected
+
+
+def test_pictures_are_drawn(tmp_path):
+    for draw, name in ((draw_pictures.draw_pair, "pair.png"), (draw_pictures.draw_coordinates, "coordinates.svg")):
+        committed = ROOT / "docs" / "pictures" / name
+        draw(tmp_path / name)
+        assert (tmp_path / name).stat().st_size == pytest.approx(committed.stat().st_size, rel=0.2)
+        assert committed.stat().st_size < 300_000
 
 
 @pytest.mark.parametrize("written", [True, False])
