@@ -56,12 +56,17 @@ def _settings(interfaces: Iterable[Interface]) -> str:
     for interface in interfaces:
         for name, section in _sections(interface.config_class):
             names.setdefault(section, []).append(f"`{name}`")
-            commands.setdefault(section, []).append(f"[{interface.name}](#{interface.name.replace(' ', '-')})")
+            commands.setdefault(section, []).append(interface.name)
+    taken = [name for found in names.values() for name in _unique(found)]
     parts = []
-    for section in names:
+    for section, found in names.items():
+        users = _unique(commands[section])
+        # Commands differ in what they call `data` and `model`.
+        whose = f" of {', '.join(users)}" if any(taken.count(name) > 1 for name in found) else ""
+        links = ", ".join(f"[{user}](#{user.replace(' ', '-')})" for user in users)
         parts += [
-            f"### {', '.join(_unique(names[section]))} {{ #{_anchor(section)} }}",
-            f"{_paragraph(_docstring(section).short_description)} Used by {', '.join(_unique(commands[section]))}.",
+            f"### {', '.join(_unique(found))}{whose} {{ #{_anchor(section)} }}",
+            f"{_paragraph(_docstring(section).short_description)} Used by {links}.",
             _table(section),
         ]
     return "\n\n".join(parts)
