@@ -1,0 +1,178 @@
+"""What the README and the documentation show runs as it stands: Python, recipes and commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from video_files import make_video
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+sys.path.append(str(ROOT / "docs" / "hooks"))
+from command_interfaces import command_interfaces  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the file it claims to be, its text and its first line's number."""
+
+    language: str
+    title: str | None
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    content = page.read_text(encoding="utf-8")
+    for match in _FENCE.finditer(content):
+        title = re.search(r'title="(.*?)"', match[2])
+        yield Block(match[1], title and title[1], match[3], content[: match.start(3)].count("\n") + 1)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every line of a console block, continued lines joined, comments off."""
+    for block in blocks(page):
+        if block.language in ("", "console"):
+            for line in block.text.replace("\\\n", " ").splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield words
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="session")
+def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages take for granted: a folder of videos, a folder for images."""
+    root = tmp_path_factory.mktemp("materials")
+    for index in range(3):
+        make_video(root / "my_videos" / f"{index}.mp4", tint=(80 * index, 60, 20))
+    (root / "objects").mkdir()
+    Image.fromarray(np.full((20, 30, 4), 255, np.uint8)).save(root / "objects" / "white.png")
+    return root
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_blocks_run(page, materials, monkeypatch):
+    monkeypatch.chdir(materials)
+    namespace = {"__name__": "page"}
+    for block in blocks(page):
+        if block.language == "python":
+            # The empty lines make a traceback tell the line of the page.
+            exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_recipes_hold_known_settings(page, tmp_path):
+    from tubeletx_train.config.parse import parse_config
+    from tubeletx_train.config.pretrain import PretrainConfig
+    from tubeletx_train.config.recipes import load_recipe
+    from tubeletx_train.config.tree import flatten, to_tree
+
+    for block in blocks(page):
+        if block.language == "yaml" and block.title is not None:
+            # `test_commands_can_be_given` reads it, as settings of the command that it is for.
+            assert any(block.title in words for words in commands(page))
+        elif block.language == "yaml":
+            path = tmp_path / "recipe.yaml"
+            path.write_text(block.text, encoding="utf-8")
+            config = parse_config(PretrainConfig, ["--config", str(path), "--data.videos", "x"], prog="test")
+            given = flatten(load_recipe(str(path)))
+            held = flatten(to_tree(config))
+            for setting in given.keys() - {"tubelets.preset", "data.videos"}:
+                assert held[setting] == given[setting], setting
+
+
+class ParsedError(Exception):
+    """Ends a command once its settings are read."""
+
+
+def check_command(arguments: list[str]) -> None:
+    """Let a command read its arguments, and stop it there."""
+    from tubeletx_train.cli import _COMMANDS, main
+    from tubeletx_train.config.parse import parse_config
+
+    def stop(*given: Any, **named: Any) -> NoReturn:
+        parse_config(*given, **named)
+        raise ParsedError
+
+    assert arguments[0] in _COMMANDS
+    module = importlib.import_module(f"tubeletx_train.commands.{arguments[0]}")
+    if not hasattr(module, "parse_config"):
+        assert main(arguments) == 0
+        return
+    with mock.patch.object(module, "parse_config", stop), pytest.raises(ParsedError):
+        module.main(arguments[1:], "test")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_can_be_given(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        if block.title is not None:
+            (tmp_path / block.title).write_text(block.text, encoding="utf-8")
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for words in commands(page):
+        while "=" in words[0]:  # environment variables
+            words.pop(0)
+        program, *arguments = words
+        if program == "make":
+            assert set(arguments) <= set(targets), words
+        elif program == "python" and arguments[0] != "-m":
+            assert (ROOT / arguments[0]).is_file(), words
+        elif program == "torchrun":
+            check_command(arguments[arguments.index("tubeletx_train") + 1 :])
+        elif program == "tubeletx-train":
+            check_command(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_mentioned_names_exist(page):
+    from tubeletx_train.cli import _COMMANDS
+    from tubeletx_train.config.parse import option_names
+    from tubeletx_train.config.recipes import recipe_names
+
+    content = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"tubeletx-train ([a-z]\w*)", content)) <= _COMMANDS.keys()
+    folders = "|".join({recipe.partition("/")[0] for recipe in recipe_names() if "/" in recipe})
+    assert set(re.findall(rf"`((?:{folders})/[a-z0-9_./]+)`", content)) <= set(recipe_names())
+    settings = {
+        setting
+        for command in command_interfaces()
+        if command.config_class is not None
+        for setting in option_names(command.config_class)
+    }
+    # `tubelets` is what the pages call a `Tubelets` too.
+    sections = "|".join({setting.partition(".")[0] for setting in settings if "." in setting} - {"tubelets"})
+    assert set(re.findall(rf"`((?:{sections})\.(?!pt`|py`)\w+)`", content)) <= settings
+    for path in re.findall(r"`((?:benchmarks|examples|docs|tests|csrc)/[\w./]+)`", content):
+        assert (ROOT / path).exists(), path
+
+
+def test_released_code_page_names_settings_of_tubelets():
+    from tubeletx import TubeletConfig
+
+    table = (
+        (ROOT / "docs" / "how-to" / "released-code.md").read_text(encoding="utf-8").partition("section `tubelets`")[2]
+    )
+    rows = [line.split("|") for line in table.partition("\n\n")[0].splitlines()[2:]]
+    assert len(rows) > 10
+    named = {setting for row in rows for setting in re.findall(r"`(\w+)`", row[2])}
+    assert named <= {field.name for field in dataclasses.fields(TubeletConfig)}
