@@ -1,12 +1,13 @@
 # make demo: a short real pretraining on real videos, ending in pictures and numbers.  make test: all tests.
-# Both need only Python 3.10+, a C++17 compiler, cmake and make; everything else goes into .venv.
+# make docs: the documentation, into site/.
+# All need only Python 3.10+, a C++17 compiler, cmake and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Sources whose change asks for a new build of the compiled operators.
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: demo test lint build clean
+.PHONY: demo test docs lint build clean
 .DELETE_ON_ERROR:
 
 demo: build
@@ -14,6 +15,9 @@ demo: build
 
 test: build
 	$(BIN)/python -m pytest
+
+docs: build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: build
 	$(BIN)/ruff check .

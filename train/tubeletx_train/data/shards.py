@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset  # type: ignore[import-untyped]
+import webdataset
 from tqdm import tqdm
 
 from tubeletx_train.data.errors import DataError, LoaderError, VideoError

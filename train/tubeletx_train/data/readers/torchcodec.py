@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from torch.nn.functional import interpolate
-from torchcodec.decoders import VideoDecoder  # type: ignore[import-not-found]
+from torchcodec.decoders import VideoDecoder
 
 from tubeletx_train.data.errors import VideoError
 from tubeletx_train.data.readers.media import Media
