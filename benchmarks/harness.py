@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -24,19 +25,22 @@ _PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "tubeletx")
 _SHORTEST_SECONDS = 2e-3
 
 
-def _seconds_of(candidate: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter()
+def _seconds_of(candidate: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(calls):
         candidate()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
-def measure(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def measure(
+    candidates: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Times the candidates in turn, so that a noisy machine is noisy for all of them.
 
     Args:
         candidates: What to call, by name. Each is called twice first, untimed.
         repeats: How many rounds; every round times each candidate once.
+        clock: Gives seconds; `time.thread_time` for work on one thread leaves out what else the machine does.
 
     Returns:
         The median seconds of one call, by name.
@@ -44,11 +48,11 @@ def measure(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[s
     calls: dict[str, int] = {}
     for name, candidate in candidates.items():
         candidate()
-        calls[name] = max(1, round(_SHORTEST_SECONDS / _seconds_of(candidate, 1)))
+        calls[name] = max(1, round(_SHORTEST_SECONDS / _seconds_of(candidate, 1, clock)))
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, candidate in candidates.items():
-            seconds[name].append(_seconds_of(candidate, calls[name]))
+            seconds[name].append(_seconds_of(candidate, calls[name], clock))
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -147,3 +151,13 @@ def write_result(name: str, payload: dict[str, Any]) -> pathlib.Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     return path
+
+
+def run_on_device(description: str | None, on_cpu: Callable[[], None], on_gpu: Callable[[], None]) -> None:
+    """The command line of a script that measures on either: `--device cpu` (default) or `--device cuda`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    if parser.parse_args().device == "cuda":
+        on_gpu()
+    else:
+        on_cpu()

@@ -19,14 +19,13 @@ touched pixels of both clips are written once, at the speed of a device copy mea
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from harness import copy_bandwidth, measure, measure_gpu, replayed, write_result
+from harness import copy_bandwidth, measure, measure_gpu, replayed, run_on_device, write_result
 from sample import torch_tubelets
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -227,32 +226,8 @@ def on_cpu() -> None:
         report[name] = {"microseconds_a_pair": per_pair, "times_operator": ratios}
         for peer in peers:
             print(f"{name:5} {peer:24} {per_pair[peer]:9.1f} us a pair  {ratios[peer]:6.1f} x the operator")
-
-    empty = Pair(1, seed=0)
-    patches = empty.crop()
-    idle = (*empty.geometry[:5], torch.zeros(1, TUBELETS, FRAMES), empty.geometry[6])
-    small, ones = torch.zeros(4), torch.ones(4)
-    host = measure(
-        {
-            "paste_tubelets_ that paints nothing": lambda: paste_tubelets_(empty.clips, patches, *idle),
-            "torch.add": lambda: torch.add(small, ones),
-        },
-        repeats=200,
-    )
-    report["host"] = {"microseconds_a_call": {name: value * 1e6 for name, value in host.items()}}
-    for name, value in host.items():
-        print(f"host  {name:36} {value * 1e6:6.1f} us a call")
     print(write_result("paste", report))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    if parser.parse_args().device == "cuda":
-        on_gpu()
-    else:
-        on_cpu()
-
-
 if __name__ == "__main__":
-    main()
+    run_on_device(__doc__, on_cpu, on_gpu)

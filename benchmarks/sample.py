@@ -11,12 +11,11 @@ With `--device cuda`: the sampler on a GPU, beside the same law in batched eager
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from harness import measure, measure_gpu, replayed, write_result
+from harness import measure, measure_gpu, replayed, run_on_device, write_result
 from scipy.ndimage import gaussian_filter1d
 
 from tubeletx.config import TubeletConfig
@@ -159,14 +158,5 @@ def on_cpu() -> None:
     print(write_result("sample", {"seconds": seconds, "microseconds_per_tubelet": per_tubelet, "ratios": ratios}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    if parser.parse_args().device == "cuda":
-        on_gpu()
-    else:
-        on_cpu()
-
-
 if __name__ == "__main__":
-    main()
+    run_on_device(__doc__, on_cpu, on_gpu)

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import random
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _TIMINGS = {"clips_per_second", "data_wait", "peak_memory_gb"}
 # Forked, so that a run starts in milliseconds and most kills meet it at work; a single thread survives a fork.
 _processes = multiprocessing.get_context("fork")
 _step = _processes.RawValue("q", 0)  # without a lock, which a killed process would keep
+tqdm.set_lock(threading.RLock())  # likewise: tqdm's own is shared by forked processes
 
 
 class WatchedTask(ToyTask):

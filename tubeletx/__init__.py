@@ -4,13 +4,17 @@ from tubeletx import ops
 from tubeletx._library import build_info
 from tubeletx.config import TubeletConfig
 from tubeletx.contrast import QueueInfoNCE, QueueInfoNCEOutput
+from tubeletx.objects import ObjectPatches
 from tubeletx.pair import TubeletPair
+from tubeletx.paste import PasteTubelets
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
 
 __version__ = build_info()["version"]
 
 __all__ = [
+    "ObjectPatches",
+    "PasteTubelets",
     "QueueInfoNCE",
     "QueueInfoNCEOutput",
     "TubeletConfig",

@@ -103,6 +103,25 @@ class Tubelets:
         flipped = {name: getattr(self, name).flip(2) for name in ("centers", "linear", "opacity")}
         return dataclasses.replace(self, **flipped)
 
+    def fitted(self, patch_size: Tensor, max_patch_size: tuple[int, int]) -> Tubelets:
+        """The same tubelets for patches of other sizes, stretched to fill the same outlines.
+
+        Args:
+            patch_size: Width and height of the patches, pixels; (B, M, 2) int32, at least 1.
+            max_patch_size: Height and width of the storage that holds any of them.
+
+        Returns:
+            Tubelets with equal `boxes` and `coverage`, to `paste` such patches with. They are no longer boxes in a
+            clip: `patch_box` starts at (0, 0).
+        """
+        stretch = self.patch_size / patch_size
+        return dataclasses.replace(
+            self,
+            linear=self.linear * stretch[:, :, None, None],
+            patch_box=torch.cat((torch.zeros_like(patch_size), patch_size), dim=-1),
+            max_patch_size=max_patch_size,
+        )
+
     def boxes(self, clip: bool = False) -> Tensor:
         """Bounding box of each tubelet in each frame, exact for its shape and transformation.
 

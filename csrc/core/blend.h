@@ -50,12 +50,12 @@ TUBELETX_INLINE float to_real(Half pixel) {
   return bit_cast<float>((magnitude >= 0x7c00u ? special : bit_cast<uint32_t>(finite)) | sign);
 }
 
-/// Round to nearest, ties to even; for bytes, ties away from 0.
+/// Rounds to nearest, ties to even; for bytes see byte_of.
 template <typename Pixel>
 TUBELETX_INLINE Pixel from_real(Real<Pixel> value);
 
-/// The byte of a value, in 32 bits for the sake of vectors. What is blended of bytes lies between 0 and 255 but for the
-/// rounding of the weights, hence there is no clamp.
+/// The byte of a blend of bytes, in 32 bits for the sake of vectors. Such a value lies in [0, 255] but for a few
+/// roundings, so that it needs no clamp: what is added before it is truncated keeps it there.
 TUBELETX_INLINE int32_t byte_of(float value) { return static_cast<int32_t>(value + 0.5f); }
 
 template <>
@@ -90,10 +90,28 @@ TUBELETX_INLINE Half from_real<Half>(float value) {
   return Half{static_cast<uint16_t>(rounded | ((bits >> 16) & 0x8000u))};
 }
 
-/// What takes the alpha of an opaque texel to exactly 1.
+/// n / 255 for a byte n, without the division: the product with the high part of 1 / 255 is exact, and the sum rounds
+/// as the quotient does.
+TUBELETX_INLINE constexpr float share_of_255(float byte) {
+  return byte * (257.0f / 65536.0f) + byte * (1.0f / 16711680.0f);
+}
+
+constexpr bool shares_of_255_are_exact() {
+  for (int byte = 0; byte < 256; ++byte) {
+    if (share_of_255(static_cast<float>(byte)) != static_cast<float>(byte) / 255.0f) return false;
+  }
+  return true;
+}
+static_assert(shares_of_255_are_exact(), "a byte's share of 255 must be its quotient");
+
+/// A patch's own alpha as a share of 1.
 template <typename Pixel>
-TUBELETX_INLINE Real<Pixel> alpha_scale() {
-  return sizeof(Pixel) == 1 ? Real<Pixel>(1) / Real<Pixel>(255) : Real<Pixel>(1);
+TUBELETX_INLINE Real<Pixel> alpha_share(Real<Pixel> alpha) {
+  if constexpr (sizeof(Pixel) == 1) {
+    return share_of_255(alpha);
+  } else {
+    return alpha;
+  }
 }
 
 /// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet

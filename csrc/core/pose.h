@@ -69,8 +69,9 @@ struct Sight {
   Real strength;
 };
 
-/// The arithmetic of one pixel. Its operations and their order fix the bits of the result, on every processor.
-template <Shape kShape, typename Real>
+/// The arithmetic of one pixel. Its operations and their order fix the bits of the result, on every processor. kHard
+/// promises an infinite slope of the edge, and changes no bit.
+template <Shape kShape, bool kHard = false, typename Real>
 TUBELETX_INLINE Sight<Real> see_patch(const Pose<Real>& pose, int32_t pixel_column, int32_t pixel_row) {
   const Real dx = (Real(pixel_column) + Real(0.5)) - pose.center_x;
   const Real dy = (Real(pixel_row) + Real(0.5)) - pose.center_y;
@@ -78,8 +79,13 @@ TUBELETX_INLINE Sight<Real> see_patch(const Pose<Real>& pose, int32_t pixel_colu
   const Real patch_y = pose.inverse[2] * dx + pose.inverse[3] * dy;
 
   Sight<Real> sight;
-  const Real distance = outline_distance<kShape>(patch_x * pose.inverse_half[0], patch_y * pose.inverse_half[1]);
-  sight.strength = edge_mask(distance, pose.edge_slope) * pose.opacity;
+  const Real half_x = patch_x * pose.inverse_half[0];
+  const Real half_y = patch_y * pose.inverse_half[1];
+  if constexpr (kHard) {
+    sight.strength = inside_outline<kShape>(half_x, half_y) ? pose.opacity : Real(0);
+  } else {
+    sight.strength = edge_mask(outline_distance<kShape>(half_x, half_y), pose.edge_slope) * pose.opacity;
+  }
 
   // Clamping the place is the same as clamping the taps: the border texel extends outwards.
   const Real from_left = patch_x + pose.first_texel_x;

@@ -24,6 +24,16 @@ TUBELETX_INLINE Real outline_distance(Real x, Real y) {
   }
 }
 
+/// outline_distance < 1, to the bit: the root of a number below 1 is rounded to one below 1.
+template <Shape kShape, typename Real>
+TUBELETX_INLINE bool inside_outline(Real x, Real y) {
+  if constexpr (kShape == Shape::kEllipse) {
+    return x * x + y * y < 1;
+  } else {
+    return outline_distance<kShape>(x, y) < 1;
+  }
+}
+
 /// The reciprocal of the width of the soft edge. Infinite for a hard edge, which makes edge_mask a step.
 template <typename Real>
 TUBELETX_INLINE Real edge_slope(Real edge) {

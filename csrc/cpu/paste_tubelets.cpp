@@ -35,21 +35,27 @@ constexpr int64_t kPacked = 3;
 template <typename Texel>
 class Taps {
  public:
-  /// Fetches the taps of pixels i .. i + 3. `length` and `row_length` lead to the right and the lower neighbours.
+  /// Fetches the taps of a vector of pixels from i on, all four channels or three. `length` and `row_length` lead to
+  /// the right and the lower neighbours.
+  template <bool kFour>
   TUBELETX_INLINE void fetch(const Texel* texels, const int32_t* place, int64_t length, int64_t row_length, int32_t i) {
     for (int k = 0; k < kLoads; ++k) {
       const Texel* tap = texels + (k % 2) * length + (k / 2) * row_length;
-      // A transposition of four texels by four channels, in terms that every instruction set has.
-      Group pixel[4];
-      for (int j = 0; j < 4; ++j) memcpy(&pixel[j], tap + place[j], sizeof(Group));
-      const Group low01 = __builtin_shufflevector(pixel[0], pixel[1], 0, 4, 1, 5);
-      const Group low23 = __builtin_shufflevector(pixel[2], pixel[3], 0, 4, 1, 5);
-      const Group high01 = __builtin_shufflevector(pixel[0], pixel[1], 2, 6, 3, 7);
-      const Group high23 = __builtin_shufflevector(pixel[2], pixel[3], 2, 6, 3, 7);
-      store(k, 0, i, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
-      store(k, 1, i, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
-      store(k, 2, i, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
-      store(k, 3, i, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
+      for (int32_t first = i; first < i + kVector; first += kPixels) {
+        // Lane l of pixel[j] holds the texel of pixel j + 4 l: then a transposition within the lanes brings the pixels
+        // of each channel into order. In terms that every instruction set has.
+        Wide pixel[4], pair[4], channel[4];
+        for (int j = 0; j < 4; ++j) lanes(tap, place + first + j, pixel[j]);
+        interleave_low(pixel[0], pixel[1], pair[0]);
+        interleave_low(pixel[2], pixel[3], pair[1]);
+        interleave_high(pixel[0], pixel[1], pair[2]);
+        interleave_high(pixel[2], pixel[3], pair[3]);
+        join_low(pair[0], pair[1], channel[0]);
+        join_high(pair[0], pair[1], channel[1]);
+        join_low(pair[2], pair[3], channel[2]);
+        join_high(pair[2], pair[3], channel[3]);
+        for (int c = 0; c < (kFour ? 4 : 3); ++c) memcpy(&tap_[k][c][first], &channel[c], sizeof(Wide));
+      }
     }
   }
 
@@ -63,13 +69,41 @@ class Taps {
   }
 
  private:
-  typedef Texel Group __attribute__((vector_size(kGroup * sizeof(Texel))));
   static constexpr bool kJoined = std::is_same_v<Texel, uint32_t>;
   static constexpr int kLoads = kJoined ? 1 : 4;
+  static constexpr bool kNarrow = sizeof(Texel) == 4;
+  static constexpr int32_t kPixels = kNarrow ? 16 : 4;  ///< that are transposed at a time
+  typedef Texel Group __attribute__((vector_size(kGroup * sizeof(Texel))));
+  typedef Texel Wide __attribute__((vector_size(kPixels * sizeof(Texel))));
 
-  TUBELETX_INLINE void store(int k, int64_t channel, int32_t i, const Group& group) {
-    memcpy(&tap_[k][channel][i], &group, sizeof(Group));
+  /// Texels at place[0], place[4], ... side by side.
+  static TUBELETX_INLINE void lanes(const Texel* tap, const int32_t* place, Wide& out) {
+    Group group[kPixels / 4];
+    for (int l = 0; l < kPixels / 4; ++l) memcpy(&group[l], tap + place[4 * l], sizeof(Group));
+    if constexpr (kNarrow) {
+      const auto low = __builtin_shufflevector(group[0], group[1], 0, 1, 2, 3, 4, 5, 6, 7);
+      const auto high = __builtin_shufflevector(group[2], group[3], 0, 1, 2, 3, 4, 5, 6, 7);
+      out = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    } else {
+      out = group[0];
+    }
   }
+
+// name(first, second, out): in every lane of four, elements i, j, k, l of first's (0 to 3) and second's (16 to 19).
+#define TUBELETX_SHUFFLE_LANES(name, i, j, k, l)                                                                       \
+  static TUBELETX_INLINE void name(const Wide& first, const Wide& second, Wide& out) {                                 \
+    if constexpr (kNarrow) {                                                                                           \
+      out = __builtin_shufflevector(first, second, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, \
+                                    i + 12, j + 12, k + 12, l + 12);                                                   \
+    } else {                                                                                                           \
+      out = __builtin_shufflevector(first, second, i % 12, j % 12, k % 12, l % 12);                                    \
+    }                                                                                                                  \
+  }
+  TUBELETX_SHUFFLE_LANES(interleave_low, 0, 16, 1, 17)
+  TUBELETX_SHUFFLE_LANES(interleave_high, 2, 18, 3, 19)
+  TUBELETX_SHUFFLE_LANES(join_low, 0, 1, 16, 17)
+  TUBELETX_SHUFFLE_LANES(join_high, 2, 3, 18, 19)
+#undef TUBELETX_SHUFFLE_LANES
 
   alignas(64) Texel tap_[kLoads][kGroup][kBlock];
 };
@@ -103,22 +137,22 @@ struct Block {
   alignas(64) Number light[kGroup][kBlock + kVector];
   alignas(64) Number packed_keep[kPacked * kBlock + kVector];
   alignas(64) Number packed_light[kPacked * kBlock + kVector];
-  alignas(64) uint32_t rgb[kBlock];
+  alignas(64) uint32_t rgb[kBlock + kVector];
   alignas(64) Pixel finished[kPacked * kBlock + kVector];
   alignas(64) Pixel run[kPacked * kBlock + kVector];
 };
 
 /// Sees `count` pixels of a row from `column` on, into the block from `start` on; returns how many are covered fully.
-template <Shape kShape, typename Pixel>
-TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, int32_t row, int32_t count,
-                                int32_t pitch, int32_t length, int32_t start, Block<Pixel>& out) {
+template <Shape kShape, bool kHard, typename Pixel>
+TUBELETX_INLINE int64_t see_pixels(const Pose<Real<Pixel>>& given, int32_t column, int32_t row, int32_t count,
+                                   int32_t pitch, int32_t length, int32_t start, Block<Pixel>& out) {
   using Number = Real<Pixel>;
   const Pose<Number> pose = given;
   int32_t full[kVector] = {};
   for (int32_t first = 0; first < count; first += kVector) {
     for (int32_t lane = 0; lane < kVector; ++lane) {
       const int32_t i = first + lane;
-      const Sight<Number> sight = see_patch<kShape>(pose, column + i, row);
+      const Sight<Number> sight = see_patch<kShape, kHard>(pose, column + i, row);
       const Number strength = i < count ? sight.strength : Number(0);
       out.texel[start + i] = (sight.row * pitch + sight.column) * length;
       for (int k = 0; k < 4; ++k) out.weight[k][start + i] = sight.weight[k];
@@ -131,10 +165,24 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& given, int32_t column, 
   return total;
 }
 
+template <Shape kShape, typename Pixel>
+TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& pose, int32_t column, int32_t row, int32_t count,
+                                int32_t pitch, int32_t length, int32_t start, Block<Pixel>& out) {
+  if (is_finite(pose.edge_slope)) return see_pixels<kShape, false>(pose, column, row, count, pitch, length, start, out);
+  return see_pixels<kShape, true>(pose, column, row, count, pitch, length, start, out);
+}
+
+/// Fetches the taps of a group of channels, of which the first three or all are looked at.
 template <typename Pixel>
-TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int32_t count,
+TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int64_t channels,
                                 Block<Pixel>& row) {
-  for (int32_t i = 0; i < count; i += kGroup) row.taps.fetch(texels, row.texel + i, length, row_length, i);
+  if (channels < kGroup) {
+    for (int32_t i = 0; i < row.count; i += kVector)
+      row.taps.template fetch<false>(texels, row.texel, length, row_length, i);
+  } else {
+    for (int32_t i = 0; i < row.count; i += kVector)
+      row.taps.template fetch<true>(texels, row.texel, length, row_length, i);
+  }
 }
 
 /// What a patch without own alpha leaves of the background.
@@ -153,7 +201,7 @@ TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Block<Pixel>& r
     for (int32_t i = first; i < first + kVector; ++i) {
       Number covered = 0;
       for (int k = 0; k < 4; ++k) {
-        row.weight[k][i] = row.weight[k][i] * (row.taps.get(k, i, channel) * alpha_scale<Pixel>());
+        row.weight[k][i] = row.weight[k][i] * alpha_share<Pixel>(row.taps.get(k, i, channel));
         covered = covered + row.weight[k][i];
       }
       row.keep[i] = Number(1) - row.strength[i] * covered;
@@ -172,33 +220,65 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Block<Pixel>& row)
       const Number warped = weigh<Number>(row.weight[0][i], row.weight[1][i], row.weight[2][i], row.weight[3][i],
                                           row.taps.get(0, i, channel), row.taps.get(1, i, channel),
                                           row.taps.get(2, i, channel), row.taps.get(3, i, channel));
-      // Where nothing covers, not even a colour that is not finite may show.
-      const Number covered = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
-      light[i] = kOpaque ? warped : covered;
+      if constexpr (kOpaque) {
+        light[i] = warped;
+      } else if constexpr (sizeof(Pixel) == 1) {
+        light[i] = warped * row.strength[i];
+      } else {
+        // Where nothing covers, not even a colour that is not finite may show.
+        light[i] = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
+      }
     }
   }
+}
+
+/// Copies fewer than 16 bytes.
+TUBELETX_INLINE void copy_few(uint8_t* to, const uint8_t* from, int64_t count) {
+  int64_t done = 0;
+  const auto part = [&](auto size) {
+    if ((count & size) == 0) return;
+    memcpy(to + done, from + done, size);
+    done += size;
+  };
+  part(std::integral_constant<int64_t, 8>());
+  part(std::integral_constant<int64_t, 4>());
+  part(std::integral_constant<int64_t, 2>());
+  part(std::integral_constant<int64_t, 1>());
 }
 
 typedef uint8_t FourPixels __attribute__((vector_size(16)));
 
 /// Three bytes a pixel to one word a pixel, as arithmetic in 32-bit lanes wants them, and back. Both go four pixels at
 /// a time; the fourth bytes of the words mean nothing, and each store overlaps what the one before it wrote too many.
+/// Only the last few pixels take a detour, so that nothing beyond `count` pixels is touched.
 TUBELETX_INLINE void spread_rgb(const uint8_t* bytes, int64_t count, uint32_t* words) {
-  for (int64_t i = 0; i < count; i += 4) {
+  const auto spread = [words](const uint8_t* from, int64_t i) {
     FourPixels pixels;
-    memcpy(&pixels, bytes + kPacked * i, sizeof(pixels));
+    memcpy(&pixels, from, sizeof(pixels));
     pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 12, 3, 4, 5, 13, 6, 7, 8, 14, 9, 10, 11, 15);
     memcpy(words + i, &pixels, sizeof(pixels));
-  }
+  };
+  int64_t i = 0;
+  for (; kPacked * i + 16 <= kPacked * count; i += 4) spread(bytes + kPacked * i, i);
+  uint8_t last[32] = {};
+  copy_few(last, bytes + kPacked * i, kPacked * (count - i));
+  spread(last, i);
+  spread(last + 12, i + 4);
 }
 
 TUBELETX_INLINE void join_rgb(const uint32_t* words, int64_t count, uint8_t* bytes) {
-  for (int64_t i = 0; i < count; i += 4) {
+  const auto join = [words](int64_t i, uint8_t* to) {
     FourPixels pixels;
     memcpy(&pixels, words + i, sizeof(pixels));
     pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
-    memcpy(bytes + kPacked * i, &pixels, sizeof(pixels));
-  }
+    memcpy(to, &pixels, sizeof(pixels));
+  };
+  int64_t i = 0;
+  for (; kPacked * i + 16 <= kPacked * count; i += 4) join(i, bytes + kPacked * i);
+  uint8_t last[32];
+  join(i, last);
+  join(i + 4, last + 12);
+  copy_few(bytes + kPacked * i, last, kPacked * (count - i));
 }
 
 /// Puts the three channels of a row side by side, as they stand in a channels-last clip: as pixels where the tubelet
@@ -213,7 +293,6 @@ TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Block<Pixel>& row) {
                                            (byte_of(row.light[2][i]) << 16));
       }
     }
-    join_rgb(row.rgb, count, row.finished);
   } else {
     for (int32_t first = 0; first < count; first += kVector) {
       for (int32_t i = first; i < first + kVector; ++i) {
@@ -230,23 +309,15 @@ TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Block<Pixel>& row) {
   }
 }
 
-/// Copies a row. A call of memcpy costs as much as a whole short row.
-TUBELETX_INLINE void copy_bytes(void* to, const void* from, int64_t size) {
-  typedef uint8_t Chunk __attribute__((vector_size(32)));
-  constexpr int64_t kChunk = sizeof(Chunk);
-  uint8_t* target = static_cast<uint8_t*>(to);
-  const uint8_t* source = static_cast<const uint8_t*>(from);
-  Chunk chunk;
-  if (size < kChunk) {
-    for (int64_t i = 0; i < size; ++i) target[i] = source[i];
-    return;
-  }
-  // The last chunk may overlap the one before it.
-  for (int64_t i = 0; i < size; i += kChunk) {
-    const int64_t place = i < size - kChunk ? i : size - kChunk;
-    memcpy(&chunk, source + place, kChunk);
-    memcpy(target + place, &chunk, kChunk);
-  }
+/// memcpy as a call. Where the compiler can bound the size it inlines rep movs, whose start costs more than a whole
+/// row.
+#if defined(__clang__) || !defined(__GNUC__)
+__attribute__((noinline))
+#else
+__attribute__((noipa))
+#endif
+void copy_bytes(void* to, const void* from, size_t size) {
+  memcpy(to, from, size);
 }
 
 /// Blends `count` elements of a clip. They pass through `run`, so that the arithmetic goes in whole vectors.
@@ -272,8 +343,7 @@ TUBELETX_INLINE void write_elements(Pixel* pixels, int64_t stride, const Real<Pi
 
 /// Blends `count` pixels of three bytes with the row from `begin` on.
 TUBELETX_INLINE void blend_rgb(uint8_t* pixels, int64_t begin, int64_t count, Block<uint8_t>& row) {
-  copy_bytes(row.run, pixels, count * kPacked);
-  spread_rgb(row.run, count, row.rgb);
+  spread_rgb(pixels, count, row.rgb);
   const float* keep = row.keep + begin;
   for (int64_t first = 0; first < count; first += kVector) {
     for (int64_t i = first; i < first + kVector; ++i) {
@@ -281,13 +351,12 @@ TUBELETX_INLINE void blend_rgb(uint8_t* pixels, int64_t begin, int64_t count, Bl
       uint32_t blended = 0;
       for (int k = 0; k < kPacked; ++k) {
         const float background = static_cast<float>(static_cast<int32_t>((word >> (8 * k)) & 255u));
-        blended |= static_cast<uint32_t>(byte_of(mix(background, keep[i], row.light[k][begin + i]))) << (8 * k);
+        blended |= static_cast<uint32_t>(byte_of(background * keep[i] + row.light[k][begin + i])) << (8 * k);
       }
       row.rgb[i] = blended;
     }
   }
-  join_rgb(row.rgb, count, row.run);
-  copy_bytes(pixels, row.run, count * kPacked);
+  join_rgb(row.rgb, count, pixels);
 }
 
 /// Writes a run of the block to a clip, channels first_channel .. first_channel + num_channels - 1.
@@ -301,7 +370,11 @@ TUBELETX_INLINE void write_run(const ClipView& clip, int64_t b, int64_t t, int64
   if (packed && clip.channel_stride == 1 && clip.column_stride == kPacked) {
     const int64_t first = begin * kPacked;
     if (opaque) {
-      copy_bytes(pixels, row.finished + first, count * kPacked * sizeof(Pixel));
+      if constexpr (sizeof(Pixel) == 1) {
+        join_rgb(row.rgb + begin, count, pixels);
+      } else {
+        copy_bytes(pixels, row.finished + first, count * kPacked * sizeof(Pixel));
+      }
     } else if constexpr (sizeof(Pixel) == 1) {
       blend_rgb(pixels, begin, count, row);
     } else {
@@ -326,20 +399,17 @@ TUBELETX_INLINE void finish_block(const PasteArguments& arguments, const Texel<P
   const int64_t length = texel_length(arguments);
   const bool packed = arguments.channels == kPacked;
   const bool opaque = block.opaque && !arguments.has_alpha;
-  // The group of channels whose taps are at hand.
-  int64_t fetched = -1;
+  const int64_t alpha_group = arguments.channels / kGroup * kGroup;
   if (arguments.has_alpha) {
-    const int64_t alpha = arguments.channels;
-    fetched = alpha / kGroup * kGroup;
-    fetch_taps(texels + fetched, length, row_length, block.count, block);
-    apply_alpha(alpha % kGroup, block.count, block);
+    fetch_taps(texels + alpha_group, length, row_length, kGroup, block);
+    apply_alpha(arguments.channels - alpha_group, block.count, block);
   } else if (!opaque) {
     keep_row(block.count, block);
   }
   for (int64_t c = 0; c < arguments.channels; c += kGroup) {
     const int64_t num_channels = std::min(kGroup, arguments.channels - c);
-    if (c != fetched) fetch_taps(texels + c, length, row_length, block.count, block);
-    fetched = c;
+    const bool fetched = arguments.has_alpha && alpha_group == 0 && c == 0;
+    if (!fetched) fetch_taps(texels + c, length, row_length, num_channels, block);
     for (int64_t k = 0; k < num_channels; ++k) {
       if (opaque) {
         warp_row<true>(k, block.count, block);
@@ -468,10 +538,9 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,
                           const Tensor& centers, const Tensor& linear, const Tensor& shape, const Tensor& edge,
                           const Tensor& opacity, const Tensor& order, const std::optional<Tensor>& offsets) {
-  check_clips(clips, "clips", patches, /*allow_bytes=*/true);
-  TensorList pasted = cloned(clips);
-  paste_tubelets_(pasted, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
-  return pasted;
+  return paste_onto_copies(clips, patches, [&](const TensorList& copies) {
+    paste_tubelets_(copies, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
+  });
 }
 
 }  // namespace tubeletx::cpu

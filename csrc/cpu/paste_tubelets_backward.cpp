@@ -223,7 +223,7 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
                                                        const Tensor& edge, const Tensor& opacity, const Tensor& order,
                                                        const std::optional<Tensor>& offsets) {
   check_clips(gradients, "gradients", patches, /*allow_bytes=*/false);
-  TensorList clip_gradients = cloned(gradients);
+  TensorList clip_gradients = clone_all(gradients);
   const PasteInputs inputs = check_paste(clip_gradients, "gradients", /*allow_bytes=*/false, patches, patch_size,
                                          centers, linear, shape, edge, opacity, order, offsets);
   const PasteArguments& arguments = inputs.arguments;

@@ -42,10 +42,9 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,
                           const Tensor& centers, const Tensor& linear, const Tensor& shape, const Tensor& edge,
                           const Tensor& opacity, const Tensor& order, const std::optional<Tensor>& offsets) {
-  check_clips(clips, "clips", patches, /*allow_bytes=*/true);
-  TensorList pasted = cloned(clips);
-  paste_tubelets_(pasted, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
-  return pasted;
+  return paste_onto_copies(clips, patches, [&](const TensorList& copies) {
+    paste_tubelets_(copies, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
+  });
 }
 
 template <typename Pixel>
@@ -63,7 +62,7 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
                                                        const std::optional<Tensor>& offsets) {
   check_clips(gradients, "gradients", patches, /*allow_bytes=*/false);
   const Device device(patches);
-  TensorList clip_gradients = cloned(gradients);
+  TensorList clip_gradients = clone_all(gradients);
   const PasteInputs inputs = check_paste(clip_gradients, "gradients", /*allow_bytes=*/false, patches, patch_size,
                                          centers, linear, shape, edge, opacity, order, offsets);
   const PasteArguments& arguments = inputs.arguments;

@@ -16,35 +16,6 @@
 
 namespace tubeletx {
 
-/// Calls `operation` with a value of the type that pixels of a checked dtype have.
-template <typename Operation>
-void with_float_pixel(ScalarType dtype, Operation operation) {
-  switch (dtype) {
-    case ScalarType::Half:
-      return operation(Half{});
-    case ScalarType::BFloat16:
-      return operation(BFloat16{});
-    case ScalarType::Float:
-      return operation(float{});
-    default:
-      return operation(double{});
-  }
-}
-
-/// The same where bytes are allowed too.
-template <typename Operation>
-void with_pixel(ScalarType dtype, Operation operation) {
-  if (dtype == ScalarType::Byte) return operation(uint8_t{});
-  with_float_pixel(dtype, operation);
-}
-
-inline std::vector<Tensor> cloned(const std::vector<Tensor>& clips) {
-  std::vector<Tensor> copies;
-  copies.reserve(clips.size());
-  for (const Tensor& clip : clips) copies.push_back(torch::stable::clone(clip));
-  return copies;
-}
-
 /// Checked arguments, and the contiguous tensors that their pointers point into.
 struct PasteInputs {
   PasteArguments arguments;
@@ -218,6 +189,44 @@ inline void check_paste_values(const PasteArguments& arguments) {
       fail("edge: got ", edge, ", needs a finite width of 0 (hard) or more");
     }
   }
+}
+
+/// Calls function(Pixel{}) with the pixel type of a floating-point dtype.
+template <typename Function>
+void with_float_pixel(ScalarType dtype, const Function& function) {
+  switch (dtype) {
+    case ScalarType::Half:
+      return function(Half{});
+    case ScalarType::BFloat16:
+      return function(BFloat16{});
+    case ScalarType::Float:
+      return function(float{});
+    default:
+      return function(double{});
+  }
+}
+
+/// Calls function(Pixel{}) with the pixel type of a dtype that check_clips let pass.
+template <typename Function>
+void with_pixel(ScalarType dtype, const Function& function) {
+  if (dtype == ScalarType::Byte) return function(uint8_t{});
+  with_float_pixel(dtype, function);
+}
+
+inline std::vector<Tensor> clone_all(const std::vector<Tensor>& tensors) {
+  std::vector<Tensor> clones;
+  clones.reserve(tensors.size());
+  for (const Tensor& tensor : tensors) clones.push_back(torch::stable::clone(tensor));
+  return clones;
+}
+
+/// Copies of the clips with tubelets on them; paste(copies) pastes in place.
+template <typename Paste>
+std::vector<Tensor> paste_onto_copies(const std::vector<Tensor>& clips, const Tensor& patches, const Paste& paste) {
+  check_clips(clips, "clips", patches, /*allow_bytes=*/true);
+  std::vector<Tensor> copies = clone_all(clips);
+  paste(copies);
+  return copies;
 }
 
 }  // namespace tubeletx

@@ -26,6 +26,24 @@ def test_defaults_are_the_paper():
     assert config.transforms == ("rotation",)
 
 
+def test_numbers_of_smile():
+    config = TubeletConfig.preset("smile")
+    released = TubeletConfig.preset("released")
+    assert (config.num_tubelets, config.reference_size) == (2, 224)
+    assert config.patch_scales == tuple(2 * scale for scale in released.patch_scales)
+    assert config.patch_ratios == released.patch_ratios
+    assert len(config.patch_ratios) == 7
+    assert (config.patch_jitter, config.patch_source) == (0.18, "uniform")
+    assert (config.motion, config.num_points, config.sigma, config.extent) == ("nonlinear", 48, 8, (40, 180))
+    assert (config.velocity, config.inside) == (12, True)  # of motion="linear"
+    assert (config.accumulate, config.scale_rate, config.rotation_rate) == (True, 0.025, 6)
+    assert config.transforms == ("scale", "rotation")
+    assert config.keyframe_probabilities == (0.5, 0.3, 0.2)
+    assert config.easing_probabilities == (0.7, 0.15, 0.15)
+    assert (config.shape_probabilities, config.soft_edge_probability) == ((1, 0, 0), 0)
+    assert config.opacity_range == (1, 1)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_carry_the_fields(name):
     config = TubeletConfig.preset(name, transforms=("shear",), velocity=3, extent=(10, 20), motion="linear")

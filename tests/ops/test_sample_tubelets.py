@@ -355,6 +355,19 @@ def test_released_keyframes():
     check_counts((two[:, 0] - 4) * 2 + two[:, 1] - 9, [0.25] * 4)
 
 
+@pytest.mark.parametrize("name", ["released", "smile"])
+def test_easings(name):
+    config = TubeletConfig.preset(name, transforms=("rotation",), keyframe_probabilities=(1, 0, 0))
+    linear = draw(config, range(SAMPLES), height=int(config.reference_size), width=int(config.reference_size))["linear"]
+    angle, _ = decompose(linear.double())
+    clear = angle[:, :, -1].abs() > 1
+    way = (angle[:, :, 8] / angle[:, :, -1])[clear]
+    u = 8 / 15
+    distance = (way[:, None] - torch.tensor([u, u * u, u * (2 - u)])).abs()
+    assert distance.amin(1).max() < 1e-4
+    check_counts(distance.argmin(1)[::2], config.easing_probabilities)
+
+
 def test_linear_motion_of_the_paper():
     config = TubeletConfig(motion="linear", displacement=(40, 80))
     centers = draw(config, range(SAMPLES))["centers"].double().flatten(0, 1)

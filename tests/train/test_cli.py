@@ -4,6 +4,7 @@ import pytest
 
 from tubeletx_train.cli import main
 from tubeletx_train.config import recipe_names
+from tubeletx_train.config.tables import ablation_tables, arms
 
 TOY = [
     *("--data.num_frames", "4", "--data.crop_size", "24", "--data.decode_size", "32", "--data.num_workers", "0"),
@@ -31,7 +32,9 @@ def test_every_command_explains_itself(command, capsys):
 def test_recipes_are_listed_and_printed(capsys):
     assert main(["recipes"]) == 0
     listed = capsys.readouterr().out
-    assert [line.split()[0] for line in listed.splitlines()] == recipe_names()
+    files = [name for name in recipe_names() if name not in arms()]
+    tables = [f"{name}/..." for name in ablation_tables()]
+    assert [line.split()[0] for line in listed.splitlines()] == files + tables
     assert main(["recipes", "pretrain/temporal_contrast"]) == 0
     assert "mode: temporal" in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.non_finite import NonFiniteLossError
 from tubeletx_train.pretrain import watch
 from tubeletx_train.pretrain.loop import Pretraining, pretrain
+from tubeletx_train.pretrain.moco import EmbeddingNet
 from tubeletx_train.pretrain.views import PairViews
 
 STEPS = 6
@@ -189,6 +190,15 @@ def test_float16_scales_its_loss_and_resumes_with_the_same_scale(videos, tmp_pat
     resumed = pretrain(config)
     assert load_checkpoint(resumed.checkpoint)["scaler"]["scale"] > 1
     assert_same_run(resumed, straight)
+
+
+def test_compilation_is_of_both_networks_and_leaves_their_names(videos, tmp_path, straight, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(type(net)))
+    result = pretrain(toy_config(videos, tmp_path, optim={"steps": 1}, run={"compile": True}))
+    assert compiled == [EmbeddingNet, EmbeddingNet]
+    model, expected = (load_checkpoint(run.checkpoint)["model"] for run in (result, straight))
+    assert model.keys() == expected.keys()
 
 
 def test_a_batch_in_parts_enqueues_every_key(videos, tmp_path):

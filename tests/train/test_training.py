@@ -15,6 +15,7 @@ from toy_task import ToyConfig, ToyTask, train_toy
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import CommandError, UsageError
+from tubeletx_train.engine.logs import RunLog
 
 TIMINGS = {"clips_per_second", "data_wait", "peak_memory_gb"}
 
@@ -130,11 +131,28 @@ def test_a_disk_that_fills_up_under_the_log_ends_the_run_with_one_line(tmp_path)
     assert train_toy(toy_config(tmp_path, log_every=1, checkpoint_every=100)).step == 12
 
 
+def test_a_kill_while_the_log_is_cut_back_leaves_it_whole(tmp_path, monkeypatch):
+    path = tmp_path / "log.jsonl"
+    lines = "".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 5))
+    path.write_text(lines)
+
+    def die(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(MemoryError):
+            RunLog(tmp_path, total_steps=4, first_step=2, tensorboard=False)
+    assert path.read_text() == lines
+    with RunLog(tmp_path, total_steps=4, first_step=2, tensorboard=False):
+        assert [line["step"] for line in log_lines(tmp_path)] == [1, 2]
+
+
 def test_killed_at_drawn_moments_loses_nothing(tmp_path):
     """The short form of tests/kill_resume.py, in a process of its own: it forks."""
     script = Path(__file__).parents[1] / "kill_resume.py"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(script.parent)])}
     command = [sys.executable, str(script), "--kills", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "same weights and log as never killed" in done.stdout

@@ -23,6 +23,8 @@ _COMMANDS = {
     "table": "collect finished runs into the paper's tables",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
+    "attention": "draw where networks look, several side by side",
+    "count": "train and test repetition counting, or count the repetitions of any video",
     "export": "write a checkpoint's encoder for other code, with a model card",
     "recipes": "list the recipes, print one, or print the commands that run a table of the paper",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import sys
 import time
@@ -154,4 +155,7 @@ def _drop_lines_after(path: Path, step: int, last_evaluation: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue  # half a line of a run that was killed
-    path.write_text("".join(kept), encoding="utf-8")
+    # Through another file: a process killed here must not take the whole log with it.
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -108,12 +109,14 @@ class TrainingResult:
         checkpoint: The last checkpoint.
         step: Steps done.
         exit_code: 0, or 128 + a signal's number if one ended the run early.
+        is_main: Whether this is the process that writes and says how the run ended.
     """
 
     output: Path
     checkpoint: Path
     step: int
     exit_code: int
+    is_main: bool = True
 
 
 def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps_per_epoch: int) -> TrainingResult:
@@ -253,7 +256,8 @@ class _Loop(Generic[Batch]):
         path = self._checkpoints.folder / f"step-{step:08d}.pt"
         early = step < self._total_steps
         # A rank that stopped because another one got the signal has none of its own.
-        return TrainingResult(self._run.output, path, step, (stop.exit_code or 143) if early else 0)
+        exit_code = (stop.exit_code or 128 + signal.SIGTERM) if early else 0
+        return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main)
 
     def _resume(self) -> dict[str, Any] | None:
         """Take up a checkpoint's state; returns that of the log."""

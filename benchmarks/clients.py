@@ -1,0 +1,203 @@
+"""What users of other pipelines gain: objects on a clip as a loader worker pastes them, and pairs as kornia makes them.
+
+- One clip of 16 x 224 x 224 with two RGBA objects, tubelets of preset `smile`, on one thread, beside OpenCV and PIL as
+  loaders do it: the object resized by PIL for every frame, turned by cv2.warpAffine on a canvas that holds it, blended
+  in float. The OpenCV side gets its tubelets drawn beforehand, tubeletx draws them itself, in the time shown.
+- A batch of 32 pairs of 16 x 112 x 112, preset `paper`, beside kornia's warp_affine and a blend of whole frames. Here
+  too only tubeletx draws the tubelets in the time shown.
+
+Both sides paint the same tubelets, whose mean difference is shown, and are timed by the processor time of their
+thread. Run: python benchmarks/clients.py
+"""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from harness import measure, write_result
+from kornia.geometry.transform import warp_affine
+from PIL import Image
+from torch import Tensor
+
+from tubeletx import ObjectPatches, PasteTubelets, TubeletConfig, TubeletPair, Tubelets
+
+FRAMES, CLIPS, PAIRS = 16, 16, 32
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+def drawn_objects(count: int, side: int = 128) -> list[Bytes]:
+    """Smooth blobs of noise with a soft outline, about as cut-outs of photographs are."""
+    generator = np.random.default_rng(0)
+    objects = []
+    for _ in range(count):
+        color = cv2.resize(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8), (side, side))
+        field = cv2.GaussianBlur(generator.standard_normal((side, side)), (0, 0), side / 8)
+        y, x = np.mgrid[:side, :side] / (side - 1) * 2 - 1
+        inside = 0.9 - np.hypot(x, y) + field / np.abs(field).max() * 0.3
+        alpha = np.clip(inside * side / 4, 0, 1) * 255
+        objects.append(np.dstack((color, alpha.astype(np.uint8))))
+    return objects
+
+
+class OneClip:
+    """A clip in a loader worker."""
+
+    SIDE = 224
+
+    def __init__(self) -> None:
+        images = drawn_objects(8)
+        self.objects = ObjectPatches.from_images(images)
+        self.paste = PasteTubelets(TubeletConfig.preset("smile"), patches=self.objects)
+        self.images = [
+            Image.fromarray(image).crop(Image.fromarray(image).getchannel("A").getbbox()) for image in images
+        ]
+        shape = (FRAMES, self.SIDE, self.SIDE, 3)
+        self.frames: Bytes = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+        ids = torch.arange(CLIPS)
+        tubelets = self.paste.sampler(ids, num_frames=FRAMES, height=self.SIDE, width=self.SIDE)
+        self.tubelets = {name: tensor.numpy() for name, tensor in tubelets.tensors().items()}
+        self.sizes = tubelets.patch_size.numpy()
+        self.choice = self.objects.choose(ids, 2).numpy()
+
+    def tubeletx(self) -> None:
+        """Every clip, by one call each."""
+        for index in range(CLIPS):
+            self.paste(self.frames, index)
+
+    def opencv(self) -> None:
+        """Every clip, frame by frame."""
+        for index in range(CLIPS):
+            self.opencv_clip(self.frames, index)
+
+    def opencv_clip(self, frames: Bytes, index: int) -> None:
+        """One clip, frame by frame, in paint order."""
+        for m in np.argsort(self.tubelets["order"][index]):
+            image = self.images[self.choice[index, m]]
+            for t in range(FRAMES):
+                linear, center = self.tubelets["linear"][index, m, t], self.tubelets["centers"][index, m, t]
+                _blend(frames[t], _turned(image, linear, self.sizes[index, m]), center)
+
+    def difference(self) -> float:
+        """Mean difference of the two results where either paints, in grey levels."""
+        total, count = 0.0, 0
+        for index in range(CLIPS):
+            ours, theirs = self.frames.copy(), self.frames.copy()
+            self.paste(ours, index)
+            self.opencv_clip(theirs, index)
+            painted = (ours != self.frames) | (theirs != self.frames)
+            total += np.abs(ours.astype(int) - theirs)[painted].sum()
+            count += painted.sum()
+        return total / count
+
+
+def _turned(image: Image.Image, linear: Floats, size: npt.NDArray[np.int32]) -> Bytes:
+    """Resized for the frame by PIL, then turned on a canvas that just holds it."""
+    scales = np.hypot(linear[0], linear[1])
+    width, height = np.maximum(1, np.round(size * scales)).astype(int).tolist()
+    resized = np.asarray(image.resize((width, height)))
+    turn = linear / scales
+    canvas = np.ceil(np.abs(turn) @ (width, height)).astype(int)
+    matrix = np.column_stack((turn, canvas / 2 - turn @ (width / 2, height / 2)))
+    return cv2.warpAffine(resized, matrix, tuple(canvas.tolist()))
+
+
+def _blend(frame: Bytes, patch: Bytes, center: Floats) -> None:
+    height, width = patch.shape[:2]
+    left, top = np.round(center - (width / 2, height / 2)).astype(int)
+    x0, y0 = max(left, 0), max(top, 0)
+    x1, y1 = min(left + width, frame.shape[1]), min(top + height, frame.shape[0])
+    if x0 >= x1 or y0 >= y1:
+        return
+    inside = patch[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
+    alpha = inside[..., 3:] / 255
+    region = frame[y0:y1, x0:x1]
+    region[:] = (region * (1 - alpha) + inside[..., :3] * alpha).astype(np.uint8)
+
+
+class Pairs:
+    """A batch on the device, here the CPU."""
+
+    SIDE = 112
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, PAIRS, FRAMES, self.SIDE, self.SIDE, 3)
+        pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+        self.clips = [clip.permute(0, 4, 1, 2, 3) for clip in pixels]
+        self.ids = torch.arange(PAIRS)
+        self.pair = TubeletPair(TubeletConfig.preset("paper"), inplace=True)
+        self.tubelets = self.pair.sampler(self.ids, num_frames=FRAMES, height=self.SIDE, width=self.SIDE)
+
+    def tubeletx(self) -> None:
+        """The whole batch, in place."""
+        self.pair(*self.clips, self.ids)
+
+    def kornia(self) -> list[Tensor]:
+        """The whole batch, as new clips."""
+        tubelets = self.tubelets
+        sources = torch.cat((tubelets.crop(self.clips[0]).float(), _masks(tubelets)[:, :, None]), dim=2)
+        frames = [clip.transpose(1, 2).flatten(0, 1).float() for clip in self.clips]
+        sample = torch.arange(PAIRS)
+        for layer in tubelets.order.argsort(1).unbind(1):
+            linear, center = tubelets.linear[sample, layer], tubelets.centers[sample, layer]
+            middle = (tubelets.patch_size[sample, layer, None] - 1) / 2
+            shift = center - 0.5 - (linear @ middle[..., None])[..., 0]
+            matrix = torch.cat((linear, shift[..., None]), dim=-1).flatten(0, 1)
+            source = sources[sample, layer].repeat_interleave(FRAMES, 0)
+            warped = warp_affine(source, matrix, (self.SIDE, self.SIDE))
+            color, mask = warped[:, :3], warped[:, 3:]
+            frames = [frame * (1 - mask) + color * mask for frame in frames]
+        return [frame.add(0.5).to(torch.uint8).unflatten(0, (PAIRS, FRAMES)).transpose(1, 2) for frame in frames]
+
+    def difference(self) -> float:
+        """Mean difference of the two results where either paints, in grey levels."""
+        before = [clip.clone() for clip in self.clips]
+        theirs = self.kornia()
+        self.tubeletx()
+        painted = [(new != old) | (other != old) for new, old, other in zip(self.clips, before, theirs, strict=True)]
+        differences = [
+            (new.float() - other)[where] for new, other, where in zip(self.clips, theirs, painted, strict=True)
+        ]
+        return torch.cat(differences).abs().mean().item()
+
+
+def _masks(tubelets: Tubelets) -> Tensor:
+    """(B, M, Hp, Wp): the shapes, drawn in the patches."""
+    height, width = tubelets.max_patch_size
+    half = tubelets.patch_size[..., None, None] / 2
+    x = ((torch.arange(width) + 0.5 - half[:, :, 0]) / half[:, :, 0]).abs()
+    y = ((torch.arange(height)[:, None] + 0.5 - half[:, :, 1]) / half[:, :, 1]).abs()
+    shape = tubelets.shape[..., None, None]
+    distance = torch.where(shape == 0, torch.maximum(x, y), torch.where(shape == 1, torch.hypot(x, y), x + y))
+    return (distance < 1).float()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    one, pairs = OneClip(), Pairs()
+    differences = {"one clip": one.difference(), "pairs": pairs.difference()}
+    clip = measure({"tubeletx": one.tubeletx, "opencv and PIL": one.opencv}, repeats=15, clock=time.thread_time)
+    batch = measure({"tubeletx": pairs.tubeletx, "kornia": pairs.kornia}, repeats=5, clock=time.thread_time)
+    report: dict[str, object] = {"mean_difference_of_painted_pixels": differences}
+    cases = (
+        ("one clip, two RGBA objects", clip, CLIPS, differences["one clip"]),
+        (f"a pair, of a batch of {PAIRS}", batch, PAIRS, differences["pairs"]),
+    )
+    for name, seconds, count, difference in cases:
+        each = {peer: value / count * 1e6 for peer, value in seconds.items()}
+        ratios = {peer: value / each["tubeletx"] for peer, value in each.items() if peer != "tubeletx"}
+        report[name] = {"microseconds": each, "times_tubeletx": ratios}
+        print(f"{name}: tubeletx {each['tubeletx']:.0f} us", end="")
+        for peer, ratio in ratios.items():
+            print(f", {peer} {each[peer]:.0f} us, {ratio:.1f} x; mean difference {difference:.1f} grey levels")
+    print(write_result("clients", report))
+
+
+if __name__ == "__main__":
+    main()

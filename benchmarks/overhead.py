@@ -1,0 +1,64 @@
+"""What a call costs the host before any pixel is painted, beside torch.add on the same tensors in the same run.
+
+One sample (B = 1), one thread, two clips of 16 frames of 8 x 8, and tubelets of opacity 0: nothing is painted, so that
+what is left is Python, dispatch, argument checks and allocation. Bounds: 15 us for one `paste_tubelets_`, 60 us for a
+whole `TubeletPair` step (drawing, cropping, pasting in place).
+
+Run: python benchmarks/overhead.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from harness import measure, write_result
+
+from tubeletx import PasteTubelets, TubeletConfig, TubeletPair
+from tubeletx.ops import crop_patches, paste_tubelets, paste_tubelets_
+
+FRAMES, SIDE = 16, 8
+BOUNDS = {"paste_tubelets_": 15e-6, "TubeletPair": 60e-6}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    config = TubeletConfig.preset("paper", opacity_range=(0, 0))
+    frames = torch.zeros(2, FRAMES, SIDE, SIDE, 3, dtype=torch.uint8)
+    clips = [frames[v, None].permute(0, 4, 1, 2, 3) for v in range(2)]
+    array = frames[0].numpy()
+    ids = torch.zeros(1, dtype=torch.int64)
+    pair, paste = TubeletPair(config, inplace=True), PasteTubelets(config)
+    tubelets = pair.sampler(ids, num_frames=FRAMES, height=SIDE, width=SIDE)
+    patches = tubelets.crop(clips[0])
+    geometry = (
+        tubelets.patch_size,
+        tubelets.centers,
+        tubelets.linear,
+        tubelets.shape,
+        tubelets.edge,
+        tubelets.opacity,
+        tubelets.order,
+    )
+    calls: dict[str, Callable[[], object]] = {
+        "torch.add": lambda: torch.add(*clips),
+        "sample_tubelets": lambda: pair.sampler(ids, num_frames=FRAMES, height=SIDE, width=SIDE),
+        "crop_patches": lambda: crop_patches(
+            clips[0], tubelets.patch_frame, tubelets.patch_box, tubelets.max_patch_size
+        ),
+        "paste_tubelets_": lambda: paste_tubelets_(clips, patches, *geometry),
+        "paste_tubelets": lambda: paste_tubelets(clips, patches, *geometry),
+        "TubeletPair": lambda: pair(*clips, ids),
+        "PasteTubelets, NumPy frames": lambda: paste(array, 0),
+    }
+    seconds = measure(calls, repeats=200)
+    ratios = {name: value / seconds["torch.add"] for name, value in seconds.items()}
+    for name, value in seconds.items():
+        bound = f"  (bound {BOUNDS[name] * 1e6:.0f} us)" if name in BOUNDS else ""
+        print(f"{name:28} {value * 1e6:6.1f} us a call  {ratios[name]:5.1f} x torch.add{bound}")
+    result = {"microseconds": {name: value * 1e6 for name, value in seconds.items()}, "times_torch_add": ratios}
+    print(write_result("overhead", result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Images of objects, with their own opacity, as patches of tubelets."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tubeletx.tubelets import Tubelets
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ObjectPatches"]
+
+_INT64 = 1 << 64
+
+
+class ObjectPatches(nn.Module):
+    """RGBA images to paste in place of patches of the clip, decoded once.
+
+    Every image is cut to what it shows, shrunk to fit `size`, and kept as uint8 in that size and in halves of it, so
+    that a small tubelet takes its colours from a small image and does not flicker. The cache lies in shared memory:
+    loader workers, forked or spawned, read the one copy. It moves with `to(device)`.
+
+    Example:
+        >>> paste = PasteTubelets(TubeletConfig.preset("smile"), patches=ObjectPatches("objects/"))
+
+    Attributes:
+        names: Files of the images, sorted; the index of an object is that in this list.
+        size: Longest side that an object is kept in, pixels.
+    """
+
+    _texels: Tensor
+    _first_row: Tensor
+    _sizes: Tensor
+
+    def __init__(self, folder: str | pathlib.Path, size: int = 128) -> None:
+        """Decodes every PNG of a folder.
+
+        Args:
+            folder: Holds `*.png`, of any size; images without an alpha channel are opaque.
+            size: Longest side to keep, pixels: that of the largest tubelets, or less to save memory. An object takes
+                about 7 size^2 bytes.
+
+        Raises:
+            ValueError: The folder holds no PNG, or one that cannot be read or that shows nothing; the message names it.
+            ImportError: Pillow is not installed; tubeletx itself does not need it.
+        """
+        files = sorted(pathlib.Path(folder).glob("*.png"))
+        if not files:
+            raise ValueError(f"folder: {folder} holds no *.png")
+        super().__init__()
+        self._fill([file.name for file in files], (_read(file) for file in files), size)
+
+    @classmethod
+    def from_images(cls, images: Sequence[npt.NDArray[np.uint8]], size: int = 128) -> ObjectPatches:
+        """Takes images from memory.
+
+        Args:
+            images: Arrays of (H, W, 4) uint8, RGBA, not premultiplied.
+            size: Longest side to keep, pixels.
+
+        Raises:
+            ValueError: An image has another shape or dtype, or shows nothing; the message names it.
+        """
+        if not len(images):
+            raise ValueError("images: got none, needs at least one")
+        objects = cls.__new__(cls)
+        nn.Module.__init__(objects)
+        names = [f"images[{index}]" for index in range(len(images))]
+        objects._fill(names, (_from_array(*pair) for pair in zip(names, images, strict=True)), size)
+        return objects
+
+    def __len__(self) -> int:
+        """Number of objects."""
+        return len(self.names)
+
+    def draw(self, tubelets: Tubelets, sample_ids: Tensor, *, seed: int = 0, epoch: int = 0) -> tuple[Tensor, Tubelets]:
+        """Draws an object for each tubelet, each with the same chance, from (seed, sample id, epoch) and nothing else.
+
+        Args:
+            tubelets: Drawn for the samples; B of them.
+            sample_ids: What tells the samples apart; (B,) int64.
+            seed: Any 64-bit integer.
+            epoch: From 0 to 2^32 - 1.
+
+        Returns:
+            RGBA patches, (B, M, 4, size, size) uint8, and the tubelets fitted to them: `fitted.paste(clips, patches)`
+            stretches each object to the box of its tubelet. Boxes and coverage stay those of `tubelets`.
+        """
+        objects = self.choose(sample_ids, tubelets.num_tubelets, seed=seed, epoch=epoch)
+        sizes = self._sizes[objects]
+        # The smallest image that need not be enlarged, else the largest one.
+        level = (sizes[:, :, 1:] >= tubelets.patch_size[:, :, None]).all(-1).sum(-1)
+        size = sizes.take_along_dim(level[..., None, None], dim=2)[:, :, 0]
+        first = objects * self._rows_per_object + self._first_row[level]
+        rows = first[..., None] + torch.arange(self.size, device=first.device)
+        texels = self._texels.index_select(0, rows.flatten())
+        patches = texels.view(*objects.shape, self.size, self.size, 4).permute(0, 1, 4, 2, 3)
+        return patches, tubelets.fitted(size, (self.size, self.size))
+
+    def choose(self, sample_ids: Tensor, num_tubelets: int, *, seed: int = 0, epoch: int = 0) -> Tensor:
+        """Indices of the objects that `draw` gives to the tubelets of these samples; (B, M) int64."""
+        key = _mix(_mix(seed % _INT64) + epoch)
+        places = torch.arange(num_tubelets, device=sample_ids.device) * _signed(_GOLDEN)
+        bits = _mix_tensor(sample_ids[:, None] * _signed(_MULTIPLIERS[0]) + (places + _signed(key)))
+        # The high half of a product of 31 bits and the count: even to one part in 2^31 / count.
+        return (_shift(bits, 33) * len(self)) >> 31
+
+    def extra_repr(self) -> str:
+        """Their number and size, for `print`."""
+        return f"{len(self)} objects, size={self.size}"
+
+    def _fill(self, names: list[str], images: Iterable[Image.Image], size: int) -> None:
+        if size < 1:
+            raise ValueError(f"size: got {size}, needs a positive number of pixels")
+        self.names = names
+        self.size = size
+        heights = [size]
+        while heights[-1] > _SMALLEST:
+            heights.append((heights[-1] + 1) // 2)
+        self._rows_per_object = sum(heights)
+        # The last object's rows are read past their end as if it were `size` high.
+        texels = np.zeros((len(names) * self._rows_per_object + size, size, 4), np.uint8)
+        sizes = np.zeros((len(names), len(heights), 2), np.int32)
+        for index, image in enumerate(images):
+            row = index * self._rows_per_object
+            for level, height in enumerate(heights):
+                shrunk = _shrink(image, height)
+                texels[row : row + shrunk.height, : shrunk.width] = np.asarray(shrunk)
+                sizes[index, level] = shrunk.size
+                row += height
+        first_row = np.cumsum([0, *heights[:-1]])
+        for name, array in (("_texels", texels.reshape(len(texels), -1)), ("_first_row", first_row), ("_sizes", sizes)):
+            shared = torch.from_numpy(array).share_memory_()  # type: ignore[no-untyped-call]
+            self.register_buffer(name, shared, persistent=False)
+
+
+_SMALLEST = 16  # pixels: tubelets are not much smaller
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("tubeletx.ObjectPatches needs Pillow: pip install pillow") from error
+    return Image
+
+
+def _read(file: pathlib.Path) -> Image.Image:
+    pillow = _pillow()
+    try:
+        with pillow.open(file) as image:
+            return _cut(str(file), image.convert("RGBA"))
+    except (OSError, SyntaxError, pillow.DecompressionBombError) as error:  # what Pillow raises for broken PNGs
+        raise ValueError(f"folder: {file} cannot be read as an image: {error}") from error
+
+
+def _from_array(name: str, image: npt.NDArray[np.uint8]) -> Image.Image:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 4:
+        raise ValueError(f"{name}: got {image.dtype} of shape {image.shape}, needs uint8 of (H, W, 4)")
+    return _cut(name, _pillow().fromarray(np.ascontiguousarray(image)))
+
+
+def _cut(name: str, image: Image.Image) -> Image.Image:
+    box = image.getchannel("A").getbbox() if image.width and image.height else None
+    if box is None:
+        raise ValueError(f"{name}: shows nothing, its alpha is 0 everywhere")
+    return image.crop(box)
+
+
+def _shrink(image: Image.Image, size: int) -> Image.Image:
+    """Fits the image into a square; a smaller one stays as it is. Colours weigh by their alpha."""
+    scale = size / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), _pillow().Resampling.BOX)
+
+
+# The finaliser of SplitMix64 (Steele, Lea, Flood 2014): exact integer arithmetic, so the same objects on every device.
+_GOLDEN = 0x9E3779B97F4A7C15
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_SHIFTS = (30, 27, 31)
+
+
+def _mix(value: int) -> int:
+    value = (value + _GOLDEN) % _INT64
+    for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
+        value = ((value ^ (value >> shift)) * multiplier) % _INT64
+    return value
+
+
+def _mix_tensor(value: Tensor) -> Tensor:
+    value = (value ^ _shift(value, _SHIFTS[0])) * _signed(_MULTIPLIERS[0])
+    value = (value ^ _shift(value, _SHIFTS[1])) * _signed(_MULTIPLIERS[1])
+    return value ^ _shift(value, _SHIFTS[2])
+
+
+def _shift(value: Tensor, bits: int) -> Tensor:
+    """Shifts right and fills with zeros, which int64 does not by itself."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - _INT64 if value >= _INT64 // 2 else value

@@ -1,0 +1,250 @@
+"""Tubelets pasted onto one or more clips: of one sample in a loader worker, or of a batch on the device."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tubeletx.config import TubeletConfig
+from tubeletx.objects import ObjectPatches
+from tubeletx.sampler import TubeletSampler
+
+__all__ = ["PasteTubelets"]
+
+_CANONICAL = "BCTHW"
+_FLATTENED = "(BT)CHW"
+
+
+class PasteTubelets(nn.Module):
+    """Pastes moving patches onto clips, as a step of a data pipeline.
+
+    One sample or a batch, NumPy array or tensor, in a loader worker or on the device: the tubelets of a sample depend
+    on (seed, sample id, epoch) alone, so that all of these give the same pixels. Sample ids reach the module in one of
+    three ways, whichever the pipeline offers:
+
+    - as an argument: `paste(clips, sample_ids)`, as in Lightning's `on_after_batch_transfer`;
+    - in a sample or batch that is a mapping: `paste({"video": ..., "sample_id": ...})`, as in
+      `torchvision.transforms.v2.Compose` or a `Dataset`;
+    - around containers that hand on a single tensor, such as `nn.Sequential` or kornia's `VideoSequential`:
+      `with paste.samples(sample_ids): pipeline(clips)`.
+
+    The epoch is an argument as well, or is set for all later calls by `set_epoch`, which the workers of a running
+    `DataLoader` see too (also with `persistent_workers`).
+
+    Example:
+        >>> paste = PasteTubelets(TubeletConfig.preset("smile"), seed=0)
+        >>> frames = paste(frames, sample_ids=index)  # uint8 (T, H, W, C), in a worker, in place
+        >>> clips = paste(clips, sample_ids)  # (B, C, T, H, W), on the device, in place
+
+    The tubelets themselves, for a loss or a mask, are `paste.sampler(sample_ids, num_frames=T, height=H, width=W,
+    epoch=epoch)`; drawing them again costs microseconds.
+    """
+
+    def __init__(
+        self,
+        config: TubeletConfig | None = None,
+        seed: int = 0,
+        patches: ObjectPatches | None = None,
+        *,
+        layout: str | None = None,
+        inplace: bool = True,
+        video_key: str = "video",
+        id_key: str = "sample_id",
+    ) -> None:
+        """Makes the module.
+
+        Args:
+            config: The law of the tubelets; None is `TubeletConfig.preset("paper")`.
+            seed: Any 64-bit integer.
+            patches: Objects to paste onto clips of three channels; None crops the patches from the (first) clip.
+            layout: Axes of the clips: an order of the letters BCTHW, such as "BTCHW", without B for single samples, or
+                "(BT)CHW", which is how kornia's `VideoSequential` calls its children. None is "BCTHW" for five axes
+                and "THWC" for four.
+            inplace: Whether to write into the given clips instead of copies.
+            video_key: Where a mapping holds the clips: one, or a list of some.
+            id_key: Where a mapping holds the sample id, or ids.
+
+        Raises:
+            ValueError: `layout` is none of the above.
+        """
+        super().__init__()
+        if layout is not None and layout != _FLATTENED and set(layout) | {"B"} != set(_CANONICAL):
+            raise ValueError(f"layout: got {layout!r}, needs an order of the letters BCTHW, of CTHW, or '{_FLATTENED}'")
+        if layout is not None and layout != _FLATTENED and len(set(layout)) != len(layout):
+            raise ValueError(f"layout: got {layout!r}, which repeats an axis")
+        self.sampler = TubeletSampler(config, seed)
+        self.patches = patches
+        self.layout = layout
+        self.inplace = inplace
+        self.video_key = video_key
+        self.id_key = id_key
+        self._sample_ids: Any = None
+        # Shared with loader workers, which live through several epochs where they are persistent.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        """What `set_epoch` set, 0 at first."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of all calls that name none, here and in loader workers.
+
+        Args:
+            epoch: From 0 to 2^32 - 1.
+        """
+        self._epoch.fill_(epoch)
+
+    @contextlib.contextmanager
+    def samples(self, sample_ids: int | Sequence[int] | Tensor) -> Iterator[None]:
+        """Within this context, calls that name no samples are for these.
+
+        Args:
+            sample_ids: As for `forward`.
+        """
+        before, self._sample_ids = self._sample_ids, sample_ids
+        try:
+            yield
+        finally:
+            self._sample_ids = before
+
+    def forward(
+        self, clips: Any, sample_ids: int | Sequence[int] | Tensor | None = None, epoch: int | None = None
+    ) -> Any:
+        """Pastes the tubelets of each sample.
+
+        Args:
+            clips: Axes as `layout` says: a NumPy array or a tensor of one sample, (T, H, W, C), or of a batch,
+                (B, C, T, H, W); uint8 (0 to 255), or float16, bfloat16, float32, float64 (objects then have colours
+                from 0 to 1). A list or tuple of V such clips gets the same tubelets, with patches of the first. A
+                mapping holds one of these, and the sample ids.
+            sample_ids: What tells the samples apart, such as their indices in the data set: an integer for one sample,
+                or (B,) integers.
+            epoch: From 0 to 2^32 - 1; another epoch draws other tubelets for the same sample. None is that of
+                `set_epoch`.
+
+        Returns:
+            What came in: with `inplace` the same object, or objects in a list, the tubelets on it; a mapping is copied,
+            its clips are not.
+
+        Raises:
+            ValueError: No sample id came, the clips cannot be written, or an argument has another shape, dtype or
+                device than the above; the message names it.
+        """
+        if isinstance(clips, Mapping):
+            return self._forward_mapping(clips, sample_ids, epoch)
+        given = list(clips) if isinstance(clips, list | tuple) else [clips]
+        if not given:
+            raise ValueError("clips: got an empty list, needs at least one clip")
+        ids = self._ids(sample_ids)
+        tensors = [_as_tensor(clip) for clip in given]
+        axes = self._axes(tensors[0], len(ids))
+        views = [axes.arrange(tensor) for tensor in tensors]
+        pasted = self._paste(views, ids.to(tensors[0].device), self.epoch if epoch is None else epoch)
+        if not self.inplace:
+            restored = [axes.restore(clip) for clip in pasted]
+            given = [
+                new.numpy() if isinstance(clip, np.ndarray) else new for new, clip in zip(restored, given, strict=True)
+            ]
+        return given if isinstance(clips, list | tuple) else given[0]
+
+    def extra_repr(self) -> str:
+        """The settings, for `print`."""
+        return f"{self.sampler!r}, layout={self.layout!r}, inplace={self.inplace}"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._epoch.share_memory_()
+
+    def _forward_mapping(self, sample: Mapping[str, Any], sample_ids: Any, epoch: int | None) -> dict[str, Any]:
+        if self.video_key not in sample:
+            raise ValueError(f"clips: got a mapping with the keys {sorted(map(str, sample))}, needs {self.video_key!r}")
+        ids = sample.get(self.id_key) if sample_ids is None else sample_ids
+        return {**sample, self.video_key: self.forward(sample[self.video_key], ids, epoch)}
+
+    def _ids(self, sample_ids: Any) -> Tensor:
+        if sample_ids is None:
+            sample_ids = self._sample_ids
+        if sample_ids is None:
+            worker = torch.utils.data.get_worker_info()
+            where = "" if worker is None else f" in loader worker {worker.id}"
+            raise ValueError(
+                f"sample_ids: got none{where}, needs the sample's id (such as its index in the data set), which "
+                f"decides the tubelets: pass it to the call, put it into the sample as {self.id_key!r}, or call within "
+                "`with paste.samples(ids):`"
+            )
+        ids = sample_ids if isinstance(sample_ids, Tensor) else torch.as_tensor(sample_ids)
+        if ids.dtype == torch.int64:
+            return ids.reshape(-1)
+        if ids.numel() and (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):
+            raise ValueError(f"sample_ids: got {ids.dtype}, needs integers")
+        return ids.reshape(-1).to(torch.int64)
+
+    def _axes(self, clip: Tensor, batch: int) -> _Axes:
+        shape = tuple(clip.shape)
+        layout = self.layout or (_CANONICAL if len(shape) == 5 else "THWC")
+        if layout == _FLATTENED:
+            if len(shape) != 4 or batch == 0 or shape[0] % batch:
+                raise ValueError(f"clips: got shape {shape}, needs (B T, C, H, W) with B = {batch} samples")
+            return _Axes("BTCHW", shape, (batch, shape[0] // batch, *shape[1:]))
+        if len(shape) == 4:
+            layout = layout.replace("B", "")
+        if len(shape) != len(layout):
+            raise ValueError(f"clips: got shape {shape}, needs the axes {layout}")
+        axes = _Axes(layout, shape, shape) if "B" in layout else _Axes("B" + layout, shape, (1, *shape))
+        samples = axes.whole[axes.order[0]]
+        if samples != batch:
+            raise ValueError(f"sample_ids: got {batch}, needs one for each of {samples} samples")
+        return axes
+
+    def _paste(self, clips: list[Tensor], ids: Tensor, epoch: int) -> list[Tensor]:
+        first = clips[0]
+        num_frames, height, width = first.shape[2:]
+        tubelets = self.sampler(ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
+        if self.patches is None:
+            patches: Tensor = tubelets.crop(first)
+        else:
+            patches, tubelets = self.patches.draw(tubelets, ids, seed=self.sampler.seed, epoch=epoch)
+            if first.dtype != torch.uint8:
+                patches = patches.to(first.dtype) / 255
+        return tubelets.paste(clips, patches, inplace=self.inplace)
+
+
+@dataclasses.dataclass
+class _Axes:
+    """How the axes of clips lie, and the way to (B, C, T, H, W) and back, without copies."""
+
+    letters: str
+    given: tuple[int, ...]  # shape as it came
+    whole: tuple[int, ...]  # shape with all of the letters' axes
+
+    @property
+    def order(self) -> list[int]:
+        return [self.letters.index(axis) for axis in _CANONICAL]
+
+    def arrange(self, clip: Tensor) -> Tensor:
+        if clip.shape != self.given:
+            raise ValueError(f"clips: got shapes {self.given} and {tuple(clip.shape)}, needs equal ones")
+        return clip.view(self.whole).permute(self.order)
+
+    def restore(self, clip: Tensor) -> Tensor:
+        return clip.permute([_CANONICAL.index(axis) for axis in self.letters]).reshape(self.given)
+
+
+def _as_tensor(clip: Any) -> Tensor:
+    """The same memory as a tensor."""
+    if isinstance(clip, Tensor):
+        return clip
+    if not isinstance(clip, np.ndarray):
+        raise TypeError(f"clips: got {type(clip).__name__}, needs a tensor, a NumPy array, a list of them or a mapping")
+    if not clip.flags.writeable:
+        raise ValueError("clips: got a read-only array, which cannot be pasted onto in place; pass a copy()")
+    if any(stride < 0 for stride in clip.strides):
+        raise ValueError("clips: got an array with a negative stride, such as a flipped one; pass a copy()")
+    return torch.from_numpy(clip)
