@@ -8,6 +8,7 @@ from tubeletx_train.config import describe, load_recipe, recipe_names
 from tubeletx_train.config.downstream import EvaluateConfig, FinetuneConfig
 from tubeletx_train.config.parse import config_from_tree, option_names, parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.config.tree import flatten, merge, to_tree
 from tubeletx_train.engine.errors import UsageError
 
@@ -19,8 +20,9 @@ def parse(*arguments):
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_parses_and_has_one_line_about_it(name):
     if name.startswith("downstream/"):
-        for config_class in (FinetuneConfig, EvaluateConfig):
-            assert parse_config(config_class, ["--config", name, "--checkpoint", "x"], prog="test").checkpoint == "x"
+        counting, arguments = name.endswith("ucfrep"), ["--checkpoint", "x", "--data.train", "y"]
+        for config_class in (RepetitionConfig,) if counting else (FinetuneConfig, EvaluateConfig):
+            assert parse_config(config_class, [*arguments, "--config", name], prog="test").checkpoint == "x"
     else:
         assert parse("--config", name, "--data.videos", "somewhere").data.videos == "somewhere"
     assert describe(name)

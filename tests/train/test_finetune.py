@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -105,6 +107,20 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(finetuned, ucf101, tmp_p
     for name, value in state["model"].items():
         assert torch.equal(value, resumed["model"][name]), name
     assert results(tmp_path)["metrics"] == results(finetuned)["metrics"]
+
+
+def test_two_processes_test_the_weights_that_they_keep(ucf101, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tubeletx_train", "finetune", "--data.train", str(ucf101), *TOY, "--run.output", str(tmp_path)]
+    # Few steps: the running statistics of the processes still differ, and the network is often wrong.
+    command += ["--optim.steps", "4", "--optim.lr", "0.003"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    content = results(tmp_path)
+    assert content["test_videos"] == 9
+    arguments = ["evaluate", "--checkpoint", str(tmp_path / "model.pt"), "--data.test", str(ucf101), *CLIPS]
+    assert main([*arguments, "--output", str(tmp_path / "again"), "--device", "cpu"]) == 0
+    assert results(tmp_path / "again")["metrics"] == pytest.approx(content["metrics"])
 
 
 def test_several_labels_are_learned(charades, tmp_path):

@@ -83,7 +83,7 @@ def test_the_printed_gains_follow_from_the_printed_numbers():
     weights = [-100 if name == "ucfrep" else 1 for name in spec["columns"]]
     for method, printed in spec["gains"].items():
         gains = [w * (a - b) for w, a, b in zip(weights, spec["rows"][method], spec["rows"]["None"], strict=True)]
-        assert statistics.fmean(gains) == pytest.approx(printed, abs=0.06), method
+        assert statistics.fmean(gains) == pytest.approx(printed, abs=0.1), method  # the paper cuts some off
 
 
 def test_the_set_ups_are_those_of_the_manifests(tmp_path):
@@ -104,10 +104,9 @@ def test_every_cell_of_ours_names_a_command_that_exists(tmp_path):
         for cell in (cell for cells in table.rows.values() for cell in cells if cell.command):
             words = cell.command.split()
             recipe = words[words.index("--config") + 1]
-            if words[1] == "finetune":
-                assert recipe in recipe_names()
-                assert load_recipe(recipe)["experiment"] == recipe.rsplit("/", 1)[-1]
-                assert load_recipe(recipe)["protocol"] == "released"
+            assert recipe in recipe_names()
+            assert load_recipe(recipe)["experiment"] == recipe.rsplit("/", 1)[-1]
+            assert load_recipe(recipe)["protocol"] == "released"
 
 
 def test_the_papers_numbers_are_whole():

@@ -25,6 +25,7 @@ RECIPE_CONFIGS = (
     "tubeletx_train.config.pretrain:PretrainConfig",
     "tubeletx_train.config.downstream:FinetuneConfig",
     "tubeletx_train.config.downstream:EvaluateConfig",
+    "tubeletx_train.config.repetition:RepetitionConfig",
 )
 
 _PRESET = "tubelets.preset"

@@ -197,6 +197,9 @@ class Finetuning(TrainingTask[LabelledBatch]):
 
     def judge(self, records: list[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
         """Test the weights on videos, by so many clips of each; the same in every process."""
+        # Each process has gathered running statistics of its own; what is tested and kept are the main one's.
+        buffers = {name: buffer.cpu() for name, buffer in self.net.named_buffers()}
+        self.net.load_state_dict(self._ranks.broadcast(buffers), strict=False)
         return judge_classifier(
             self.net,
             records,
