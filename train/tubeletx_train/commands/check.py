@@ -12,6 +12,7 @@ from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
 from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.readers import READERS, require_reader
+from tubeletx_train.engine.limits import require_at_least
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,10 @@ class CheckConfig:
         unknown = [name for name in self.readers if name not in READERS]
         if unknown or not self.readers:
             raise ValueError(f"readers must be of {', '.join(READERS)}, not {', '.join(unknown) or 'none'}")
-        for name, least in (("num_frames", 1), ("clips", 0), ("seed", 0), ("num_workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        require_at_least(self, 1, "num_frames", "num_workers", "decode_size")
+        require_at_least(self, 0, "clips", "seed", "timeout")
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
-        if self.decode_size is not None and self.decode_size < 1:
-            raise ValueError(f"decode_size must be 1 or more or null, not {self.decode_size}")
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

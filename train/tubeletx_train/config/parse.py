@@ -98,10 +98,25 @@ def config_from_tree(config_class: type[T], tree: dict[str, Any], origin: str) -
 
 def _instantiate(config_class: type[T], parser: ArgumentParser, parse: Any) -> T:
     try:
-        values: Namespace = parser.instantiate(parse())
-        return config_class(**{item.name: values[item.name] for item in dataclasses.fields(config_class)})  # type: ignore[arg-type]
+        values: Namespace = parser.instantiate(parse(), instantiate_groups=False)
+        return _build(config_class, values)
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+
+
+def _build(config_class: type[T], values: Namespace, section: str = "") -> T:
+    """The dataclass of parsed values; what it says against one of them begins with the name of its section."""
+    hints = get_type_hints(config_class)
+    given = {
+        item.name: _build(hints[item.name], values[item.name], f"{section}{item.name}.")
+        if dataclasses.is_dataclass(hints[item.name])
+        else values[item.name]
+        for item in dataclasses.fields(config_class)  # type: ignore[arg-type]
+    }
+    try:
+        return config_class(**given)
+    except ValueError as error:
+        raise ValueError(f"{section}{str(error).removeprefix(section)}") from error
 
 
 def _take_recipes(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -2,7 +2,7 @@
 
 from tubeletx_train.data.augment import ColorConfig, ColorJitterNormalize, normalize
 from tubeletx_train.data.check import BadVideo, BadVideoTracker, check_videos, prepare_videos
-from tubeletx_train.data.config import DataConfig
+from tubeletx_train.data.config import DataConfig, ReadingConfig
 from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import (
     DataError,
@@ -41,6 +41,7 @@ __all__ = [
     "PairBatch",
     "PairDataset",
     "PairSample",
+    "ReadingConfig",
     "TimedLabel",
     "TooManyBadVideos",
     "VideoError",

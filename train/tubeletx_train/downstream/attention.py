@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from tubeletx_train.config.downstream import ClassifierConfig
+from tubeletx_train.config.downstream import EncoderConfig
 from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, normalize, open_video
+from tubeletx_train.data.config import ReaderName
 from tubeletx_train.data.dataset import resize_frames
 from tubeletx_train.data.find import VIDEO_EXTENSIONS
 from tubeletx_train.downstream.classifier import SCRATCH, load_pretrained
 from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.limits import require_at_least
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.figures.attention import attention_animation, attention_strip
@@ -68,14 +70,12 @@ class AttentionConfig:
     input_size: int = 112
     picture_size: int = 144
     encoder: str | None = None
-    reader: str = "decord"
+    reader: ReaderName = "decord"
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("max_videos", "num_frames", "stride", "input_size", "picture_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        require_at_least(self, 1, "max_videos", "num_frames", "stride", "input_size", "picture_size")
         if self.names and len(self.names) != len(self.checkpoints):
             raise ValueError(f"names must be as many as checkpoints: {len(self.names)} for {len(self.checkpoints)}")
         if not self.checkpoints and not self.untrained:
@@ -180,8 +180,8 @@ def load_encoders(config: AttentionConfig) -> dict[str, nn.Module]:
     names = config.names or _short_names(config.checkpoints)
     shown = [*names, _UNTRAINED] if config.untrained else [*names]
     if len(set(shown)) < len(shown):
-        raise UsageError(f"names must differ from one another, got {', '.join(shown)}")
-    choice = ClassifierConfig(encoder=config.encoder)
+        raise UsageError(f"names must differ from one another, not {', '.join(shown)}")
+    choice = EncoderConfig(config.encoder)
     pretrained = [load_pretrained(path, choice) for path in config.checkpoints]
     encoders: dict[str, nn.Module] = {
         name: item.encoder.to(device) for name, item in zip(names, pretrained, strict=True)

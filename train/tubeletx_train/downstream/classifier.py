@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tubeletx_train.config.downstream import ClassifierConfig
+from tubeletx_train.config.downstream import EncoderConfig
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.models import VideoEncoder, build_encoder
 from tubeletx_train.models.weights import encoder_settings, load_encoder_weights
@@ -53,7 +53,7 @@ def build_from(settings: ModelConfig) -> VideoEncoder:
     return build_encoder(settings.encoder, settings.width, settings.temporal_strides, settings.batch_norm_eps)
 
 
-def load_pretrained(checkpoint: str | Path, config: ClassifierConfig) -> PretrainedEncoder:
+def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> PretrainedEncoder:
     """An encoder as its checkpoint has it, and its settings unless `config` says otherwise; or one from "scratch".
 
     Raises:
