@@ -31,6 +31,7 @@ class LoadedDataset(Protocol):
     @property
     def config(self) -> ReadingConfig: ...  # noqa: D102
     def videos_being_read(self) -> list[str]: ...  # noqa: D102
+    def __len__(self) -> int: ...
     def __getitem__(self, key: Any) -> Any: ...
 
 

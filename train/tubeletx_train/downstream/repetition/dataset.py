@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,9 +38,34 @@ class Window:
     bad: list[BadVideo]
 
 
-def keep_windows(windows: list[Window]) -> list[Window]:
-    """Put windows together: they differ in length and stay as they are."""
-    return windows
+@dataclass
+class WindowBatch:
+    """Windows of one epoch, which differ in length.
+
+    Attributes:
+        windows: At least one.
+    """
+
+    windows: list[Window]
+
+    @property
+    def sample_ids(self) -> Tensor:
+        """(B,) int64."""
+        return torch.tensor([window.sample_id for window in self.windows])
+
+    @property
+    def epoch(self) -> int:
+        """The one epoch all of them belong to."""
+        return self.windows[0].epoch
+
+    @property
+    def bad(self) -> list[BadVideo]:
+        """Videos that could not be read while the batch was made."""
+        return [video for window in self.windows for video in window.bad]
+
+    def to(self, device: torch.device) -> WindowBatch:
+        """The batch with its frames on a device."""
+        return WindowBatch([replace(window, frames=window.frames.to(device)) for window in self.windows])
 
 
 class RepetitionWindows(Dataset[Window]):
