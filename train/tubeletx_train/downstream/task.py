@@ -15,7 +15,7 @@ class DownstreamTask(EpochTask[Batch]):
     """
 
     # The lists of videos themselves are compared.
-    free_on_resume = (
+    free_on_resume: tuple[str, ...] = (
         *EpochTask.free_on_resume,
         "data.train",
         "data.test",

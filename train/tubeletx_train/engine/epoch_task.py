@@ -61,7 +61,13 @@ class EpochTask(TrainingTask[Batch]):
         optimization: Of `net`, or of the part of it that takes a gradient.
     """
 
-    free_on_resume = ("run.", "data.num_workers", "data.prefetch", "data.timeout", "data.check_timeout")
+    free_on_resume: tuple[str, ...] = (
+        "run.",
+        "data.num_workers",
+        "data.prefetch",
+        "data.timeout",
+        "data.check_timeout",
+    )
     net: nn.Module
     optimization: Optimization
 

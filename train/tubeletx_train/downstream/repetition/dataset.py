@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from tubeletx_train.config.repetition import RepetitionDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
 from tubeletx_train.data.clips import clip_generator
+from tubeletx_train.data.now_reading import NowReading
 from tubeletx_train.downstream.repetition.frames import read_letterboxed
 
 # Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
@@ -89,8 +90,7 @@ class RepetitionWindows(Dataset[Window]):
                 "boundaries; `tubeletx-train manifest ucfrep` writes such a manifest"
             )
         self._seed = seed
-        self._reading = torch.full((max(config.num_workers, 1),), -1, dtype=torch.int64)
-        self._reading.share_memory_()  # type: ignore[no-untyped-call]
+        self._reading = NowReading(config.num_workers)
 
     def __len__(self) -> int:
         """Windows of an epoch."""
@@ -117,16 +117,12 @@ class RepetitionWindows(Dataset[Window]):
         )
 
     def _read(self, place: int, first: int, stop: int) -> Tensor:
-        worker = get_worker_info()
-        slot = worker.id if worker is not None else 0
-        self._reading[slot] = place
-        frames = read_letterboxed(self.records[place], self.config.frame_size, self.config.reader, first, stop)
-        self._reading[slot] = -1
-        return frames
+        with self._reading.video(place):
+            return read_letterboxed(self.records[place], self.config.frame_size, self.config.reader, first, stop)
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.records[place].path for place in self._reading.tolist() if place >= 0]
+        return [self.records[place].path for place in self._reading.places()]
 
 
 def draw_window(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, ...]:
