@@ -9,7 +9,8 @@ from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, embed, mean_and_spread
-from tubeletx_train.pretrain.probe import MOTION_NAMES, ProbeTask, draw_probe_task, motion_probe, motion_tubelets
+from tubeletx_train.pretrain.motions import MOTION_NAMES, motion_tubelets
+from tubeletx_train.pretrain.probe import ProbeTask, draw_probe_task, motion_probe
 from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_retrieval, recall
 
 T, S = 8, 32

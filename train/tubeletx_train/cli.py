@@ -16,6 +16,8 @@ _COMMANDS = {
     "pretrain": "train a video encoder without labels",
     "preview": "draw positive pairs of a folder of videos",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
+    "probe": "read motions or classes from a checkpoint's frozen features",
+    "study": "compare the parts of the method over seeds, and report",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
     "recipes": "list the recipes, or print one",
 }

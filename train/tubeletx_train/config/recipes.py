@@ -65,6 +65,10 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _settings(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in _META_KEYS}
+
+
 def load_recipe(name: str) -> dict[str, Any]:
     """A recipe with its bases merged in, as nested dictionaries without `base` and `description`.
 
@@ -79,7 +83,7 @@ def load_recipe(name: str) -> dict[str, Any]:
             raise UsageError(f"{path}: a recipe cannot be its own base ({' -> '.join(map(str, [*seen, path]))})")
         seen.append(path)
         content = _read(path)
-        chain.append({key: value for key, value in content.items() if key not in _META_KEYS})
+        chain.append(_settings(content))
         if "base" not in content:
             break
         path = recipe_path(str(content["base"]), path.parent)
@@ -87,6 +91,11 @@ def load_recipe(name: str) -> dict[str, Any]:
     for content in reversed(chain):
         merged = merge(merged, content)
     return merged
+
+
+def own_settings(name: str) -> dict[str, Any]:
+    """What a recipe itself sets, without its bases."""
+    return _settings(_read(recipe_path(name)))
 
 
 def describe(name: str) -> str:
