@@ -24,7 +24,7 @@ from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_r
 from tubeletx_train.study.videos import HELD_OUT, TRAIN
 
 FIT_CLIPS, JUDGED_CLIPS = 1600, 800
-_PAIRS, _PAIR_SETS = 256, 2
+PAIRS, _PAIR_SETS = 256, 2
 _LABELLED_CLIPS = 4
 _FIT_SEED, _JUDGE_SEED, _PAIR_SEED = 11, 12, 13
 
@@ -106,13 +106,13 @@ def draw_measurements(
         return dataclasses.replace(config.data, split=split, num_workers=0)
 
     videos, _ = prepare_videos(data(HELD_OUT), progress=False)
-    count = _PAIRS * _PAIR_SETS
+    count = PAIRS * _PAIR_SETS
     batches = held_out_batches(videos, data(HELD_OUT), count=count, batch_size=64, seed=_PAIR_SEED)
     pair = TubeletPair(config.tubelets, seed=_PAIR_SEED)
     return Measurements(
         fit=draw_motion_task(data(TRAIN), fit_clips, _FIT_SEED),
         judge=draw_motion_task(data(HELD_OUT), judged_clips, _JUDGE_SEED),
-        pairs=[draw_pair_set(batches, pair, _PAIRS) for _ in range(_PAIR_SETS)],
+        pairs=[draw_pair_set(batches, pair, PAIRS) for _ in range(_PAIR_SETS)],
         labelled=None if labelled is None else _labelled(labelled, config.data, group_pattern),
     )
 

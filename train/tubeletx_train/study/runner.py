@@ -181,9 +181,9 @@ def run_missing(schedule: Schedule, store: Store, *, jobs: int, minutes: float |
             taken = {slot for slot, _ in active.values()}
             for run, slot in zip(waiting, [slot for slot in range(jobs) if slot not in taken], strict=False):
                 active[run] = (slot, store.start(run, slot))
+                bar.set_postfix_str(", ".join(run.name for run in active))
             if not active:
                 break
-            bar.set_postfix_str(", ".join(run.name for run in active))
             time.sleep(_POLL_SECONDS)
         _stop(active)
     exit_code = stop.exit_code if stop else int(bool(failed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -29,9 +30,7 @@ def run_study(config: StudyConfig) -> int:
     store = Store(config, root)
     schedule = plan(config)
     exit_code = 0
-    if config.report_only:
-        read_results(schedule, store)
-    else:
+    if not config.report_only:
         _prepare(config, store)
         jobs = config.jobs or torch.cuda.device_count() or len(os.sched_getaffinity(0))
         outcome = run_missing(schedule, store, jobs=jobs, minutes=config.minutes)
@@ -40,11 +39,14 @@ def run_study(config: StudyConfig) -> int:
             print(f"failed: {folder.path} (output.log says why)")
         if outcome.missing:
             print("runs are missing; the same command goes on from here")
-    if schedule.results:
-        report = write_report(Path(config.report) if config.report else root / "report", config, schedule, store)
-        print(f"wrote {report}")
-    else:
+    # Earlier calls may have run other arms.
+    everything = dataclasses.replace(schedule, arms=all_arms(), results={})
+    read_results(everything, store)
+    if not any(not run.search and "probe" in result for run, result in everything.results.items()):
         print("no run is complete yet, so there is nothing to report")
+        return exit_code
+    report = Path(config.report) if config.report else root / "report"
+    print(f"wrote {write_report(report, config, list(everything.results.values()), store.manifest)}")
     return exit_code
 
 
