@@ -15,6 +15,7 @@ from tubeletx_train.data import (
     scan_folder,
     write_manifest,
 )
+from tubeletx_train.data.manifest import TimedLabel
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -57,6 +58,12 @@ def test_accepts_a_byte_order_mark_and_any_column_order(tmp_path):
         ("path,label\n,x\n", ":2: the path is empty"),
         ("path,num_frames\na.mp4,0\n", ":2: num_frames must be"),
         ('path,label\n"a.mp4,1\n', "malformed CSV"),
+        ("path,labels\na.mp4,c1 2\n", ":2: labels must be 'label start end' triples"),
+        ("path,labels\na.mp4,c1 2 3;\n", ":2: labels must be"),
+        ("path,labels\na.mp4,c1 2 soon\n", ":2: labels must be"),
+        ("path,boundaries\na.mp4,5 3\n", ":2: boundaries must be increasing frame numbers"),
+        ("path,boundaries\na.mp4,-1 3\n", ":2: boundaries must be"),
+        ("path,boundaries\na.mp4,1.5\n", ":2: boundaries must be"),
     ],
 )
 def test_malformed_manifests_are_refused_by_line(tmp_path, text, message):
@@ -76,6 +83,8 @@ _names = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12
 ).filter(lambda name: name.strip() and name not in (".", ".."))
 
+_times = st.floats(0, 1e6)
+
 
 @settings(max_examples=60, deadline=None)
 @given(
@@ -87,6 +96,11 @@ _names = st.text(
             start=st.none() | st.floats(0, 5),
             end=st.none() | st.floats(6, 9),
             split=st.none() | st.sampled_from(["train", "val"]),
+            group=st.none() | _names,
+            labels=st.lists(
+                st.builds(TimedLabel, st.from_regex(r"c\d{3}", fullmatch=True), _times, _times), max_size=3
+            ).map(tuple),
+            boundaries=st.sets(st.integers(0, 999), max_size=5).map(lambda values: tuple(sorted(values))),
             num_frames=st.none() | st.integers(1, 999),
             fps=st.none() | st.floats(1, 60),
         ),

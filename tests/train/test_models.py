@@ -68,7 +68,7 @@ def test_narrow_networks_train_at_odd_sizes(name, width):
     torch.manual_seed(0)
     encoder = build_encoder(name, width)
     features = encoder(torch.randn(3, 3, 5, 23, 17))
-    assert features.shape == (3, 8 * width) == (3, encoder.feature_dim)
+    assert features.shape == (3, (16 if name == "i3d" else 8) * width) == (3, encoder.feature_dim)
     features.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
@@ -91,6 +91,12 @@ def test_memory_format_does_not_change_the_features():
     torch.testing.assert_close(encoder(clip.to(memory_format=torch.channels_last_3d)), expected)
 
 
+@pytest.mark.parametrize("name", encoder_names())
+def test_batch_norm_eps_reaches_every_batch_norm(name):
+    encoder = build_encoder(name, 2, batch_norm_eps=1e-3)
+    assert {module.eps for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm3d)} == {1e-3}
+
+
 def test_projection_head_has_no_batch_norm():
     assert [tuple(parameter.shape) for parameter in projection_head(512).parameters()] == [
         (512, 512),
@@ -103,6 +109,8 @@ def test_projection_head_has_no_batch_norm():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"encoder must be one of r2plus1d_18.*got 'r50'"):
         build_encoder("r50")
+    with pytest.raises(ValueError, match="batch_norm_eps must be positive, got 0"):
+        build_encoder("r3d_18", batch_norm_eps=0)
     with pytest.raises(ValueError, match="width must be positive, got 0"):
         build_encoder("r3d_18", 0)
     with pytest.raises(ValueError, match=r"temporal_strides must be four of 1 or 2, got \(1, 2\)"):

@@ -13,13 +13,19 @@ _PROG = "tubeletx-train"
 
 # Each is a module of `tubeletx_train.commands`, imported when it runs, so that `recipes` and `--help` answer at once.
 _COMMANDS = {
+    "manifest": "list the videos of a data set, from its published lists or a folder",
     "pretrain": "train a video encoder without labels",
     "preview": "draw positive pairs of a folder of videos",
+    "finetune": "train an encoder further with labels, and test it",
+    "evaluate": "test a fine-tuned network, or judge frozen features",
+    "table": "collect finished runs into the paper's tables",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "probe": "read motions or classes from a checkpoint's frozen features",
     "study": "compare the parts of the method over seeds, and report",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
-    "recipes": "list the recipes, or print one",
+    "attention": "draw where networks look, several side by side",
+    "count": "train and test repetition counting, or count the repetitions of any video",
+    "recipes": "list the recipes, print one, or print the commands that run a table of the paper",
 }
 
 

@@ -3,23 +3,95 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from tubeletx_train.config.recipes import describe, recipe_names, recipe_path
+from tubeletx_train.config.recipes import describe, load_recipe, preparation, recipe_names, recipe_text
+from tubeletx_train.config.tables import AblationTable, Arm, ablation_tables, arms
+from tubeletx_train.engine.errors import UsageError
+
+_RELEASED = "protocol/released"
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """List the recipes, or print one."""
+    """List the recipes, print one, or print the commands that run a table."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="List the recipes that come with the package, or print one."
+        prog=prog,
+        description="List the recipes that come with the package, print one, or print the commands that run a table.",
+        epilog=f"""examples:
+  {prog} pretrain/mini_kinetics
+  {prog} table3/linear
+  {prog} --table 3 > table3.sh
+  {prog} --figure 5 --protocol released""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="recipe to print")
-    name: str | None = parser.parse_args(arguments).name
-    if name is not None:
-        print(recipe_path(name).read_text(encoding="utf-8"), end="")
-        return 0
-    names = recipe_names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:{width}}  {describe(name)}")
+    parser.add_argument("--table", metavar="N", help=f"table of the paper: {', '.join(_numbers('table'))}")
+    parser.add_argument("--figure", metavar="N", help=f"figure of the paper: {', '.join(_numbers('figure'))}")
+    parser.add_argument(
+        "--protocol",
+        choices=("paper", "released"),
+        default="paper",
+        help="pretrain as the paper says (default), or as the released code does where it differs",
+    )
+    chosen = parser.parse_args(arguments)
+    if sum(value is not None for value in (chosen.name, chosen.table, chosen.figure)) > 1:
+        raise UsageError("a recipe's name, --table and --figure exclude each other")
+    if chosen.table is not None or chosen.figure is not None:
+        kind, number = ("table", chosen.table) if chosen.table is not None else ("figure", chosen.figure)
+        print("\n".join(_commands(_find(kind, number), chosen.protocol)))
+    elif chosen.name is not None:
+        print(recipe_text(chosen.name), end="")
+    else:
+        print("\n".join(_list()))
     return 0
+
+
+def _numbers(kind: str) -> list[str]:
+    return [name.removeprefix(kind) for name in ablation_tables() if name.startswith(kind)]
+
+
+def _find(kind: str, number: str) -> AblationTable:
+    if number not in _numbers(kind):
+        raise UsageError(f"no {kind} {number!r} of pretraining recipes; there are {', '.join(_numbers(kind))}")
+    return ablation_tables()[f"{kind}{number}"]
+
+
+def _list() -> Iterator[str]:
+    rows = [(name, describe(name)) for name in recipe_names() if name not in arms()]
+    for table in ablation_tables().values():
+        names = [arm.name.removeprefix(f"{table.name}/") for arm in table.arms]
+        shown = names if len(names) <= 8 else [*names[:2], "...", names[-1]]
+        rows.append((f"{table.name}/...", f"{table.title}; {', '.join(shown)}"))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        yield f"{name:{width}}  {text}"
+
+
+def _commands(table: AblationTable, protocol: str) -> Iterator[str]:
+    """A shell script that runs a table."""
+    if protocol == "released" and table.paper_only is not None:
+        raise UsageError(f"{table.title} cannot be run by the released protocol: {table.paper_only}")
+    yield f"# {table.title}"
+    yield "# KINETICS is the folder of the Kinetics-400 videos."
+    base = preparation(table.base)
+    yield from table.prepare or ((base,) if base is not None else ())
+    yield ""
+    width = max(len(arm.row) for arm in table.arms)
+    if any(arm.printed for arm in table.arms):
+        yield f"# {'in the paper':{width}}  {'  '.join(table.columns)}"
+    for arm in table.arms:
+        numbers = "  ".join(
+            f"{value:>{len(column)}.1f}" for value, column in zip(arm.printed, table.columns, strict=False)
+        )
+        yield f"# {arm.row:{width}}  {numbers}".rstrip()
+        yield _pretraining(arm, protocol)
+
+
+def _pretraining(arm: Arm, protocol: str) -> str:
+    while arm.same_as is not None:
+        _, arm = arms()[arm.same_as]
+    command = f"tubeletx-train pretrain --config {arm.name}"
+    if protocol == "paper":
+        return command
+    output = load_recipe(arm.name)["run"]["output"]
+    return f"{command} --config {_RELEASED} --run.output {output}-released"

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
+import pkgutil
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 
 from tubeletx.config import TubeletConfig
-from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.recipes import load_recipe, nearest
 from tubeletx_train.config.tree import flatten, merge
 from tubeletx_train.engine.errors import UsageError
 
 T = TypeVar("T")
+
+# Whose settings a recipe may name. A command takes those that are its own from a recipe and passes over the others, so
+# that one recipe serves several commands.
+RECIPE_CONFIGS = (
+    "tubeletx_train.config.pretrain:PretrainConfig",
+    "tubeletx_train.config.downstream:FinetuneConfig",
+    "tubeletx_train.config.downstream:EvaluateConfig",
+)
 
 _PRESET = "tubelets.preset"
 _BUILT_IN_FLAGS = {"config", "print_config", "help", _PRESET}
@@ -118,17 +127,24 @@ def _take_recipes(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[
 
 
 def _relevant(recipe: dict[str, Any], names: Sequence[str], origin: str) -> dict[str, Any]:
-    """A pretraining recipe less the settings that this command has no use for."""
-    _check_names(recipe, [*names, *option_names(PretrainConfig)], origin)
+    """A recipe less the settings that this command has no use for."""
+    _check_names(recipe, [*names, *_recipe_settings()], origin)
+    has_tubelets = any(name.startswith("tubelets.") for name in names)
     kept: dict[str, Any] = {}
     for name, value in flatten(recipe).items():
-        if name in names or name == _PRESET:
+        if name in names or (name == _PRESET and has_tubelets):
             *sections, last = name.split(".")
             level = kept
             for section in sections:
                 level = level.setdefault(section, {})
             level[last] = value
     return kept
+
+
+@functools.cache
+def _recipe_settings() -> tuple[str, ...]:
+    # By name, as some of these modules import this one.
+    return tuple(name for path in RECIPE_CONFIGS for name in option_names(pkgutil.resolve_name(path)))
 
 
 def _expand_preset(recipe: dict[str, Any], preset: str | None) -> dict[str, Any]:

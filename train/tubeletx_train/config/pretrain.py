@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tubeletx.config import TubeletConfig
+from tubeletx_train.config.optim import OptimConfig
+from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, DataConfig
+
+__all__ = ["ContrastConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
 
 
 @dataclass(frozen=True)
@@ -14,17 +18,23 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        encoder: r2plus1d_18, r2plus1d_10, r3d_18 or r3d_10.
+        encoder: r2plus1d_18, r2plus1d_10, r3d_18, r3d_10 or i3d (which takes clips of 224 pixels).
         width: Channels of the first stage; 64 is the standard network.
         temporal_strides: Of the four stages, 1 or 2 each; (1, 2, 2, 2) is the standard network, which leaves a clip of
             8 frames one time step.
         dim: Dimension of the embedding that the loss compares.
+        batch_norm_eps: Added to the variance in every batch norm; the released code has 1e-3 in R(2+1)D and R3D.
+        batch_norm: Over what batch norm takes its statistics where several processes train: each over its own clips
+            ("local"), all over all clips ("sync"), or, for keys, each over clips drawn from all ("shuffle", as in
+            MoCo), so that the statistics of a positive are not those of its query.
     """
 
     encoder: str = "r2plus1d_18"
     width: int = 64
     temporal_strides: tuple[int, ...] = (1, 2, 2, 2)
     dim: int = 128
+    batch_norm_eps: float = 1e-5
+    batch_norm: Literal["local", "sync", "shuffle"] = "local"
 
 
 @dataclass(frozen=True)
@@ -66,62 +76,6 @@ class ContrastConfig:
             raise ValueError(f"contrast.queue_size must be 0 or more, got {self.queue_size}")
         if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":
             raise ValueError("contrast.queue_size 0 leaves no negatives; set contrast.batch_negatives or own_negatives")
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """Optimiser and its cosine schedule.
-
-    Attributes:
-        optimizer: "sgd", as in the paper, or "adamw", which learns sooner in runs of a few hundred steps.
-        batch_size: Pairs a step.
-        epochs: Passes over the videos.
-        steps: Length of the run in steps; takes the place of epochs where given.
-        lr: Peak learning rate.
-        momentum: Momentum of the gradient; for "adamw" its first beta.
-        weight_decay: L2 penalty on all parameters; for "adamw" decoupled from the gradient.
-        clip_norm: Largest L2 norm of the gradient; null clips nothing.
-        warmup_steps: Steps of linear warm-up.
-        precision: "float32", or "bfloat16" for autocast.
-    """
-
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    batch_size: int = 32
-    epochs: int = 100
-    steps: int | None = None
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    clip_norm: float | None = 40.0
-    warmup_steps: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Where a run writes and how it is run.
-
-    Attributes:
-        output: Folder for checkpoints and logs.
-        resume: "auto" goes on from the newest checkpoint in the output folder; "never" refuses a folder that has one.
-        seed: Seed of everything drawn.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        threads: CPU threads for tensor operations; null leaves torch's choice.
-        log_every: Steps between two log lines.
-        checkpoint_every: Steps between two checkpoints; there is always one at the end.
-        keep_checkpoints: The newest checkpoints kept.
-        tensorboard: Whether to write TensorBoard event files.
-    """
-
-    output: str = "runs/pretrain"
-    resume: Literal["auto", "never"] = "auto"
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    log_every: int = 10
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 3
-    tensorboard: bool = True
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,23 @@ from typing import Any
 
 import yaml
 
-from tubeletx_train.config.tree import merge
+from tubeletx_train.config.tables import arms
+from tubeletx_train.config.tree import merge, read_tree
 from tubeletx_train.engine.errors import UsageError
 
-_META_KEYS = ("base", "description")
+# What is about a recipe rather than in it: what it differs from, one line about it, how to make its manifest.
+_META_KEYS = ("base", "description", "prepare")
 
 
 def _shipped() -> dict[str, Path]:
     root = Path(str(resources.files("tubeletx_train") / "recipes"))
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+    paths = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+    return {name: path for name, path in paths.items() if not name.startswith("tables/")}
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return list(_shipped())
+    """Names of the recipes that come with the package: its files, then the arms of the paper's tables."""
+    return [*_shipped(), *arms()]
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -50,19 +53,7 @@ def recipe_path(name: str, relative_to: Path | None = None) -> Path:
     path = (relative_to or Path()) / name
     if path.is_file():
         return path
-    raise UsageError(f"no recipe or file called {name!r}{nearest(name, shipped)}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of sections, got {type(content).__name__}")
-    return content
+    raise UsageError(f"no recipe or file called {name!r}{nearest(name, recipe_names())}")
 
 
 def _settings(content: dict[str, Any]) -> dict[str, Any]:
@@ -70,34 +61,55 @@ def _settings(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """A recipe with its bases merged in, as nested dictionaries without `base` and `description`.
+    """A recipe with its bases merged in, as nested dictionaries without `base` and the other keys about it.
 
     Raises:
         UsageError: It or one of its bases is missing, malformed, or its own base.
     """
-    chain: list[dict[str, Any]] = []
-    seen: list[Path] = []
-    path = recipe_path(name)
-    while True:
-        if path in seen:
-            raise UsageError(f"{path}: a recipe cannot be its own base ({' -> '.join(map(str, [*seen, path]))})")
-        seen.append(path)
-        content = _read(path)
-        chain.append(_settings(content))
-        if "base" not in content:
-            break
-        path = recipe_path(str(content["base"]), path.parent)
-    merged: dict[str, Any] = {}
-    for content in reversed(chain):
-        merged = merge(merged, content)
-    return merged
+    return _load(name, None, [])
+
+
+def _load(name: str, relative_to: Path | None, seen: list[Path]) -> dict[str, Any]:
+    if name in arms():
+        table, arm = arms()[name]
+        if arm.same_as is not None:
+            return _load(arm.same_as, None, seen)
+        return merge(_load(table.base, None, seen), merge({"run": {"output": f"runs/{name}"}}, arm.settings))
+    path = recipe_path(name, relative_to)
+    if path in seen:
+        raise UsageError(f"{path}: a recipe cannot be its own base ({' -> '.join(map(str, [*seen, path]))})")
+    content = read_tree(path)
+    own = _settings(content)
+    if "base" not in content:
+        return own
+    return merge(_load(str(content["base"]), path.parent, [*seen, path]), own)
+
+
+def recipe_text(name: str) -> str:
+    """A recipe as YAML: the file itself, or, for an arm of a table, its base and what differs."""
+    if name not in arms():
+        return recipe_path(name).read_text(encoding="utf-8")
+    table, arm = arms()[name]
+    content = {"description": describe(name), "base": arm.same_as or table.base, **arm.settings}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def own_settings(name: str) -> dict[str, Any]:
     """What a recipe itself sets, without its bases."""
-    return _settings(_read(recipe_path(name)))
+    return _settings(read_tree(recipe_path(name)))
 
 
 def describe(name: str) -> str:
     """The one-line description of a recipe, empty if it has none."""
-    return str(_read(recipe_path(name)).get("description", ""))
+    if name in arms():
+        table, arm = arms()[name]
+        return f"{table.title}: {arm.row}"
+    return str(read_tree(recipe_path(name)).get("description", ""))
+
+
+def preparation(name: str) -> str | None:
+    """The command that makes the manifest of a recipe, or None if the recipe does not say."""
+    content = read_tree(recipe_path(name))
+    if "prepare" in content:
+        return str(content["prepare"])
+    return preparation(str(content["base"])) if "base" in content else None

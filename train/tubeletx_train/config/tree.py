@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from tubeletx_train.engine.errors import UsageError
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,3 +42,16 @@ def to_tree(config: Any) -> dict[str, Any]:
 
     tree: dict[str, Any] = convert(dataclasses.asdict(config))
     return tree
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty one. Raises UsageError for anything else."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: a recipe is a mapping of sections, got {type(content).__name__}")
+    return content

@@ -12,14 +12,22 @@ from tubeletx_train.data.errors import (
     TooManyBadVideos,
     VideoError,
 )
-from tubeletx_train.data.loader import PairBatch, PairLoader, build_loader
-from tubeletx_train.data.manifest import VideoRecord, load_videos, read_manifest, scan_folder, write_manifest
+from tubeletx_train.data.loader import ClipLoader, PairBatch, build_clip_loader, build_loader
+from tubeletx_train.data.manifest import (
+    VideoRecord,
+    class_names,
+    load_videos,
+    read_manifest,
+    scan_folder,
+    write_manifest,
+)
 from tubeletx_train.data.readers import ClipReader, open_video
 from tubeletx_train.data.sampler import EpochSampler
 
 __all__ = [
     "BadVideo",
     "BadVideoTracker",
+    "ClipLoader",
     "ClipReader",
     "ColorConfig",
     "ColorJitterNormalize",
@@ -31,13 +39,14 @@ __all__ = [
     "NoUsableVideos",
     "PairBatch",
     "PairDataset",
-    "PairLoader",
     "PairSample",
     "TooManyBadVideos",
     "VideoError",
     "VideoRecord",
+    "build_clip_loader",
     "build_loader",
     "check_videos",
+    "class_names",
     "load_videos",
     "normalize",
     "open_video",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from tubeletx_train.data.check import BadVideo
 from tubeletx_train.data.dataset import PairDataset, PairSample
@@ -20,6 +20,28 @@ from tubeletx_train.data.sampler import EpochSampler
 # Seconds between looks at whether the workers live. Forked from a server they are no children of this process, which
 # hence gets no signal when one dies; torch looks only when its timeout has passed.
 _POLL = 5.0
+
+Batch = TypeVar("Batch")
+
+
+class LoaderSettings(Protocol):
+    """What a loader needs of a configuration; see DataConfig."""
+
+    @property
+    def num_workers(self) -> int: ...  # noqa: D102
+    @property
+    def prefetch(self) -> int: ...  # noqa: D102
+    @property
+    def timeout(self) -> float: ...  # noqa: D102
+
+
+class LoadedDataset(Protocol):
+    """A data set that can say what its workers are reading, should one die."""
+
+    @property
+    def config(self) -> LoaderSettings: ...  # noqa: D102
+    def videos_being_read(self) -> list[str]: ...  # noqa: D102
+    def __getitem__(self, key: Any) -> Any: ...
 
 
 @dataclass
@@ -75,14 +97,14 @@ def collate_pairs(samples: list[PairSample]) -> PairBatch:
     )
 
 
-class PairLoader:
+class ClipLoader(Generic[Batch]):
     """Iterates batches; what goes wrong in a worker comes out as one clear error."""
 
-    def __init__(self, dataset: PairDataset, loader: DataLoader[Any]) -> None:
+    def __init__(self, dataset: LoadedDataset, loader: DataLoader[Any]) -> None:
         self._dataset = dataset
         self._loader = loader
 
-    def __iter__(self) -> Iterator[PairBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         """Yield batches in the sampler's order.
 
         Raises:
@@ -98,7 +120,7 @@ class PairLoader:
             line = str(error).strip().splitlines()[-1]
             raise NoUsableVideos(line.rpartition("NoUsableVideos: ")[2]) from error
 
-    def _next(self, iterator: Iterator[PairBatch]) -> PairBatch | None:
+    def _next(self, iterator: Iterator[Batch]) -> Batch | None:
         """The next batch, None at the end."""
         started = time.monotonic()
         while True:
@@ -122,22 +144,35 @@ def _start_worker(_: int) -> None:
     exit_with_parent()
 
 
-def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> PairLoader:
+def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> ClipLoader[PairBatch]:
+    """The loader of pairs for a batch sampler; see `build_clip_loader`."""
+    return build_clip_loader(dataset, sampler, collate_pairs, pin_memory=pin_memory)
+
+
+def build_clip_loader(
+    dataset: LoadedDataset,
+    sampler: Iterable[list[Any]],
+    collate: Callable[[list[Any]], Batch],
+    *,
+    pin_memory: bool = False,
+) -> ClipLoader[Batch]:
     """The loader for a data set and a batch sampler.
 
     Args:
-        dataset: Pairs; workers, prefetch and timeout come from its config.
-        sampler: Which batches.
+        dataset: Workers, prefetch and timeout come from its config.
+        sampler: Which batches, as lists of the data set's keys.
+        collate: Puts samples together; importable by a worker.
         pin_memory: Put batches into page-locked memory, for a CUDA device.
     """
+    assert isinstance(dataset, Dataset)
     config = dataset.config
     if config.num_workers == 0:
-        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_pairs, pin_memory=pin_memory)
-        return PairLoader(dataset, loader)
+        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
+        return ClipLoader(dataset, loader)
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,
-        collate_fn=collate_pairs,
+        collate_fn=collate,
         num_workers=config.num_workers,
         prefetch_factor=config.prefetch,
         timeout=min(config.timeout, _POLL),
@@ -145,4 +180,4 @@ def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: boo
         multiprocessing_context=forkserver_context(),
         worker_init_fn=_start_worker,
     )
-    return PairLoader(dataset, loader)
+    return ClipLoader(dataset, loader)

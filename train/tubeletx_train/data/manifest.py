@@ -4,10 +4,13 @@ A manifest is a CSV file in UTF-8 whose first line names its columns:
 
 | column | meaning |
 |---|---|
-| `path` | the video; relative paths start at the manifest's folder (needed) |
+| `path` | the video, a folder or zip of frames, or a place in a tar shard; relative to the manifest (needed) |
 | `label` | class name or number |
 | `start`, `end` | the stretch that counts, in seconds |
 | `split` | name of the split |
+| `group` | what belongs together, such as the person filmed, for leaving one group out |
+| `labels` | several labels with the seconds that each spans, as in Charades: `92 11.9 21.2;147 0 12.6` |
+| `boundaries` | frames, from 0, at which a repetition begins or ends: `0 44 153` holds two |
 | `num_frames`, `fps`, `width`, `height` | what a check of the file found |
 
 An empty cell means unknown. Any other column is an error, so that a misspelt one is not passed over.
@@ -16,17 +19,29 @@ An empty cell means unknown. Any other column is an error, so that a misspelt on
 from __future__ import annotations
 
 import csv
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tubeletx_train.data.errors import DataError, ManifestError
+from tubeletx_train.data.find import VIDEO_EXTENSIONS, find_videos
 
-VIDEO_EXTENSIONS = frozenset(
-    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905 - reads better
-)
+
+class TimedLabel(NamedTuple):
+    """One of several labels of a video.
+
+    Attributes:
+        label: Class name or number, without spaces.
+        start: First second that it holds for.
+        end: Second at which it ends.
+    """
+
+    label: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,9 @@ class VideoRecord:
         start: First second that counts, None for the beginning.
         end: Second at which it ends (exclusive), None for the end of the file.
         split: Name of the split, None where unknown.
+        group: What belongs together, None where unknown.
+        labels: Several labels with their times.
+        boundaries: Frames, from 0 and increasing, at which a repetition begins or ends: one more than repetitions.
         num_frames: Frames of the whole file, None until it was checked.
         fps: Average frames per second, None until it was checked.
         width: Width of a frame as shown (rotation applied), pixels, None until it was checked.
@@ -50,6 +68,9 @@ class VideoRecord:
     start: float | None = None
     end: float | None = None
     split: str | None = None
+    group: str | None = None
+    labels: tuple[TimedLabel, ...] = ()
+    boundaries: tuple[int, ...] = ()
     num_frames: int | None = None
     fps: float | None = None
     width: int | None = None
@@ -86,12 +107,30 @@ def _rate(text: str) -> float:
     return value
 
 
+def _timed_labels(text: str) -> tuple[TimedLabel, ...]:
+    labels = []
+    for part in text.split(";"):
+        label, start, end = part.split()
+        labels.append(TimedLabel(label, _seconds(start), _seconds(end)))
+    return tuple(labels)
+
+
+def _increasing(text: str) -> tuple[int, ...]:
+    values = tuple(map(int, text.split()))
+    if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
+        raise ValueError(text)
+    return values
+
+
 _COLUMNS: dict[str, tuple[Callable[[str], Any], str]] = {
     "path": (str, "a path"),
     "label": (str, "a label"),
     "start": (_seconds, "seconds, 0 or more"),
     "end": (_seconds, "seconds, 0 or more"),
     "split": (str, "a split"),
+    "group": (str, "a group"),
+    "labels": (_timed_labels, "'label start end' triples with ; between them, times in seconds"),
+    "boundaries": (_increasing, "increasing frame numbers with spaces between them"),
     "num_frames": (_count, "a whole number, 1 or more"),
     "fps": (_rate, "a positive number"),
     "width": (_count, "a whole number, 1 or more"),
@@ -171,37 +210,64 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.absolute().parent
     names = [f.name for f in fields(VideoRecord)]
-    columns = [name for name in names if name == "path" or any(getattr(r, name) is not None for r in records)]
+    columns = [name for name in names if name == "path" or any(getattr(r, name) not in (None, ()) for r in records)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for record in records:
             video = Path(record.path)
             relative = video.relative_to(folder) if video.is_relative_to(folder) else video
-            row = {name: getattr(record, name) for name in columns}
+            row = {name: _cell(getattr(record, name)) for name in columns}
             writer.writerow({**row, "path": relative.as_posix()})
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a cell for a value that is not a plain number or text."""
+    if not isinstance(value, tuple):
+        return value
+    if value and isinstance(value[0], TimedLabel):
+        return ";".join(f"{item.label} {item.start!r} {item.end!r}" for item in value)
+    return " ".join(map(str, value))
+
+
+def class_names(records: Collection[VideoRecord], num_classes: int | None = None) -> list[str]:
+    """The classes of labelled records; the place of a name in the list is the index of its class.
+
+    Labels that are whole numbers throughout are the indices themselves, so that a class without a video (Diving48 has
+    one) keeps its place; other labels are classes in alphabetical order. Both `label` and `labels` count.
+
+    Args:
+        records: Of all splits, so that each gives a class the same index.
+        num_classes: Classes there are, where labels are numbers; by default up to the largest number.
+
+    Raises:
+        DataError: A number is not below `num_classes`.
+    """
+    found = {record.label for record in records if record.label is not None}
+    found |= {item.label for record in records for item in record.labels}
+    if not all(label.isascii() and label.isdigit() for label in found):
+        return sorted(found)
+    highest = max(map(int, found), default=-1)
+    if num_classes is not None and highest >= num_classes:
+        raise DataError(f"label {highest} is not one of {num_classes} classes, numbered from 0")
+    return [str(number) for number in range(highest + 1 if num_classes is None else num_classes)]
 
 
 def scan_folder(root: str | Path, *, label_from_folder: bool = False) -> list[VideoRecord]:
     """Find the videos below a folder.
 
     Args:
-        root: Folder; searched to any depth for the extensions in `VIDEO_EXTENSIONS`, hidden files left out.
+        root: Folder; see `find_videos`.
         label_from_folder: Take the name of the folder that directly holds a video as its label.
 
     Returns:
-        One record a file, sorted by path.
+        One record a video, sorted by path.
 
     Raises:
         DataError: `root` is no folder.
     """
-    root = Path(root).absolute()
-    if not root.is_dir():
-        raise DataError(f"{root}: is not a folder")
-    paths = (p for p in root.rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS and not p.name.startswith("."))
-    return [
-        VideoRecord(str(p), label=p.parent.name if label_from_folder else None) for p in sorted(paths) if p.is_file()
-    ]
+    paths = sorted(find_videos(root))
+    return [VideoRecord(str(path), label=path.parent.name if label_from_folder else None) for path in paths]
 
 
 def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]:

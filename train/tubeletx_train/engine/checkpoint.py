@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.errors import CommandError, UsageError
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 _logger = logging.getLogger(__name__)
@@ -22,7 +22,11 @@ class CheckpointError(UsageError):
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a state so that, whatever happens meanwhile, `path` holds either its old content or the whole new one."""
+    """Write a state so that, whatever happens meanwhile, `path` holds either its old content or the whole new one.
+
+    Raises:
+        CommandError: The disk is full, or the file cannot be written for another such reason.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -30,6 +34,11 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise CommandError(f"cannot write {path}: {cause.strerror}; what was there before is untouched") from error
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -37,6 +46,13 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
         os.fsync(folder)  # makes the rename itself durable
     finally:
         os.close(folder)
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The OSError behind an exception: torch hides that of a full disk behind a RuntimeError of its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -62,22 +78,36 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-class CheckpointFolder:
-    """A folder of `step-NNNNNNNN.pt`, of which the newest few are kept."""
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint of `CheckpointFolder`."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None, path
+    return int(match[1])
 
-    def __init__(self, folder: str | Path, keep: int = 2) -> None:
-        """`folder` is made at the first save; `keep` is at least 1, and 2 leave one to fall back to."""
+
+class CheckpointFolder:
+    """A folder of `step-NNNNNNNN.pt`, of which the newest few are kept, and some for good."""
+
+    def __init__(self, folder: str | Path, keep: int = 2, permanent_every: int | None = None) -> None:
+        """Nothing is touched before the first save.
+
+        Args:
+            folder: Made at the first save.
+            keep: The newest that are kept, at least 1; 2 leave one to fall back to.
+            permanent_every: Checkpoints of steps that are multiples of it are never deleted.
+        """
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self.folder = Path(folder)
         self.keep = keep
+        self.permanent_every = permanent_every
 
     def paths(self) -> list[Path]:
         """The checkpoints there, newest first."""
         if not self.folder.is_dir():
             return []
-        found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(found, reverse=True)]
+        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=step_of, reverse=True)
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write the checkpoint of a step, then delete those that are too many."""
@@ -85,7 +115,8 @@ class CheckpointFolder:
         path = self.folder / f"step-{step:08d}.pt"
         save_atomically(state, path)
         for old in self.paths()[self.keep :]:
-            old.unlink(missing_ok=True)
+            if self.permanent_every is None or step_of(old) % self.permanent_every:
+                old.unlink(missing_ok=True)
         for leftover in self.folder.glob(".step-*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
         return path

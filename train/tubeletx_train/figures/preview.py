@@ -9,16 +9,15 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from tubeletx_train.figures.sheet import FAINT, GAP, INK, MARGIN, PAPER, animation_path, even, font, save_animation
 
 # Told apart on any background and by most colour-blind eyes (Okabe and Ito).
 _COLORS = ((255, 176, 0), (86, 200, 255), (255, 96, 176), (60, 220, 130), (240, 90, 40), (160, 140, 255))
-_PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (120, 120, 126)
 
 _TILE = 176  # about the side of a frame as shown, pixels
-_GAP = 4
-_MARGIN = 14
 _LABEL = 62
 # Overlays are drawn this many times larger and shrunk, which smooths Pillow's jagged lines.
 _SMOOTH = 3
@@ -108,19 +107,15 @@ def _polyline(
         draw.line(points, fill=color, width=width, joint="curve")
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
 def _legend(draw: ImageDraw.ImageDraw, x: int, y: int, count: int) -> None:
     for index in range(count):
         color = _COLORS[index % len(_COLORS)]
         draw.line((x, y + 8, x + 20, y + 8), fill=color, width=3)
         draw.ellipse((x + 6, y + 4, x + 14, y + 12), fill=color)
-        draw.text((x + 26, y), f"tubelet {index + 1}", fill=_INK, font=_font(13))
+        draw.text((x + 26, y), f"tubelet {index + 1}", fill=INK, font=font(13))
         x += 104
     draw.text(
-        (x, y), "same tubelets on both clips; dot: centre now, box: extent of the patch", fill=_FAINT, font=_font(13)
+        (x, y), "same tubelets on both clips; dot: centre now, box: extent of the patch", fill=FAINT, font=font(13)
     )
 
 
@@ -151,27 +146,27 @@ def contact_sheet(
     pairs = _pairs(clip_1, clip_2, tubelets, max_pairs)
     frames = np.unique(np.linspace(0, pairs[0].num_frames - 1, columns).round().astype(int)).tolist()
     height, width = (side * _scale(pairs[0]) for side in pairs[0].clips[0].shape[1:3])
-    top = _MARGIN + 46
-    pair_height = 2 * height + _GAP + 18
+    top = MARGIN + 46
+    pair_height = 2 * height + GAP + 18
     sheet = Image.new(
         "RGB",
-        (max(2 * _MARGIN + _LABEL + len(frames) * (width + _GAP), 680), top + len(pairs) * pair_height + 26),
-        _PAPER,
+        (max(2 * MARGIN + _LABEL + len(frames) * (width + GAP), 680), top + len(pairs) * pair_height + 26),
+        PAPER,
     )
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, _MARGIN - 4), title, fill=_INK, font=_font(20))
+    draw.text((MARGIN, MARGIN - 4), title, fill=INK, font=font(20))
     for column, frame in enumerate(frames):
-        x = _MARGIN + _LABEL + column * (width + _GAP)
-        draw.text((x + width // 2, top - 6), f"frame {frame + 1}", fill=_FAINT, font=_font(13), anchor="ms")
+        x = MARGIN + _LABEL + column * (width + GAP)
+        draw.text((x + width // 2, top - 6), f"frame {frame + 1}", fill=FAINT, font=font(13), anchor="ms")
     for row, pair in enumerate(pairs):
         for which, name in enumerate(("query", "key")):
-            y = top + row * pair_height + which * (height + _GAP)
-            draw.text((_MARGIN, y + height // 2 - 9), f"pair {row + 1}", fill=_FAINT, font=_font(13), anchor="lm")
-            draw.text((_MARGIN, y + height // 2 + 9), name, fill=_INK, font=_font(15), anchor="lm")
+            y = top + row * pair_height + which * (height + GAP)
+            draw.text((MARGIN, y + height // 2 - 9), f"pair {row + 1}", fill=FAINT, font=font(13), anchor="lm")
+            draw.text((MARGIN, y + height // 2 + 9), name, fill=INK, font=font(15), anchor="lm")
             for column, frame in enumerate(frames):
                 tile = _tile(pair, which, frame, trail=False)
-                sheet.paste(tile, (_MARGIN + _LABEL + column * (width + _GAP), y))
-    _legend(draw, _MARGIN, sheet.height - 28, pairs[0].centers.shape[0])
+                sheet.paste(tile, (MARGIN + _LABEL + column * (width + GAP), y))
+    _legend(draw, MARGIN, sheet.height - 28, pairs[0].centers.shape[0])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
@@ -203,22 +198,9 @@ def animation(
     Raises:
         ValueError: The extension is neither.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".gif", ".mp4"):
-        raise ValueError(f"path must end in .gif or .mp4, not {path.name!r}")
+    path = animation_path(path)
     pairs = _pairs(clip_1, clip_2, tubelets, max_pairs)
-    pictures = [_moment(pairs, frame) for frame in range(pairs[0].num_frames)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".gif":
-        pictures[0].save(
-            path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=False
-        )
-    else:
-        import imageio.v2 as imageio
-
-        # H.264 wants even sides; _moment makes them so, hence no resizing to its blocks of 16.
-        imageio.mimwrite(path, [np.asarray(p) for p in pictures], fps=fps, macro_block_size=2, quality=8)
-    return path
+    return save_animation(path, [_moment(pairs, frame) for frame in range(pairs[0].num_frames)], fps)
 
 
 def _moment(pairs: Sequence[_Pair], frame: int) -> Image.Image:
@@ -226,18 +208,14 @@ def _moment(pairs: Sequence[_Pair], frame: int) -> Image.Image:
     height, width = (side * _scale(pairs[0]) for side in pairs[0].clips[0].shape[1:3])
     across = min(len(pairs), 2)
     down = -(-len(pairs) // across)
-    cell_width, cell_height = 2 * width + _GAP + _MARGIN, height + 30
-    picture = Image.new("RGB", _even(across * cell_width + _MARGIN, down * cell_height + _MARGIN), _PAPER)
+    cell_width, cell_height = 2 * width + GAP + MARGIN, height + 30
+    picture = Image.new("RGB", even(across * cell_width + MARGIN, down * cell_height + MARGIN), PAPER)
     draw = ImageDraw.Draw(picture)
     for index, pair in enumerate(pairs):
-        x, y = _MARGIN + index % across * cell_width, _MARGIN + index // across * cell_height
+        x, y = MARGIN + index % across * cell_width, MARGIN + index // across * cell_height
         for which, name in enumerate(("query", "key")):
-            left = x + which * (width + _GAP)
+            left = x + which * (width + GAP)
             label = f"pair {index + 1}: {name}" if which == 0 else name
-            draw.text((left, y + 2), label, fill=_INK, font=_font(13))
+            draw.text((left, y + 2), label, fill=INK, font=font(13))
             picture.paste(_tile(pair, which, frame, trail=True), (left, y + 20))
     return picture
-
-
-def _even(width: int, height: int) -> tuple[int, int]:
-    return width + width % 2, height + height % 2

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from tubeletx_train.models.encoder import VideoEncoder
+
 _Stride = tuple[int, int, int]
 _ConvBuilder = Callable[[int, int, int, _Stride], nn.Module]
 
@@ -74,7 +76,7 @@ class _BasicBlock(nn.Module):
         return out
 
 
-class VideoResNet(nn.Module):
+class VideoResNet(VideoEncoder):
     """A video residual network without its classifier.
 
     At width 64 the state dict is torchvision's `r2plus1d_18` or `r3d_18` less `fc.*`.
@@ -117,53 +119,4 @@ class VideoResNet(nn.Module):
                 in_channels = out_channels
             self.add_module(f"layer{stage + 1}", layer)
         self.feature_dim = in_channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def feature_map(self, clip: Tensor) -> Tensor:
-        """Features before pooling: (B, 3, T, H, W) to (B, feature_dim, T / 8, H / 16, W / 16), sizes rounded up.
-
-        T is divided by the product of the temporal strides.
-        """
-        x = clip
-        for stage in self.children():
-            x = stage(x)
-        return x
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """Pooled features: normalised (B, 3, T, H, W) clips to (B, feature_dim)."""
-        return self.feature_map(clip).mean((2, 3, 4))
-
-
-# Name: factored convolutions, residual blocks in each stage.
-_ENCODERS = {
-    "r2plus1d_18": (True, (2, 2, 2, 2)),
-    "r2plus1d_10": (True, (1, 1, 1, 1)),
-    "r3d_18": (False, (2, 2, 2, 2)),
-    "r3d_10": (False, (1, 1, 1, 1)),
-}
-
-
-def encoder_names() -> list[str]:
-    """Names that `build_encoder` takes."""
-    return list(_ENCODERS)
-
-
-def build_encoder(
-    name: str, width: int = 64, temporal_strides: Sequence[int] = STANDARD_TEMPORAL_STRIDES
-) -> VideoResNet:
-    """An encoder by name.
-
-    Args:
-        name: One of `encoder_names()`; the number counts weight layers, as in torchvision's names.
-        width: Channels of the first stage, 64 in the standard networks.
-        temporal_strides: Of the four stages; short clips keep more of their order with fewer strides of 2.
-
-    Raises:
-        ValueError: An unknown name.
-    """
-    if name not in _ENCODERS:
-        raise ValueError(f"encoder must be one of {', '.join(_ENCODERS)}; got {name!r}")
-    factored, blocks = _ENCODERS[name]
-    return VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)
+        self.initialise()

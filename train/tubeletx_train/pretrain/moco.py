@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubeletx.contrast import QueueInfoNCE
-from tubeletx_train.models import VideoResNet, projection_head
+from tubeletx_train.models import VideoEncoder, projection_head
 from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
 
 
 class EmbeddingNet(nn.Module):
     """Encoder and projection head: clips to points on the unit sphere."""
 
-    def __init__(self, encoder: VideoResNet, dim: int) -> None:
+    def __init__(self, encoder: VideoEncoder, dim: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = projection_head(encoder.feature_dim, dim)
@@ -52,7 +52,7 @@ class MoCo(nn.Module):
 
     def __init__(
         self,
-        encoder: VideoResNet,
+        encoder: VideoEncoder,
         *,
         dim: int = 128,
         queue_size: int = 16384,

@@ -1,0 +1,98 @@
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from toy_task import ToyConfig, ToyTask, train_toy
+from tubeletx_train.config.run import RunConfig
+from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.engine.errors import UsageError
+
+TIMINGS = {"clips_per_second", "data_wait", "peak_memory_gb"}
+
+
+def toy_config(output, *, optim=None, **run):
+    settings = {"device": "cpu", "log_every": 2, "tensorboard": False} | run
+    config = ToyConfig(RunConfig(output=str(output), **settings))
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, **(optim or {})))
+
+
+def log_lines(output):
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def assert_same_run(result, reference):
+    state, expected = load_checkpoint(result.checkpoint), load_checkpoint(reference.checkpoint)
+    for key in ("step", "evaluated", "model", "optimizer", "schedule", "rng", "log"):
+        torch.testing.assert_close(state[key], expected[key], rtol=0, atol=0, msg=key)
+    assert log_lines(result.output) == log_lines(reference.output)
+
+
+class StoppedTask(ToyTask):
+    """Gets a signal in the middle of a step."""
+
+    def train_step(self, batch):
+        values = super().train_step(batch)
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+
+def test_a_run_leaves_checkpoint_log_and_settings(tmp_path):
+    result = train_toy(toy_config(tmp_path))
+    assert (result.step, result.exit_code) == (12, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "config.yaml", "log.jsonl"}
+    lines = log_lines(tmp_path)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    assert [line["epoch"] for line in lines] == [0, 0, 0, 1, 1, 1]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[0]["lr"] > lines[-1]["lr"] > 0
+
+
+@pytest.mark.parametrize("every", [{"evaluate_every": 5}, {"evaluate_every_epochs": 1}])
+def test_stopped_and_resumed_equals_never_stopped_also_in_its_evaluations(tmp_path, every):
+    """Step 5 is done when the signal is seen, and its evaluation is left to the resumed run."""
+    straight = train_toy(toy_config(tmp_path / "straight", **every))
+    evaluations = [line["step"] for line in log_lines(straight.output) if "evaluation/weight" in line]
+    assert evaluations == ([5, 10] if "evaluate_every" in every else [6, 12])
+    config = toy_config(tmp_path / "stopped", **every)
+    stopped = train_toy(config, StoppedTask)
+    assert (stopped.step, stopped.exit_code) == (5, 143)
+    assert_same_run(train_toy(config), straight)
+
+
+def test_evaluations_do_not_change_what_is_learned(tmp_path):
+    plain, watched = train_toy(toy_config(tmp_path / "a")), train_toy(toy_config(tmp_path / "b", evaluate_every=1))
+    model, other = (load_checkpoint(run.checkpoint)["model"] for run in (plain, watched))
+    torch.testing.assert_close(model, other, rtol=0, atol=0)
+
+
+def test_resume_takes_a_path_and_refuses_to_turn_back(tmp_path):
+    straight = train_toy(toy_config(tmp_path / "straight", keep_every_epochs=1))
+    first = straight.output / "checkpoints" / "step-00000006.pt"
+    again = train_toy(toy_config(tmp_path / "branch", resume=str(first)))
+    torch.testing.assert_close(
+        load_checkpoint(again.checkpoint)["model"], load_checkpoint(straight.checkpoint)["model"], rtol=0, atol=0
+    )
+    with pytest.raises(UsageError, match="holds checkpoints of later steps"):
+        train_toy(toy_config(tmp_path / "straight", resume=str(first)))
+    with pytest.raises(UsageError, match='no such checkpoint, nor "auto" or "never"'):
+        train_toy(toy_config(tmp_path / "other", resume="newest"))
+
+
+def test_keeps_the_newest_and_each_so_many_epochs_for_good(tmp_path):
+    config = toy_config(tmp_path, optim={"steps": 33}, checkpoint_every=5, keep_checkpoints=2, keep_every_epochs=2)
+    train_toy(config)
+    names = sorted(path.stem for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000012", "step-00000024", "step-00000030", "step-00000033"]
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"model": {}}, path)
+    with pytest.raises(UsageError, match="no checkpoint of a run: it lacks config, evaluated"):
+        train_toy(toy_config(tmp_path / "run", resume=str(path)))

@@ -1,0 +1,36 @@
+"""`tubeletx-train finetune`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from tubeletx_train.config.downstream import FinetuneConfig
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.downstream.finetune import finetune
+from tubeletx_train.downstream.results import format_metrics
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Fine-tune and test."""
+    config = parse_config(
+        FinetuneConfig,
+        arguments,
+        prog=prog,
+        description="""Fine-tune a pretrained encoder with labels, and test it: recognition of one class, or of several.
+Manifests are made by `tubeletx-train manifest`. The output folder gets results.json, which `tubeletx-train table`
+collects, and model.pt, which `tubeletx-train evaluate` tests again.""",
+        epilog=f"""examples:
+  {prog} --config downstream/ucf101 --checkpoint pretrained.pt --data.train ucf101.csv
+  {prog} --config downstream/ucf_low_shot --checkpoint scratch --data.train ucf101.csv --run.seed 1
+  {prog} --config downstream/charades --checkpoint tclr.pth --data.train charades.csv --protocol released
+  torchrun --nproc-per-node 4 -m tubeletx_train finetune --config downstream/ssv2 ...
+
+Started again with the same output folder, a run goes on from its newest checkpoint.""",
+    )
+    result, metrics = finetune(config)
+    if result.exit_code:
+        print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
+    else:
+        print(f"done: {format_metrics(metrics)}  ({result.output / 'results.json'})")
+    return result.exit_code

@@ -1,0 +1,78 @@
+"""The optimiser and its schedule; shared by everything that trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser, learning-rate schedule and precision.
+
+    Attributes:
+        optimizer: "sgd", as in the paper's pretraining, "adam", as in its fine-tuning, or "adamw", which learns sooner
+            in runs of a few hundred steps.
+        batch_size: Samples a step, over all processes.
+        accumulate: Parts that each process's share of a batch is worked through in, one after the other, to save
+            memory. The gradient is that of the whole batch, but batch norm sees one part at a time. Queries of all
+            parts meet the same queue, which takes the keys after the last; batch negatives are of the same part.
+        epochs: Passes over the videos.
+        steps: Length of the run in steps; takes the place of epochs where given.
+        lr: Peak learning rate.
+        momentum: Momentum of the gradient; for "adam" and "adamw" the first beta.
+        nesterov: Nesterov's momentum, for "sgd".
+        weight_decay: L2 penalty; for "adamw" decoupled from the gradient.
+        decay_bias_and_norm: Whether biases and the weights of norms decay too.
+        clip_norm: Largest L2 norm of the gradient; null clips nothing.
+        schedule: "cosine" falls to zero, "step" multiplies the rate by `gamma` at each milestone.
+        schedule_epochs: Epochs that the cosine spans; null spans the run. The released code's 200, in a run of 100
+            epochs, end at half the peak rate.
+        milestones: For "step", epochs.
+        gamma: For "step".
+        warmup_steps: Steps of linear warm-up.
+        warmup_epochs: The same in epochs; the two exclude each other.
+        precision: "float32", or autocast to "bfloat16" or to "float16" (with loss scaling).
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    batch_size: int = 32
+    accumulate: int = 1
+    epochs: int = 100
+    steps: int | None = None
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_bias_and_norm: bool = True
+    clip_norm: float | None = 40.0
+    schedule: Literal["cosine", "step"] = "cosine"
+    schedule_epochs: int | None = None
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    warmup_epochs: float = 0.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "epochs", "steps", "schedule_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"optim.{name} must be 1 or more, got {value}")
+        for name in ("lr", "momentum", "weight_decay", "warmup_steps", "warmup_epochs"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"optim.{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("clip_norm", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"optim.{name} must be positive, got {value}")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError("optim.warmup_steps and optim.warmup_epochs exclude each other")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError('optim.nesterov needs optim.optimizer "sgd" and a momentum')
+        if self.schedule == "cosine" and self.milestones:
+            raise ValueError('optim.milestones need optim.schedule "step"')
+        if self.schedule == "step" and self.schedule_epochs is not None:
+            raise ValueError('optim.schedule_epochs needs optim.schedule "cosine"')
+        if list(self.milestones) != sorted(self.milestones) or any(epoch <= 0 for epoch in self.milestones):
+            raise ValueError(f"optim.milestones must be positive and rising, got {self.milestones}")

@@ -1,0 +1,50 @@
+"""Where a run writes and how it is run; shared by everything that trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run writes and how it is run.
+
+    Attributes:
+        output: Folder for checkpoints and logs.
+        resume: "auto" goes on from the newest checkpoint in the output folder; "never" refuses a folder that has one;
+            anything else is the path of the checkpoint to go on from.
+        seed: Seed of everything drawn.
+        device: "auto", "cpu", "cuda" or "cuda:N". Under torchrun each process takes the GPU of its local rank.
+        threads: CPU threads for tensor operations; null leaves torch's choice.
+        compile: Whether networks are compiled by `torch.compile`; the first steps then take minutes.
+        log_every: Steps between two log lines.
+        checkpoint_every: Steps between two checkpoints; there is always one at the end.
+        keep_checkpoints: The newest checkpoints kept.
+        keep_every_epochs: The checkpoint at the end of each so-many-th epoch is kept for good; null keeps none.
+        evaluate_every: Steps between two evaluations, for a run that has one; null makes none.
+        evaluate_every_epochs: The same in epochs.
+        tensorboard: Whether to write TensorBoard event files.
+    """
+
+    output: str = "runs/pretrain"
+    resume: str = "auto"
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    compile: bool = False
+    log_every: int = 10
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+    keep_every_epochs: int | None = None
+    evaluate_every: int | None = None
+    evaluate_every_epochs: int | None = None
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        counts = ("threads", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every_epochs")
+        for name in (*counts, "evaluate_every", "evaluate_every_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"run.{name} must be 1 or more, got {value}")
+        if self.evaluate_every is not None and self.evaluate_every_epochs is not None:
+            raise ValueError("run.evaluate_every and run.evaluate_every_epochs exclude each other")

@@ -1,0 +1,109 @@
+"""Finds videos below a folder, and listed videos among them whatever their layout and file type."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from tubeletx_train.data.errors import DataError
+
+VIDEO_EXTENSIONS = frozenset(
+    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905 - reads better
+)
+ZIP_EXTENSION = ".zip"
+
+# Frames as tools write them: img_00001.jpg, image_00001.png, frame000001.jpg, 1.jpeg.
+_FRAME_NAME = re.compile(r".*\d\.(jpe?g|png|webp)", re.IGNORECASE)
+
+
+def is_frame_name(name: str) -> bool:
+    """Whether a file's name is that of a numbered picture."""
+    return _FRAME_NAME.fullmatch(name) is not None
+
+
+def find_videos(root: str | Path) -> Iterator[Path]:
+    """Find videos to any depth, in no certain order.
+
+    A video is a file with one of `VIDEO_EXTENSIONS`, a zip, or a folder that holds numbered pictures and neither videos
+    nor folders. Hidden files and folders are left out, links to folders followed.
+
+    Args:
+        root: Folder.
+
+    Yields:
+        Absolute paths.
+
+    Raises:
+        DataError: `root` is no folder, or one below it cannot be read.
+    """
+    root = Path(root).absolute()
+    if not root.is_dir():
+        raise DataError(f"{root}: is not a folder")
+    return _walk(str(root), set())
+
+
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # links may go in circles
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listing:
+            entries = [entry for entry in listing if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+    folders = []
+    videos = []
+    frames = False
+    for entry in entries:
+        # By name first: asking for the kind of each of the frames of a large data set takes its time.
+        if is_frame_name(entry.name):
+            frames = True
+        elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS | {ZIP_EXTENSION} and entry.is_file():
+            videos.append(Path(entry.path))
+        elif entry.is_dir():
+            folders.append(entry.path)
+    if frames and not folders and not videos:
+        yield Path(folder)
+        return
+    yield from videos
+    for inner in folders:
+        yield from _walk(inner, seen)
+
+
+def video_stem(name: str) -> str:
+    """A listed name or path without the extension of a video; other dots stay."""
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in VIDEO_EXTENSIONS | {ZIP_EXTENSION} else name
+
+
+class VideoIndex:
+    """Looks up listed videos: by path, else by name wherever they lie and whatever their extension."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Make an index of what `find_videos` found."""
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            self._by_name[video_stem(path.name)].append(str(path))
+
+    def find(self, listed: str) -> str | None:
+        """The path of a listed video, such as `Archery/v_Archery_g01_c01.avi` or `kIRmvrmc2nM_000020_000030`.
+
+        Returns:
+            Its path, None where there is none.
+
+        Raises:
+            DataError: Several files may be meant.
+        """
+        found = self._by_name.get(video_stem(PurePosixPath(listed).name), [])
+        if len(found) > 1:
+            ending = "/" + video_stem(listed)
+            found = [path for path in found if video_stem(path).endswith(ending)] or found
+        if len(found) > 1:
+            raise DataError(
+                f"{listed} may be any of {', '.join(sorted(found))}; leave one of them, or give a root that holds one"
+            )
+        return found[0] if found else None

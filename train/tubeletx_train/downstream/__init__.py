@@ -1,0 +1,1 @@
+"""Measurements of an encoder on labelled videos."""

@@ -1,0 +1,297 @@
+"""Fine-tuning as a task of the training loop, and the test that ends it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from tubeletx_train.config.downstream import FinetuneConfig
+from tubeletx_train.config.tree import to_tree
+from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, EpochSampler, VideoRecord, build_clip_loader
+from tubeletx_train.downstream.classifier import PretrainedEncoder, VideoClassifier, load_pretrained
+from tubeletx_train.downstream.dataset import LabelledBatch, TrainingClips, collate_clips
+from tubeletx_train.downstream.held_out import hold_out
+from tubeletx_train.downstream.inference import Judgement, judge_classifier
+from tubeletx_train.downstream.labels import Targets
+from tubeletx_train.downstream.results import write_results
+from tubeletx_train.downstream.videos import (
+    TestVideos,
+    check_test_videos,
+    check_training_videos,
+    fingerprint,
+    listed_test_videos,
+    listed_training_videos,
+)
+from tubeletx_train.engine.checkpoint import save_atomically
+from tubeletx_train.engine.non_finite import require_finite
+from tubeletx_train.engine.optimization import Optimization
+from tubeletx_train.engine.run import Run, open_run
+from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.engine.training import TrainingResult, TrainingTask, run_training
+
+MODEL_FILE = "model.pt"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledVideos:
+    """The videos of a fine-tuning run.
+
+    Attributes:
+        train: Trained on.
+        selection: Weights are chosen by these; empty chooses the last.
+        test: Tested on.
+        targets: What their labels mean.
+        bad: Counts training videos that go bad later.
+    """
+
+    train: list[VideoRecord]
+    selection: list[VideoRecord]
+    test: TestVideos
+    targets: Targets
+    bad: BadVideoTracker
+
+
+def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> LabelledVideos:
+    """Read, draw, check and divide; raises DataError where the input cannot be used."""
+    index = output / "videos.json"
+    listed = listed_training_videos(config.data, config.run.seed, output)
+    listed_test = listed_test_videos(config.data)
+    targets = Targets.of(config.task, [*listed, *listed_test], config.data)
+    readable, bad = check_training_videos(listed, config.data, index)
+    test = check_test_videos(listed_test, config.data, index)
+    if config.protocol == "released":
+        train, selection = readable, test.records
+    else:
+        train, selection = hold_out(readable, config.selection.held_out, config.run.seed)
+    return LabelledVideos(train, selection, test, targets, bad)
+
+
+class Finetuning(TrainingTask[LabelledBatch]):
+    """Training of an encoder and a classifier with labels, one step at a time."""
+
+    # The lists of videos themselves are compared.
+    free_on_resume = (
+        "run.",
+        "method",
+        "experiment",
+        "data.train",
+        "data.test",
+        "data.allow_unreadable",
+        "data.num_workers",
+        "data.prefetch",
+        "data.timeout",
+        "data.check_timeout",
+    )
+
+    def __init__(self, config: FinetuneConfig, videos: LabelledVideos, run: Run) -> None:
+        """Builds data set, network and optimiser."""
+        self.config = config
+        self.videos = videos
+        self.device = run.device
+        self._ranks = run.ranks
+        self._dump = run.output / "non-finite.pt"
+        self._batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
+        self.dataset = TrainingClips(videos.train, videos.targets, config.data, seed=config.run.seed)
+        self.steps_per_epoch = self._sampler().batches_per_epoch
+        self.total_steps = config.optim.steps or config.optim.epochs * self.steps_per_epoch
+        seed_everything(config.run.seed)
+        self.pretrained: PretrainedEncoder = load_pretrained(config.checkpoint, config.model)
+        self.net = VideoClassifier(self.pretrained.encoder, videos.targets.num_classes, config.model.dropout)
+        self.net.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._forward = torch.compile(self.net) if config.run.compile else self.net
+        self.augment = ColorJitterNormalize(config.color, seed=config.run.seed)
+        self.optimization = Optimization(
+            self.net,
+            config.optim,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            device=self.device,
+            ranks=run.ranks,
+        )
+        # Step, score and weights of the best look so far.
+        self.best: dict[str, Any] | None = None
+
+    def _sampler(self, start: int = 0, stop: int | None = None) -> EpochSampler:
+        return EpochSampler(
+            len(self.dataset),
+            self._batch_size,
+            seed=self.config.run.seed,
+            rank=self._ranks.rank,
+            world_size=self._ranks.world_size,
+            start=start,
+            stop=stop,
+        )
+
+    def batches(self, start: int, stop: int) -> Iterator[LabelledBatch]:
+        """Batches on the device. Raises TooManyBadVideos once too many could not be read."""
+        pin = self.device.type == "cuda"
+        for batch in build_clip_loader(self.dataset, self._sampler(start, stop), collate_clips, pin_memory=pin):
+            self.videos.bad.update(batch.bad)
+            yield batch.to(self.device)
+
+    def clips(self, batch: LabelledBatch) -> int:
+        """One a sample."""
+        return len(batch.sample_ids)
+
+    def train_step(self, batch: LabelledBatch) -> dict[str, float]:
+        """One optimiser step; returns loss, top-1 (for recognition) and gradient norm."""
+        self.net.train()
+        clip = self.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0)
+        losses, correct = [], 0.0
+        for part, target in zip(
+            clip.chunk(self.config.optim.accumulate), batch.target.chunk(self.config.optim.accumulate), strict=True
+        ):
+            with self.optimization.autocast():
+                logits = self._forward(part)
+            loss = self._loss(logits.float(), target)
+            self._require_finite(loss, batch)
+            self.optimization.backward(loss.sum() / len(clip))
+            losses.append(loss.detach())
+            if self.config.task == "recognition":
+                correct += (logits.argmax(1) == target).sum().item()
+        values = {"loss": torch.cat(losses).mean().item()}
+        if self.config.task == "recognition":
+            values["top1"] = correct / len(clip)
+        return values | self.optimization.step()
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,)."""
+        if self.config.task == "multilabel":
+            return binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+        return cross_entropy(logits, target, reduction="none")
+
+    def _require_finite(self, loss: Tensor, batch: LabelledBatch) -> None:
+        require_finite(
+            loss if len(loss) == len(batch.sample_ids) else loss.mean(),
+            step=self.step + 1,
+            epoch=batch.epoch,
+            sample_ids=batch.sample_ids,
+            dump={"batch": dataclasses.asdict(batch), "model": self.net.state_dict()},
+            path=self._dump,
+        )
+
+    def learning_rate(self) -> float:
+        """Of the step to come."""
+        return self.optimization.learning_rate
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Judge the weights on the videos that they are chosen by, and keep them if they are the best yet."""
+        if not self.videos.selection:
+            return {}
+        metrics = self.judge(self.videos.selection, self.config.selection.clips).metrics
+        score = metrics[primary_metric(self.config)]
+        if self.best is None or score > self.best["score"]:
+            weights = copy.deepcopy({name: value.cpu() for name, value in self.net.state_dict().items()})
+            self.best = {"step": self.step, "score": score, "model": weights}
+        return {f"selection_{name}": value for name, value in metrics.items()}
+
+    def judge(self, records: list[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
+        """Test the weights on videos, by so many clips of each; the same in every process."""
+        return judge_classifier(
+            self.net,
+            records,
+            self.videos.targets,
+            dataclasses.replace(self.config.data, test_clips=clips),
+            protocol=self.config.protocol,
+            device=self.device,
+            batch_size=self._batch_size,
+            precision=self.config.optim.precision,
+            ranks=self._ranks,
+            progress=progress,
+        )
+
+    def choose(self) -> int:
+        """Take the best weights, the last ones included, and return the step that they are of."""
+        if not self.videos.selection:
+            return self.step
+        self.evaluate()
+        assert self.best is not None
+        self.net.load_state_dict(self.best["model"])
+        return int(self.best["step"])
+
+    def identity(self) -> dict[str, object]:
+        """The lists of videos and what their labels mean."""
+        return {
+            "list of training videos": fingerprint(self.videos.train),
+            "list of videos that weights are chosen by": fingerprint(self.videos.selection),
+            "classes": self.videos.targets.classes,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimiser, best weights."""
+        return {"model": self.net.state_dict(), "best": self.best} | self.optimization.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.net.load_state_dict(state["model"])
+        self.best = state["best"]
+        self.optimization.load_state_dict(state)
+
+
+def primary_metric(config: FinetuneConfig) -> str:
+    """The metric that weights are chosen by."""
+    return "map" if config.task == "multilabel" else "top1"
+
+
+def finetune(config: FinetuneConfig) -> tuple[TrainingResult, dict[str, float]]:
+    """Fine-tune (or go on with it), choose weights, test them, and write results.json and model.pt.
+
+    Returns:
+        How the run ended, and the metrics of the test; none where a signal ended it early.
+
+    Raises:
+        UsageError, DataError: The input cannot be used; one line says why.
+        NonFiniteLossError: The loss became NaN or infinite.
+    """
+    with open_run(config.run) as run:
+        with run.ranks.main_first():
+            videos = prepare_labelled_videos(config, run.output)
+        task = Finetuning(config, videos, run)
+        result = run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
+        if result.exit_code:
+            return result, {}
+        chosen = task.choose()
+        judgement = task.judge(videos.test.records, config.data.test_clips, "testing")
+        if run.ranks.is_main:
+            _finish(task, run, judgement, chosen)
+        return result, judgement.metrics
+
+
+def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> None:
+    """Write what a finished run leaves."""
+    config, videos = task.config, task.videos
+    state = {
+        "classifier": task.net.state_dict(),
+        "encoder": to_tree(task.pretrained.settings),
+        "classes": videos.targets.classes,
+        "num_classes": videos.targets.num_classes,
+        "source": task.pretrained.source,
+        "config": to_tree(config),
+    }
+    save_atomically(state, run.output / MODEL_FILE)
+    write_results(
+        run.output,
+        config,
+        method=config.method or task.pretrained.source,
+        mode="finetuned",
+        seed=config.run.seed,
+        metrics=judgement.metrics,
+        train_videos=len(videos.train),
+        test_videos=len(videos.test.records) - len(judgement.unreadable),
+        num_classes=videos.targets.num_classes,
+        unreadable=[*videos.test.unreadable, *judgement.unreadable],
+        encoder=task.pretrained.settings.encoder,
+        chosen_step=chosen,
+        selection_videos=len(videos.selection),
+        bad_training_videos=[str(video) for video in videos.bad.bad],
+    )

@@ -1,0 +1,81 @@
+"""What recognition is judged by."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy
+
+_RETRIEVAL_SIZES = (1, 5, 10, 20, 50)
+
+
+def recognition_metrics(scores: Tensor, targets: Tensor, *, absent_as_zero: bool = False) -> dict[str, float]:
+    """Top-1, top-5 and mean class accuracy, as shares.
+
+    Args:
+        scores: (N, C) of the videos, higher is likelier.
+        targets: (N,) int64.
+        absent_as_zero: Whether the mean class accuracy counts classes without a video as 0 (as the released code does)
+            or leaves them out.
+    """
+    num_classes = scores.shape[1]
+
+    def accuracy(average: str, top_k: int = 1) -> Tensor:
+        value: Tensor = multiclass_accuracy(scores, targets, num_classes, average=average, top_k=top_k)  # type: ignore[arg-type]
+        return value
+
+    # A single output leaves torchmetrics nothing to tell apart.
+    if num_classes == 1:
+        return {"top1": 1.0, "top5": 1.0, "mean_class_accuracy": 1.0}
+    present = torch.bincount(targets, minlength=num_classes) > 0
+    per_class = accuracy("none")
+    return {
+        "top1": accuracy("micro").item(),
+        "top5": accuracy("micro", min(5, num_classes)).item(),
+        "mean_class_accuracy": (per_class[present].sum() / (num_classes if absent_as_zero else present.sum())).item(),
+    }
+
+
+def multilabel_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
+    """Mean average precision, as a share, over the classes that have a positive.
+
+    Args:
+        scores: (N, C).
+        targets: (N, C) of zeros and ones.
+
+    Raises:
+        ValueError: No class has a positive.
+    """
+    present = targets.sum(0) > 0
+    if not present.any():
+        raise ValueError("not one class has a positive example: average precision is not defined")
+    precisions = [
+        average_precision_score(targets[:, column].numpy(), scores[:, column].numpy())
+        for column in present.nonzero()[:, 0].tolist()
+    ]
+    return {"map": float(np.mean(precisions))}
+
+
+def retrieval_metrics(
+    query: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50),
+) -> dict[str, float]:
+    """Recall at 1, 5, 10, 20, 50: the share of queries with their own class among that many nearest of the gallery.
+
+    Nearness is the cosine; a smaller gallery is taken whole.
+
+    Args:
+        query: (N, D) features of the test videos.
+        query_labels: (N,).
+        gallery: (M, D) features of the training videos.
+        gallery_labels: (M,).
+    """
+    scores = torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T
+    nearest = scores.topk(min(_RETRIEVAL_SIZES[-1], len(gallery)), dim=1).indices
+    hits = gallery_labels[nearest] == query_labels[:, None]
+    return {f"r@{k}": hits[:, :k].any(1).double().mean().item() for k in _RETRIEVAL_SIZES}

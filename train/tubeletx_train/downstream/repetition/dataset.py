@@ -1,0 +1,112 @@
+"""Stretches of marked videos for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from tubeletx_train.config.repetition import RepetitionDataConfig
+from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
+from tubeletx_train.data.clips import clip_generator
+from tubeletx_train.downstream.repetition.frames import read_letterboxed
+
+# Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
+_MAX_ATTEMPTS = 30
+
+
+@dataclass
+class Window:
+    """A stretch of a video, from one boundary to a later one.
+
+    Attributes:
+        frames: (N, S, S, 3) uint8.
+        boundaries: Frames at which repetitions begin or end, the first 0 and the last N - 1.
+        sample_id: Place in the data set.
+        epoch: The epoch it was drawn for.
+        bad: Videos that could not be read while it was made.
+    """
+
+    frames: Tensor
+    boundaries: tuple[int, ...]
+    sample_id: int
+    epoch: int
+    bad: list[BadVideo]
+
+
+def keep_windows(windows: list[Window]) -> list[Window]:
+    """Put windows together: they differ in length and stay as they are."""
+    return windows
+
+
+class RepetitionWindows(Dataset[Window]):
+    """Stretches of at least two repetitions, each a pure function of (seed, epoch, sample_id).
+
+    Indexed by `(epoch, sample_id)`, as EpochSampler yields them. A video that cannot be read is replaced by a fresh
+    draw and named in `Window.bad`.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord], config: RepetitionDataConfig, *, seed: int = 0) -> None:
+        """Args: `records` are checked ones; those with fewer than two repetitions are left out.
+
+        Raises:
+            NoUsableVideos: None is left.
+        """
+        self.config = config
+        self.records = [record for record in records if len(record.boundaries) > 2]
+        if not self.records:
+            raise NoUsableVideos(
+                f"{config.train}: no training video has two repetitions marked, as three or more frames in its column "
+                "boundaries; `tubeletx-train manifest ucfrep` writes such a manifest"
+            )
+        self._seed = seed
+        self._reading = torch.full((max(config.num_workers, 1),), -1, dtype=torch.int64)
+        self._reading.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        """Windows of an epoch."""
+        return len(self.records) * self.config.windows_per_video
+
+    def __getitem__(self, key: tuple[int, int]) -> Window:
+        epoch, sample_id = key
+        bad: dict[str, BadVideo] = {}
+        for attempt in range(_MAX_ATTEMPTS):
+            rng = clip_generator(self._seed, epoch, sample_id, attempt, 0)
+            place = sample_id % len(self.records) if attempt == 0 else int(rng.integers(len(self.records)))
+            marks = draw_window(rng, self.records[place].boundaries, self.config.max_window)
+            try:
+                frames = self._read(place, marks[0], marks[-1] + 1)
+            except VideoError as error:
+                bad[error.path] = BadVideo(error.path, error.reason)
+                continue
+            if rng.random() < self.config.flip:
+                frames = frames.flip(2)
+            return Window(frames, tuple(mark - marks[0] for mark in marks), sample_id, epoch, list(bad.values()))
+        raise NoUsableVideos(
+            f"{self.config.train}: {_MAX_ATTEMPTS} draws in a row met only unreadable videos "
+            f"(the last: {list(bad.values())[-1]})"
+        )
+
+    def _read(self, place: int, first: int, stop: int) -> Tensor:
+        worker = get_worker_info()
+        slot = worker.id if worker is not None else 0
+        self._reading[slot] = place
+        frames = read_letterboxed(self.records[place], self.config.frame_size, self.config.reader, first, stop)
+        self._reading[slot] = -1
+        return frames
+
+    def videos_being_read(self) -> list[str]:
+        """Files that workers are decoding right now, for messages about a worker that died or hung."""
+        return [self.records[place].path for place in self._reading.tolist() if place >= 0]
+
+
+def draw_window(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, ...]:
+    """Draw a run of boundaries: at least two repetitions, and no more frames than allowed unless two take more."""
+    start = int(rng.integers(len(boundaries) - 2))
+    ends = [end for end in range(start + 2, len(boundaries)) if boundaries[end] - boundaries[start] < max_frames]
+    end = ends[int(rng.integers(len(ends)))] if ends else start + 2
+    return tuple(boundaries[start : end + 1])

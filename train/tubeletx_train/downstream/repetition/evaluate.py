@@ -1,0 +1,97 @@
+"""Counts the repetitions of many marked videos, and compares with the marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from torch import Tensor
+from tqdm import tqdm
+
+from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
+from tubeletx_train.downstream.repetition.count import count_repetitions
+from tubeletx_train.downstream.repetition.frames import read_letterboxed
+from tubeletx_train.downstream.repetition.metrics import counting_metrics
+from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator
+from tubeletx_train.downstream.videos import ReadSettings, refuse_unreadable
+from tubeletx_train.engine.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class CountedVideos:
+    """What was counted.
+
+    Attributes:
+        counts: Path to repetitions marked and repetitions counted.
+        unreadable: Videos left out.
+    """
+
+    counts: dict[str, tuple[int, int]]
+    unreadable: list[BadVideo]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """See `counting_metrics`."""
+        truth, found = zip(*self.counts.values(), strict=True)
+        return counting_metrics(found, truth)
+
+
+def count_records(
+    net: CycleNet,
+    records: Sequence[VideoRecord],
+    config: ReadSettings,
+    *,
+    frame_size: int,
+    videos_per_pass: int,
+    clips_per_pass: int,
+    autocast: AbstractContextManager[object] | None = None,
+    ranks: Ranks | None = None,
+    progress: str | None = None,
+) -> CountedVideos:
+    """Count the repetitions between the first and the last mark of each video.
+
+    Args:
+        net: The network, on its device.
+        records: Marked videos.
+        config: How videos are read.
+        frame_size: Side of a frame, pixels.
+        videos_per_pass: Videos counted at the same time.
+        clips_per_pass: The most clips of a forward pass.
+        autocast: Context of the forward passes.
+        ranks: Processes that share the work; all get the result.
+        progress: What a progress bar says; None shows none.
+
+    Raises:
+        DataError: A video cannot be read, unless that is allowed.
+    """
+    ranks = ranks or Ranks()
+    mine = records[ranks.rank :: ranks.world_size]
+    counts: dict[str, tuple[int, int]] = {}
+    bad: list[BadVideo] = []
+    device = next(net.parameters()).device
+    with tqdm(total=len(mine), desc=progress, unit="video", disable=progress is None or not ranks.is_main) as bar:
+        for start in range(0, len(mine), videos_per_pass):
+            group: list[tuple[VideoRecord, Tensor]] = []
+            for record in mine[start : start + videos_per_pass]:
+                try:
+                    first, last = record.boundaries[0], record.boundaries[-1]
+                    frames = read_letterboxed(record, frame_size, config.reader, first, last + 1)
+                    group.append((record, frames.to(device)))
+                except VideoError as error:
+                    bad.append(BadVideo(error.path, error.reason))
+                bar.update()
+            estimator = NetworkEstimator(
+                net, [frames for _, frames in group], clips_per_pass=clips_per_pass, autocast=autocast
+            )
+            found = count_repetitions(estimator, [len(frames) for _, frames in group])
+            for (record, _), count in zip(group, found, strict=True):
+                counts[record.path] = (len(record.boundaries) - 1, count.count)
+    parts = ranks.broadcast(ranks.gather((counts, bad)))
+    counts = {path: value for part, _ in parts for path, value in part.items()}
+    bad = [video for _, part in parts for video in part]
+    refuse_unreadable(bad, config)
+    if not counts:
+        raise NoUsableVideos(f"not one of {len(records)} test videos could be read")
+    # In the order of the list, whatever process counted what.
+    return CountedVideos({record.path: counts[record.path] for record in records if record.path in counts}, bad)

@@ -1,0 +1,222 @@
+"""The three things `tubeletx-train count` does: train and test a counter, test one, count in any video."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tubeletx_train.config.downstream import ClassifierConfig
+from tubeletx_train.config.parse import config_from_tree
+from tubeletx_train.config.pretrain import ModelConfig
+from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
+from tubeletx_train.config.tree import to_tree
+from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, open_video
+from tubeletx_train.data.find import VIDEO_EXTENSIONS
+from tubeletx_train.downstream.classifier import load_pretrained
+from tubeletx_train.downstream.repetition.count import Count, count_repetitions
+from tubeletx_train.downstream.repetition.evaluate import CountedVideos, count_records
+from tubeletx_train.downstream.repetition.frames import read_letterboxed
+from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator
+from tubeletx_train.downstream.repetition.task import RepetitionTraining
+from tubeletx_train.downstream.results import write_results
+from tubeletx_train.downstream.videos import TestVideos, check_test_videos, check_training_videos
+from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint, save_atomically
+from tubeletx_train.engine.device import resolve_device
+from tubeletx_train.engine.output import writable_folder
+from tubeletx_train.engine.run import open_run
+from tubeletx_train.engine.training import TrainingResult, run_training
+from tubeletx_train.figures.repetition import count_picture
+from tubeletx_train.models.weights import build_from_settings
+
+_logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.pt"
+_MODE = "repetition"
+_INDEX_FILE = "videos.json"
+
+# Frames of a video that are looked at: of longer ones every second, third, ..., which changes no count as long as a
+# repetition keeps a few frames.
+_MAX_FRAMES = 2048
+
+
+def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, float]]:
+    """Train (or go on with it), test, and write results.json and model.pt.
+
+    Returns:
+        How the run ended, and the metrics of the test; none where a signal ended it early.
+
+    Raises:
+        UsageError, DataError: The input cannot be used; one line says why.
+        NonFiniteLossError: The loss became NaN or infinite.
+    """
+    data = config.data
+    with open_run(config.run) as run:
+        with run.ranks.main_first():
+            index = run.output / _INDEX_FILE
+            train, bad_videos = check_training_videos(load_videos(data.train, data.train_split), data, index)
+            test = _marked_test_videos(data.test or data.train, data.test_split, config, index)
+        chosen = config.model
+        pretrained = load_pretrained(
+            config.checkpoint, ClassifierConfig(chosen.encoder, chosen.width, chosen.temporal_strides)
+        )
+        task = RepetitionTraining(config, run, pretrained, train, test.records, bad_videos)
+        result = run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
+        if result.exit_code:
+            return result, {}
+        step = task.choose()
+        counted = task.count(test.records, "counting")
+        if run.ranks.is_main:
+            state = {
+                "counter": task.net.state_dict(),
+                "encoder": to_tree(pretrained.settings),
+                "source": pretrained.source,
+                "train_videos": len(task.dataset.records),
+                "config": to_tree(config),
+            }
+            save_atomically(state, run.output / MODEL_FILE)
+            _write(run.output, config, state, test, counted, chosen_step=step)
+        return result, counted.metrics
+
+
+def _marked_test_videos(path: str, split: str | None, config: RepetitionConfig, index: Path) -> TestVideos:
+    listed = load_videos(path, split)
+    unmarked = [record.path for record in listed if len(record.boundaries) < 2]
+    if unmarked:
+        raise DataError(
+            f"{path}: {len(unmarked)} of {len(listed)} test videos have no repetition in the column boundaries "
+            f"(the first: {unmarked[0]})"
+        )
+    return check_test_videos(listed, config.data, index)
+
+
+def _write(
+    folder: Path,
+    config: RepetitionConfig,
+    state: dict[str, Any],
+    test: TestVideos,
+    counted: CountedVideos,
+    **extra: object,
+) -> None:
+    write_results(
+        folder,
+        config,
+        method=config.method or state["source"],
+        mode=_MODE,
+        seed=config.run.seed,
+        metrics=counted.metrics,
+        train_videos=state["train_videos"],
+        test_videos=len(counted.counts),
+        num_classes=0,
+        unreadable=[*test.unreadable, *counted.unreadable],
+        counts={
+            Path(path).name: {"marked": marked, "counted": found} for path, (marked, found) in counted.counts.items()
+        },
+        **extra,
+    )
+
+
+def evaluate_counter(config: CountTestConfig) -> dict[str, float]:
+    """Test a trained counter on marked videos, and write results.json.
+
+    Raises:
+        UsageError: The checkpoint or the videos cannot be used.
+    """
+    output = writable_folder(config.output)
+    counter = load_counter(config.checkpoint, resolve_device(config.device))
+    trained = counter.config
+    data = replace(trained.data, allow_unreadable=config.allow_unreadable, num_workers=config.num_workers)
+    trained = replace(trained, data=data)
+    path = config.videos or data.test or data.train
+    split = config.split or (data.test_split if config.videos is None else None)
+    test = _marked_test_videos(path, split, trained, output / _INDEX_FILE)
+    counted = count_records(
+        counter.net,
+        test.records,
+        data,
+        frame_size=data.frame_size,
+        videos_per_pass=trained.videos_per_pass,
+        clips_per_pass=config.clips_per_pass,
+        progress="counting",
+    )
+    _write(output, trained, counter.state, test, counted, tested=config.checkpoint, videos=path)
+    return counted.metrics
+
+
+def count_videos(config: CountVideosConfig) -> list[tuple[str, Count, Path]]:
+    """Count the repetitions in videos, and draw each with its repetitions marked off.
+
+    Returns:
+        Path, count and picture of each video that could be read.
+
+    Raises:
+        UsageError: The checkpoint cannot be used, or not one video be read.
+    """
+    output = writable_folder(config.output)
+    device = resolve_device(config.device)
+    counter = load_counter(config.checkpoint, device)
+    path = Path(config.videos)
+    single = path.is_file() and path.suffix.lower() in VIDEO_EXTENSIONS
+    records = [VideoRecord(str(path.absolute()))] if single else load_videos(path)
+    done: list[tuple[str, Count, Path]] = []
+    bad: list[VideoError] = []
+    for place, record in enumerate(tqdm(records, "counting", unit="video", disable=len(records) == 1)):
+        try:
+            frames, stride = _whole_video(record, counter.config.data.frame_size, config.reader)
+        except VideoError as error:
+            _logger.warning("left out %s", error)
+            bad.append(error)
+            continue
+        estimator = NetworkEstimator(counter.net, [frames.to(device)], clips_per_pass=config.clips_per_pass)
+        (count,) = count_repetitions(estimator, [len(frames)])
+        name = Path(record.path)
+        picture = output / (f"{name.stem}.png" if len(records) == 1 else f"{place:03d}_{name.stem}.png")
+        done.append((record.path, count, count_picture(picture, frames, count, title=name.name, stride=stride)))
+    if not done:
+        raise DataError(f"{config.videos}: not one of {len(bad)} videos can be read (the first: {bad[0]})")
+    return done
+
+
+def _whole_video(record: VideoRecord, size: int, reader: str) -> tuple[Tensor, int]:
+    """Its frames, thinned out where there are very many, and by how much."""
+    video = open_video(record.path, None, reader)
+    height, width = video.read([0]).shape[1:3]
+    known = replace(record, num_frames=video.num_frames, fps=video.fps, width=width, height=height)
+    first, stop = known.frame_range
+    stride = -(-(stop - first) // _MAX_FRAMES)
+    return read_letterboxed(known, size, reader, first, stop, stride), stride
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A trained counter.
+
+    Attributes:
+        net: Ready to count, on its device.
+        config: Settings it was trained with.
+        state: What its file holds besides.
+    """
+
+    net: CycleNet
+    config: RepetitionConfig
+    state: dict[str, Any]
+
+
+def load_counter(path: str, device: torch.device) -> Counter:
+    """Read a counter that `train_counter` wrote. Raises CheckpointError where the file is anything else."""
+    state = load_checkpoint(path)
+    if not {"counter", "encoder", "config", "source", "train_videos"} <= state.keys():
+        raise CheckpointError(f"{path}: is no counter; give the {MODEL_FILE} that `count train` leaves in its folder")
+    config = config_from_tree(RepetitionConfig, state["config"], path)
+    settings = config_from_tree(ModelConfig, state["encoder"], path)
+    net = CycleNet(build_from_settings(settings), config.model.side_frames)
+    try:
+        net.load_state_dict(state["counter"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
+    return Counter(net.to(device).eval(), config, state)

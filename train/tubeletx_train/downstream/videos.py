@@ -1,0 +1,152 @@
+"""The labelled videos of a run: read from manifests, drawn from, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tubeletx_train.config.downstream import LabelledDataConfig
+from tubeletx_train.data import (
+    BadVideo,
+    BadVideoTracker,
+    DataError,
+    NoUsableVideos,
+    VideoRecord,
+    check_videos,
+    load_videos,
+    write_manifest,
+)
+from tubeletx_train.data.subsets import draw_per_class, draw_share
+
+_logger = logging.getLogger(__name__)
+_NAMES_SHOWN = 20
+
+
+class ReadSettings(Protocol):
+    """What a check of videos needs of a configuration; see LabelledDataConfig."""
+
+    @property
+    def reader(self) -> str: ...  # noqa: D102
+    @property
+    def num_workers(self) -> int: ...  # noqa: D102
+    @property
+    def check_timeout(self) -> float: ...  # noqa: D102
+    @property
+    def max_bad_share(self) -> float: ...  # noqa: D102
+    @property
+    def allow_unreadable(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class TestVideos:
+    """Videos to test on.
+
+    Attributes:
+        records: Those that can be read.
+        unreadable: The others, allowed by `data.allow_unreadable`.
+    """
+
+    records: list[VideoRecord]
+    unreadable: list[BadVideo]
+
+
+def listed_training_videos(config: LabelledDataConfig, seed: int, output: Path | None = None) -> list[VideoRecord]:
+    """The training split, or the part of it that the settings ask for.
+
+    Args:
+        config: Settings.
+        seed: Seed of the draw.
+        output: Folder in which a drawn part is written out as `train.csv`.
+    """
+    if config.train is None:
+        raise DataError("data.train is missing: give the manifest of the training videos")
+    records = load_videos(config.train, config.train_split)
+    if config.per_class is not None:
+        records = draw_per_class(records, config.per_class, seed)
+    elif config.share is not None:
+        records = draw_share(records, config.share, seed)
+    else:
+        return records
+    if output is not None:
+        write_manifest(output / "train.csv", records)
+    return records
+
+
+def listed_test_videos(config: LabelledDataConfig) -> list[VideoRecord]:
+    """The test split."""
+    path = config.test if config.test is not None else config.train
+    if path is None:
+        raise DataError("data.test is missing: give the manifest of the test videos")
+    return load_videos(path, config.test_split)
+
+
+def check_training_videos(
+    records: Sequence[VideoRecord], config: ReadSettings, index: Path
+) -> tuple[list[VideoRecord], BadVideoTracker]:
+    """The readable ones, and what counts those that turn out bad later.
+
+    Raises:
+        TooManyBadVideos: Past `config.max_bad_share`.
+        NoUsableVideos: There are none.
+    """
+    good, bad = _check(records, config, index)
+    tracker = BadVideoTracker(len({record.path for record in records}), config.max_bad_share)
+    tracker.update(bad)
+    if not good:
+        raise NoUsableVideos(f"not one of the {len(records)} training videos can be read (the first: {bad[0]})")
+    return good, tracker
+
+
+def check_test_videos(records: Sequence[VideoRecord], config: ReadSettings, index: Path) -> TestVideos:
+    """The readable ones. Raises DataError, naming the others, unless `config.allow_unreadable`."""
+    good, bad = _check(records, config, index)
+    refuse_unreadable(bad, config)
+    if not good:
+        raise NoUsableVideos(f"not one of the {len(records)} test videos can be read (the first: {bad[0]})")
+    return TestVideos(good, bad)
+
+
+def refuse_unreadable(bad: Sequence[BadVideo], config: ReadSettings) -> None:
+    """Log test videos that cannot be read. Raises DataError, naming them, unless `config.allow_unreadable`."""
+    for video in bad:
+        _logger.warning("unreadable test video %s", video)
+    if bad and not config.allow_unreadable:
+        shown = "".join(f"\n  {video}" for video in bad[:_NAMES_SHOWN])
+        rest = f"\n  and {len(bad) - _NAMES_SHOWN} more" if len(bad) > _NAMES_SHOWN else ""
+        raise DataError(
+            f"{len(bad)} test videos cannot be read; mend them, or leave them out with --data.allow_unreadable true "
+            f"(results.json then lists them):{shown}{rest}"
+        )
+
+
+def _check(
+    records: Sequence[VideoRecord], config: ReadSettings, index: Path
+) -> tuple[list[VideoRecord], list[BadVideo]]:
+    return check_videos(
+        records,
+        reader=config.reader,
+        workers=max(config.num_workers, 1),
+        timeout=config.check_timeout,
+        index=index,
+    )
+
+
+def fingerprint(records: Sequence[VideoRecord]) -> str:
+    """A digest of which videos, which parts of them and which labels; the folder they lie in does not matter."""
+    names = [
+        (
+            Path(record.path).name,
+            record.start,
+            record.end,
+            record.num_frames,
+            record.label,
+            record.labels,
+            record.boundaries,
+        )
+        for record in records
+    ]
+    return hashlib.sha256(repr(names).encode()).hexdigest()

@@ -1,0 +1,167 @@
+"""The step of the optimiser: precision, gradient averaging, clipping, schedule."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from tubeletx_train.config.optim import OptimConfig
+from tubeletx_train.engine.distributed import Ranks
+from tubeletx_train.engine.schedule import build_schedule
+
+_BUCKET_BYTES = 32 << 20
+
+
+class Optimization:
+    """Optimiser, schedule and loss scaling of one module.
+
+    Example of a step:
+        >>> with optimization.autocast():
+        ...     loss = net(clips).mean()
+        >>> optimization.backward(loss)  # for each part of the batch
+        >>> values = {"loss": loss.item()} | optimization.step()
+
+    With several processes each brings the gradient of the mean loss over its own samples. `step` averages these
+    explicitly rather than in hooks of DistributedDataParallel: the order of summation is then the same in a run that
+    was resumed, and parts of a batch, momentum networks and loss scaling need no special care.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        config: OptimConfig,
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """Makes the optimiser of those parameters of a module that take a gradient.
+
+        Args:
+            module: Already on the device; its parameters become those of rank 0.
+            config: Settings.
+            total_steps: Length of the run.
+            steps_per_epoch: Optimiser steps an epoch.
+            device: Of the module.
+            ranks: The processes that train it; None is this one alone.
+        """
+        self.config = config
+        self.device = device
+        self.ranks = ranks or Ranks()
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if self.ranks.world_size > 1:
+            for parameter in self.parameters:
+                dist.broadcast(parameter.data, 0)
+        self.optimizer = build_optimizer(self.parameters, config)
+        self.schedule = build_schedule(self.optimizer, config, total_steps, steps_per_epoch)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step to come."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def autocast(self) -> torch.autocast:
+        """Context of the forward pass."""
+        dtype = torch.float16 if self.config.precision == "float16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.config.precision != "float32")
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a scalar loss; of several parts of a batch each brings its share of the mean."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> dict[str, float]:
+        """Average the gradients over the processes, clip, update, and clear them.
+
+        Returns:
+            "grad_norm" before clipping. In float16 a step whose gradient overflows leaves the weights alone, and
+            reports "skipped_step" instead.
+        """
+        if self.ranks.world_size > 1:
+            average_gradients(self.parameters, self.ranks.world_size)
+        self.scaler.unscale_(self.optimizer)
+        limit = self.config.clip_norm
+        norm = clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        with warnings.catch_warnings():
+            # Where scaling skipped the very first step, the schedule moves on all the same.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler.is_enabled() and not torch.isfinite(norm):
+            return {"skipped_step": 1.0}
+        return {"grad_norm": norm.item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; entries of others are passed over."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+
+
+def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser of a configuration."""
+    if config.decay_bias_and_norm:
+        groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+    else:
+        # Biases and the weights of norms are the vectors.
+        groups = [
+            {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
+            {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
+        ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+            foreach=True,
+        )
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=(config.momentum, 0.999), weight_decay=config.weight_decay, foreach=True)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter], world_size: int) -> None:
+    """Replace gradients by their means over all processes, in flat pieces that are under way at the same time.
+
+    Args:
+        parameters: Those without a gradient must lack one in every process.
+        world_size: Processes.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    pieces: list[list[Tensor]] = [[]]
+    size = 0
+    for gradient in gradients:
+        bytes_needed = gradient.numel() * gradient.element_size()
+        if pieces[-1] and (size + bytes_needed > _BUCKET_BYTES or gradient.dtype != pieces[-1][0].dtype):
+            pieces.append([])
+            size = 0
+        pieces[-1].append(gradient)
+        size += bytes_needed
+    under_way = []
+    for piece in filter(None, pieces):
+        flat = torch.cat([gradient.reshape(-1) for gradient in piece]).div_(world_size)
+        under_way.append((piece, flat, dist.all_reduce(flat, async_op=True)))
+    for piece, flat, work in under_way:
+        work.wait()
+        parts = torch.split(flat, [gradient.numel() for gradient in piece])
+        torch._foreach_copy_(piece, [part.view_as(gradient) for part, gradient in zip(parts, piece, strict=True)])

@@ -1,0 +1,64 @@
+"""What a run has before it has anything to train: its folder, its processes, its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tubeletx_train.config.run import RunConfig
+from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder
+from tubeletx_train.engine.device import resolve_device
+from tubeletx_train.engine.distributed import Ranks, process_group
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.output import writable_folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has before it has anything to train.
+
+    Attributes:
+        config: Settings.
+        output: The folder, which exists; only the main rank writes there.
+        device: Of this process.
+        ranks: The processes.
+    """
+
+    config: RunConfig
+    output: Path
+    device: torch.device
+    ranks: Ranks
+
+    def checkpoints(self, permanent_every: int | None = None) -> CheckpointFolder:
+        """The run's checkpoints; see `CheckpointFolder`."""
+        return CheckpointFolder(self.output / "checkpoints", self.config.keep_checkpoints, permanent_every)
+
+
+@contextmanager
+def open_run(config: RunConfig) -> Iterator[Run]:
+    """Join the other processes, and find out at once whether the run can start at all.
+
+    Raises:
+        UsageError: The folder cannot be written to, the device is not there, or there is something else to resume than
+            the settings say.
+    """
+    with process_group(config.device) as ranks:
+        run = Run(config, Path(config.output), resolve_device(config.device, ranks.local_rank), ranks)
+        if ranks.is_main:
+            writable_folder(run.output)
+            _check_resume(run)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        yield run
+
+
+def _check_resume(run: Run) -> None:
+    paths = run.checkpoints().paths()
+    if run.config.resume == "never" and paths:
+        raise UsageError(f"{run.output} already holds a run; choose another --run.output or --run.resume auto")
+    if run.config.resume not in ("never", "auto") and not Path(run.config.resume).is_file():
+        raise CheckpointError(f'--run.resume {run.config.resume}: no such checkpoint, nor "auto" or "never"')

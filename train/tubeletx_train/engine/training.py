@@ -1,0 +1,324 @@
+"""The training loop of pretraining, fine-tuning and repetition counting: what is trained is a `TrainingTask`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+import yaml
+
+import tubeletx
+from tubeletx_train.config.tree import flatten, to_tree
+from tubeletx_train.data.errors import LoaderError
+from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint, step_of
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.logs import RunLog
+from tubeletx_train.engine.run import Run
+from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
+from tubeletx_train.engine.signals import StopRequest
+
+Batch = TypeVar("Batch")
+_logger = logging.getLogger(__name__)
+
+
+class TrainingTask(ABC, Generic[Batch]):
+    """What is trained, on which data, and how one step of it goes.
+
+    `run_training` owns the rest: signals, checkpoints and exact resume, logs and progress, evaluations, agreement among
+    processes. With several processes each has a task of its own, and all make the same calls in the same order.
+
+    Exact resume asks three things of a task: `batches` depends on its arguments alone; whatever else the steps to come
+    depend on is in `state_dict`, or is the state of torch's global generators; and networks are built right after
+    `seed_everything(config.run.seed)`, so that all processes start from the same weights.
+
+    Attributes:
+        config: The dataclass of settings, saved with every checkpoint and compared at a resume.
+        step: Steps done; the loop counts it up after each `train_step`.
+        free_on_resume: Prefixes of settings that a resumed run may change without becoming another run. `run.seed` is
+            never free.
+    """
+
+    config: Any
+    step: int = 0
+    free_on_resume: tuple[str, ...] = ("run.",)
+
+    @abstractmethod
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of this process for steps `start` to `stop`, the first being step 0.
+
+        Raises:
+            LoaderError: A worker died, or gave no batch in time.
+        """
+
+    @abstractmethod
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step; returns what it measured, under the same names in every process.
+
+        Raises:
+            NonFiniteLossError: Before the weights are touched; see `require_finite`.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold; the main process's is saved."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, on the CPU; other entries are passed over."""
+
+    @abstractmethod
+    def clips(self, batch: Batch) -> int:
+        """Clips that go through the network in the step of a batch."""
+
+    def identity(self) -> dict[str, object]:
+        """What beside the settings must not change at a resume, plain data by a name for the user."""
+        return {}
+
+    def learning_rate(self) -> float | None:
+        """Of the step to come, for the log."""
+        return None
+
+    def draw_batch(self, batch: Batch, folder: Path) -> Path | None:  # noqa: ARG002 - for those who override it
+        """Draw a picture of the run's first batch into a folder, before the step; returns its path."""
+        return None
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Judge the network after a step, as often as `run.evaluate_every` or `run.evaluate_every_epochs` says.
+
+        All processes call it, and what the main one returns is logged. It must leave the task as it was but for what
+        `state_dict` holds; the global generators are put back afterwards.
+        """
+        return {}
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        output: Its folder.
+        checkpoint: The last checkpoint.
+        step: Steps done.
+        exit_code: 0, or 128 + a signal's number if one ended the run early.
+    """
+
+    output: Path
+    checkpoint: Path
+    step: int
+    exit_code: int
+
+
+def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps_per_epoch: int) -> TrainingResult:
+    """Train to the end, or until SIGTERM or SIGINT, going on from a checkpoint where there is one.
+
+    Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl` and `tensorboard/`. A run stopped anywhere,
+    killed or by a signal, and started again ends with the same weights, bit for bit on the CPU, as one never stopped.
+
+    Args:
+        task: What is trained.
+        run: As `open_run` made it.
+        total_steps: Length of the run.
+        steps_per_epoch: Steps an epoch.
+
+    Raises:
+        UsageError: The checkpoint to go on from is of another run, or damaged.
+        CommandError: The run broke down; one line says why.
+    """
+    return _Loop(task, run, total_steps, steps_per_epoch).run()
+
+
+class _Loop(Generic[Batch]):
+    def __init__(self, task: TrainingTask[Batch], run: Run, total_steps: int, steps_per_epoch: int) -> None:
+        self._task = task
+        self._run = run
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        kept = run.config.keep_every_epochs
+        self._checkpoints = run.checkpoints(None if kept is None else kept * steps_per_epoch)
+        self._log: RunLog | None = None  # of the main rank
+        self._evaluated = 0
+        self._saved: int | None = None
+
+    def run(self) -> TrainingResult:
+        task, run = self._task, self._run
+        log_state = self._resume()
+        if not run.ranks.is_main:
+            with StopRequest() as stop:
+                self._train(stop)
+            return self._result(stop)
+        tree = yaml.safe_dump(to_tree(task.config), sort_keys=False)
+        (run.output / "config.yaml").write_text(tree, encoding="utf-8")
+        with (
+            StopRequest() as stop,  # before the workers start, so that they do not die of the signals first
+            RunLog(
+                run.output,
+                total_steps=self._total_steps,
+                first_step=task.step,
+                last_evaluation=self._evaluated,
+                every=run.config.log_every,
+                tensorboard=run.config.tensorboard,
+            ) as self._log,
+        ):
+            if log_state is not None:
+                self._log.load_state_dict(log_state)
+            self._train(stop)
+        return self._result(stop)
+
+    def _train(self, stop: StopRequest) -> None:
+        task, ranks, config = self._task, self._run.ranks, self._run.config
+        if self._evaluation_due():  # the run was stopped between a step and its evaluation
+            self._evaluate()
+        batches = task.batches(task.step, self._total_steps)
+        while task.step < self._total_steps:
+            batch, waited = _next(batches, stop)
+            # A signal may reach one process a step before another: all stop at the same one.
+            if ranks.any(batch is None):
+                break
+            assert batch is not None
+            if task.step == 0 and self._log is not None:
+                picture = task.draw_batch(batch, self._run.output)
+                if picture is not None:
+                    self._log.image("first_batch", picture)
+            extra = {"epoch": float(task.step // self._steps_per_epoch)}
+            if (rate := task.learning_rate()) is not None:
+                extra["lr"] = rate
+            values = ranks.mean(task.train_step(batch))
+            task.step += 1
+            if self._log is not None:
+                self._log.step(task.step, values, clips=task.clips(batch) * ranks.world_size, waited=waited, **extra)
+            since = time.perf_counter()
+            if self._evaluation_due() and not ranks.any(bool(stop)):
+                self._evaluate()
+            if task.step % config.checkpoint_every == 0 or self._permanent():
+                self._save()
+            if self._log is not None:
+                self._log.pause(time.perf_counter() - since)
+        if self._saved != task.step:
+            self._save()
+
+    def _permanent(self) -> bool:
+        every = self._checkpoints.permanent_every
+        return every is not None and self._task.step % every == 0
+
+    def _evaluation_due(self) -> bool:
+        config = self._run.config
+        every = config.evaluate_every
+        if config.evaluate_every_epochs is not None:
+            every = config.evaluate_every_epochs * self._steps_per_epoch
+        step = self._task.step
+        return every is not None and step > self._evaluated and step % every == 0
+
+    def _evaluate(self) -> None:
+        state = rng_state()
+        values = self._task.evaluate()
+        set_rng_state(state)
+        self._evaluated = self._task.step
+        if self._log is not None:
+            self._log.evaluation(self._task.step, values)
+
+    def _save(self) -> None:
+        task, ranks = self._task, self._run.ranks
+        generators = ranks.gather(rng_state())
+        if self._log is not None:
+            state = task.state_dict() | {
+                "tubeletx": tubeletx.__version__,
+                "config": to_tree(task.config),
+                "identity": task.identity(),
+                "step": task.step,
+                "total_steps": self._total_steps,
+                "evaluated": self._evaluated,
+                "rng": generators,
+                "log": self._log.state_dict(),
+            }
+            self._checkpoints.save(task.step, state)
+        self._saved = task.step
+
+    def _result(self, stop: StopRequest) -> TrainingResult:
+        step = self._task.step
+        path = self._checkpoints.folder / f"step-{step:08d}.pt"
+        early = step < self._total_steps
+        # A rank that stopped because another one got the signal has none of its own.
+        return TrainingResult(self._run.output, path, step, (stop.exit_code or 143) if early else 0)
+
+    def _resume(self) -> dict[str, Any] | None:
+        """Take up a checkpoint's state; returns that of the log."""
+        task, ranks = self._task, self._run.ranks
+        found = self._find() if ranks.is_main else None
+        path = ranks.broadcast(None if found is None else found[0])
+        if path is None:
+            if not ranks.is_main:  # same weights, own draws
+                seed_everything(self._run.config.seed + (ranks.rank << 32))
+            return None
+        state = found[1] if found is not None else load_checkpoint(path)
+        self._require_same_run(state, path)
+        task.load_state_dict(state)
+        task.step = self._saved = int(state["step"])
+        self._evaluated = int(state["evaluated"])
+        if len(state["rng"]) == ranks.world_size:
+            set_rng_state(state["rng"][ranks.rank])
+        else:
+            _logger.warning("%s was written by %d processes, there are %d", path, len(state["rng"]), ranks.world_size)
+        _logger.info("going on from %s (step %d of %d)", path, task.step, self._total_steps)
+        log: dict[str, Any] = state["log"]
+        return log
+
+    def _find(self) -> tuple[Path, dict[str, Any]] | None:
+        """The checkpoint to go on from."""
+        choice = self._run.config.resume
+        if choice in ("auto", "never"):
+            return self._checkpoints.load_latest()
+        path = Path(choice)
+        state = load_checkpoint(path)
+        newer = [other for other in self._checkpoints.paths() if step_of(other) > state["step"]]
+        if newer:
+            raise UsageError(
+                f"{self._checkpoints.folder} holds checkpoints of later steps than {path} ({newer[0].name}); "
+                "choose another --run.output, or delete them"
+            )
+        return path, state
+
+    def _require_same_run(self, state: dict[str, Any], origin: Path) -> None:
+        missing = {"config", "identity", "step", "total_steps", "evaluated", "rng", "log"} - state.keys()
+        if missing:
+            raise CheckpointError(f"{origin} is no checkpoint of a run: it lacks {', '.join(sorted(missing))}")
+        free = self._task.free_on_resume
+        differing = _differences(flatten(state["config"]), flatten(to_tree(self._task.config)), free)
+        identity = self._task.identity()
+        differing += [f"the {what}" for what in identity if state["identity"].get(what) != identity[what]]
+        if state["total_steps"] != self._total_steps:
+            differing.append(f"steps in all (was {state['total_steps']}, now {self._total_steps})")
+        if differing:
+            raise UsageError(
+                f"{origin} is of a run with other settings: {'; '.join(differing)}. "
+                "Choose another --run.output, or the old settings"
+            )
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
+    return [
+        f"{name} (was {before.get(name)}, now {after.get(name)})"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and (name == "run.seed" or not name.startswith(free))
+    ]
+
+
+def _next(batches: Iterator[Batch], stop: StopRequest) -> tuple[Batch | None, float]:
+    """The next batch, None once a signal asked to stop; and the seconds waited for it."""
+    since = time.perf_counter()
+    if stop:
+        return None, 0.0
+    try:
+        # A loader that starts draws once from the global generator: a resumed run must not be ahead by that draw.
+        with torch.random.fork_rng(devices=[]):
+            batch = next(batches)
+    except LoaderError:
+        if stop:  # the signal ended the workers too, perhaps in the middle of a batch
+            return None, 0.0
+        raise
+    return batch, time.perf_counter() - since

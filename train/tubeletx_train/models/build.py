@@ -1,0 +1,65 @@
+"""Encoders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from tubeletx_train.models.encoder import VideoEncoder
+from tubeletx_train.models.i3d import I3D
+from tubeletx_train.models.video_resnet import STANDARD_TEMPORAL_STRIDES, VideoResNet
+
+# Name: factored convolutions, residual blocks in each stage.
+_RESNETS = {
+    "r2plus1d_18": (True, (2, 2, 2, 2)),
+    "r2plus1d_10": (True, (1, 1, 1, 1)),
+    "r3d_18": (False, (2, 2, 2, 2)),
+    "r3d_10": (False, (1, 1, 1, 1)),
+}
+_I3D = "i3d"
+
+
+def encoder_names() -> list[str]:
+    """Names that `build_encoder` takes."""
+    return [*_RESNETS, _I3D]
+
+
+def build_encoder(
+    name: str,
+    width: int = 64,
+    temporal_strides: Sequence[int] = STANDARD_TEMPORAL_STRIDES,
+    batch_norm_eps: float = 1e-5,
+) -> VideoEncoder:
+    """An encoder by name.
+
+    Args:
+        name: One of `encoder_names()`; a residual network's number counts weight layers, as in torchvision's names.
+        width: Channels of the first stage, 64 in the standard networks.
+        temporal_strides: Of the four stages of a residual network; short clips keep more of their order with fewer
+            strides of 2.
+        batch_norm_eps: Added to the variance in every batch norm; the released code pretrains its residual networks
+            with 1e-3.
+
+    Raises:
+        ValueError: An unknown name, or a number out of range.
+    """
+    if not batch_norm_eps > 0:
+        raise ValueError(f"batch_norm_eps must be positive, got {batch_norm_eps}")
+    encoder: VideoEncoder
+    if name == _I3D:
+        if tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:
+            raise ValueError(
+                f"temporal_strides of {_I3D} cannot be chosen: needs {STANDARD_TEMPORAL_STRIDES}, "
+                f"got {tuple(temporal_strides)}"
+            )
+        encoder = I3D(width)
+    elif name in _RESNETS:
+        factored, blocks = _RESNETS[name]
+        encoder = VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)
+    else:
+        raise ValueError(f"encoder must be one of {', '.join(encoder_names())}; got {name!r}")
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = batch_norm_eps
+    return encoder

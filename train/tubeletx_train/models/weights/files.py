@@ -1,0 +1,125 @@
+"""Reads files of tensors that anybody may have made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from tubeletx_train.engine.checkpoint import CheckpointError
+
+# Where exports keep the encoder's settings, in a state dict's `_metadata` or a safetensors header.
+SETTINGS_KEY = "tubeletx"
+
+# What training scripts put beside the weights: their arguments, and metrics as NumPy numbers. Neither runs code.
+_numpy_scalar = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    (_numpy_scalar, "numpy.core.multiarray.scalar"),  # up to NumPy 1
+    (_numpy_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float32DType,
+    np.dtypes.Float64DType,
+    np.dtypes.Int64DType,
+]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a file holds.
+
+    Attributes:
+        tensors: By the file's own names, on the CPU.
+        settings: The encoder's settings, where one of our checkpoints or exports holds them.
+    """
+
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any] | None
+
+
+def read_weight_file(path: str | Path) -> WeightFile:
+    """Read tensors and settings; nothing in the file is executed.
+
+    A torch file may hold a state dict as it is, or one level down ("state_dict", "model", ...).
+
+    Raises:
+        CheckpointError: It is missing, damaged, holds no tensors by name, or objects that only running code could read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    file = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if not file.tensors:
+        raise CheckpointError(f"{path}: holds no tensors by name; a state dict, or a checkpoint with one, is needed")
+    return file
+
+
+def _read_safetensors(path: Path) -> WeightFile:
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = (file.metadata() or {}).get(SETTINGS_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return WeightFile(tensors, _as_settings(None if settings is None else json.loads(settings)))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+
+
+def _read_torch(path: Path) -> WeightFile:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # torch.load does not compare the archive's checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise CheckpointError(f"{path}: damaged at {damaged}")
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # A file that anybody made can fail in any of the layers that read it.
+        if match := re.search(r"GLOBAL (\S+)", str(error)):
+            raise CheckpointError(
+                f"{path}: holds a Python object ({match[1]}), which could run code; save the state dict alone"
+            ) from error
+        raise CheckpointError(f"{path}: not a readable torch file ({_first_line(error)})") from error
+    if not isinstance(content, Mapping):
+        return WeightFile({}, None)
+    states = [content, *(value for value in content.values() if isinstance(value, Mapping))]
+    state = max(states, key=lambda candidate: len(_tensors(candidate)))
+    return WeightFile(_tensors(state), _own_settings(content, state))
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
+    }
+
+
+def _own_settings(content: Mapping[Any, Any], state: Mapping[Any, Any]) -> dict[str, Any] | None:
+    config = content.get("config")
+    if SETTINGS_KEY in content and isinstance(config, Mapping):
+        return _as_settings(config.get("model"))
+    metadata = getattr(state, "_metadata", None)
+    root = metadata.get("") if isinstance(metadata, Mapping) else None
+    return _as_settings(root.get(SETTINGS_KEY)) if isinstance(root, Mapping) else None
+
+
+def _as_settings(value: object) -> dict[str, Any] | None:
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
