@@ -9,7 +9,7 @@ from tqdm import trange
 
 from tubeletx_train.data import normalize
 from tubeletx_train.engine.schedule import cosine_schedule
-from tubeletx_train.models import VideoResNet
+from tubeletx_train.models import VideoEncoder
 from tubeletx_train.pretrain.held_out import embed
 from tubeletx_train.pretrain.motions import MOTION_NAMES
 from tubeletx_train.pretrain.probe import ProbeTask, paste_motions
@@ -18,7 +18,7 @@ _LONGEST_WARMUP = 20  # steps
 
 
 def supervised_ceiling(
-    encoder: VideoResNet,
+    encoder: VideoEncoder,
     clips: Tensor,
     test: ProbeTask,
     *,

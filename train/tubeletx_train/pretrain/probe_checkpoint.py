@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import DataConfig, DataError, prepare_videos
+from tubeletx_train.data import DataConfig, DataError, PairBatch, prepare_videos
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.pretrain.build import resolve_device
@@ -96,14 +96,17 @@ class ProbeReport:
 
 def draw_motion_task(data: DataConfig, count: int, seed: int) -> ProbeTask:
     """Labelled motions over the videos of `data`."""
-    videos, _ = prepare_videos(data, progress=False)
-    return draw_probe_task(held_out_batches(videos, data, count=count, seed=seed), count, seed=seed)
+    return draw_probe_task(_batches(data, count, seed), count, seed=seed)
 
 
 def draw_plain_clips(data: DataConfig, count: int, seed: int) -> Tensor:
     """Clips of the videos of `data` with nothing pasted on: (N, 3, T, S, S) uint8."""
+    return torch.cat([batch.clip_1 for batch in _batches(data, count, seed)])[:count]
+
+
+def _batches(data: DataConfig, count: int, seed: int) -> Iterator[PairBatch]:
     videos, _ = prepare_videos(data, progress=False)
-    return torch.cat([batch.clip_1 for batch in held_out_batches(videos, data, count=count, seed=seed)])[:count]
+    return held_out_batches(videos, data, count=count, batch_size=min(64, count), seed=seed)
 
 
 def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
@@ -114,19 +117,44 @@ def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
     """
     trained, weights = load_pretraining(config.checkpoint)
     device = resolve_device(config.device)
-    measure, clips, names = (_motion_task if config.task == "motion" else _labels_task)(config, trained)
-    report = ProbeReport(
-        trained=measure(trained_net(trained, weights, device).encoder),
-        untrained=measure(untrained_net(trained, clips, device).encoder),
-        names=names,
-        ceiling=_ceiling(config, trained, device) if config.task == "motion" and config.ceiling_steps else None,
-    )
+    report = (_probe_motions if config.task == "motion" else _probe_labels)(config, trained, weights, device)
     if config.output is not None:
         _write(report, writable_folder(config.output), config.task)
     return report
 
 
-_Task = tuple[Callable[[nn.Module], Readout], Tensor, tuple[str, ...]]
+def _probe_motions(
+    config: ProbeConfig, trained: PretrainConfig, weights: dict[str, Tensor], device: torch.device
+) -> ProbeReport:
+    fit_data = _fitted_data(config, trained)
+    fit = draw_motion_task(fit_data, config.fit_count, config.seed)
+    judge = draw_motion_task(_judged_data(config, trained), config.count, config.seed + 1)
+    untrained = untrained_net(trained, fit.clips, device).encoder
+    measured = motion_probe(untrained, fit, judge)
+    ceiling = None
+    if config.ceiling_steps:
+        clips = draw_plain_clips(fit_data, min(CEILING_CLIPS, config.fit_count), config.seed)
+        ceiling = supervised_ceiling(untrained, clips, judge, steps=config.ceiling_steps, seed=config.seed)
+    return ProbeReport(
+        trained=motion_probe(trained_net(trained, weights, device).encoder, fit, judge),
+        untrained=measured,
+        names=MOTION_NAMES,
+        ceiling=ceiling,
+    )
+
+
+def _probe_labels(
+    config: ProbeConfig, trained: PretrainConfig, weights: dict[str, Tensor], device: torch.device
+) -> ProbeReport:
+    videos, bad = read_labelled(config.videos, trained.data, clips=config.clips, group_pattern=config.group_pattern)
+    for video in bad:
+        print(f"left out {video}")
+    untrained = untrained_net(trained, videos.clips.flatten(0, 1), device).encoder
+    return ProbeReport(
+        trained=read_out_labels(trained_net(trained, weights, device).encoder, videos, config),
+        untrained=read_out_labels(untrained, videos, config),
+        names=tuple(videos.names),
+    )
 
 
 def _judged_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
@@ -138,26 +166,6 @@ def _fitted_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
     if config.fit_videos is None and config.fit_split is None:
         return data
     return dataclasses.replace(data, videos=config.fit_videos or data.videos, split=config.fit_split)
-
-
-def _motion_task(config: ProbeConfig, trained: PretrainConfig) -> _Task:
-    fit = draw_motion_task(_fitted_data(config, trained), config.fit_count, config.seed)
-    judge = draw_motion_task(_judged_data(config, trained), config.count, config.seed + 1)
-    return lambda encoder: motion_probe(encoder, fit, judge), fit.clips, MOTION_NAMES
-
-
-def _ceiling(config: ProbeConfig, trained: PretrainConfig, device: torch.device) -> float:
-    clips = draw_plain_clips(_fitted_data(config, trained), CEILING_CLIPS, config.seed)
-    judge = draw_motion_task(_judged_data(config, trained), config.count, config.seed + 1)
-    encoder = untrained_net(trained, clips[:64], device).encoder
-    return supervised_ceiling(encoder, clips, judge, steps=config.ceiling_steps, seed=config.seed)
-
-
-def _labels_task(config: ProbeConfig, trained: PretrainConfig) -> _Task:
-    videos, bad = read_labelled(config.videos, trained.data, clips=config.clips, group_pattern=config.group_pattern)
-    for video in bad:
-        print(f"left out {video}")
-    return lambda encoder: read_out_labels(encoder, videos, config), videos.clips.flatten(0, 1), tuple(videos.names)
 
 
 def read_out_labels(encoder: nn.Module, videos: LabelledVideos, config: ProbeConfig) -> Readout:

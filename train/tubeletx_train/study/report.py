@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tubeletx_train.data import read_manifest
+from tubeletx_train.downstream.attention import AttentionConfig, attention
+from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.figures.study import Bar, interval_bars, interval_curves
@@ -29,6 +31,9 @@ _MEASURES: dict[str, Values] = {
     "labelled videos": lambda result: float(result["labelled"]["linear"]),
 }
 _MAIN = "linear probe"
+
+# Side that the networks see frames at in the activation maps, pixels; a map has a cell for each 16.
+_ATTENTION_SIZE = 112
 
 _PANELS = {
     "Tubelets or time (Tables 2, 3)": (UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL),
@@ -112,7 +117,7 @@ def write_report(folder: Path, config: StudyConfig, runs: Sequence[dict[str, Any
     """
     folder = writable_folder(folder)
     results = Results(runs)
-    pictures = _pictures(folder, results)
+    pictures = _pictures(folder, results) | _attention(folder, results, manifest)
     sections = [
         _introduction(config, results, manifest),
         _picture(pictures, "arms", "Linear motion probe of each arm"),
@@ -122,6 +127,7 @@ def write_report(folder: Path, config: StudyConfig, runs: Sequence[dict[str, Any
         _picture(pictures, "along", "Motion probe along training"),
         _pairs(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
+        _attention_section(pictures),
         _left_out(config, results),
     ]
     path = folder / "README.md"
@@ -314,6 +320,45 @@ def _pictures(folder: Path, results: Results) -> dict[str, Path]:
             folder / "confusion.png", full[0]["probe"]["confusion"], MOTION_NAMES, title=title
         )
     return pictures
+
+
+def _attention(folder: Path, results: Results, manifest: Path) -> dict[str, Path]:
+    """Where the networks of the first seed look in held-out videos, if their checkpoints are still there."""
+    checkpoints = {name: _checkpoint(results, arm) for name, arm in (("tubelet", FULL), ("temporal", "temporal"))}
+    found = {name: path for name, path in checkpoints.items() if path is not None}
+    if len(found) < len(checkpoints):
+        return {}
+    settings = AttentionConfig(
+        checkpoints=tuple(map(str, found.values())),
+        names=tuple(found),
+        videos=str(manifest),
+        split=HELD_OUT,
+        output=str(folder),
+        max_videos=4,
+        num_frames=8,
+        input_size=_ATTENTION_SIZE,
+    )
+    (strip, _), _ = attention(settings)
+    return {"attention": strip}
+
+
+def _checkpoint(results: Results, arm: str) -> Path | None:
+    for run in results.by_arm.get(arm, []):
+        paths = CheckpointFolder(Path(run["config"]["run"]["output"]) / "checkpoints").paths()
+        if paths:
+            return paths[0]
+    return None
+
+
+def _attention_section(pictures: dict[str, Path]) -> str:
+    if "attention" not in pictures:
+        return ""
+    return f"""## Where the networks look
+
+Class-agnostic activation maps of held-out videos without fine-tuning, as in Figure 6, seen at {_ATTENTION_SIZE} pixels
+for maps of more than a few cells.
+
+{_picture(pictures, "attention", "Activation maps: tubelet contrast, temporal contrast, untrained")}"""
 
 
 def _share_curves(results: Results) -> dict[str, list[tuple[float, float, float]]]:

@@ -16,10 +16,11 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.errors import CommandError
+from tubeletx_train.engine.non_finite import NonFiniteLossError
 from tubeletx_train.pretrain.build import resolve_device
 from tubeletx_train.pretrain.ceiling import supervised_ceiling
 from tubeletx_train.pretrain.evaluate import load_pretraining, trained_net, untrained_net
-from tubeletx_train.pretrain.loop import NonFiniteLossError, pretrain
+from tubeletx_train.pretrain.loop import pretrain
 from tubeletx_train.pretrain.probe_checkpoint import CEILING_CLIPS, draw_plain_clips
 from tubeletx_train.study.arms import REFERENCES, SUPERVISED
 from tubeletx_train.study.measure import Measurements
