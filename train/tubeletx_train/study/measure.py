@@ -91,6 +91,7 @@ def draw_measurements(
     *,
     fit_clips: int = FIT_CLIPS,
     judged_clips: int = JUDGED_CLIPS,
+    pairs: int = PAIRS,
 ) -> Measurements:
     """Draw the clips.
 
@@ -100,19 +101,20 @@ def draw_measurements(
         group_pattern: Likewise.
         fit_clips: To fit the probe on.
         judged_clips: To judge it by.
+        pairs: Pairs of a retrieval set.
     """
 
     def data(split: str) -> DataConfig:
         return dataclasses.replace(config.data, split=split, num_workers=0)
 
     videos, _ = prepare_videos(data(HELD_OUT), progress=False)
-    count = PAIRS * _PAIR_SETS
-    batches = held_out_batches(videos, data(HELD_OUT), count=count, batch_size=64, seed=_PAIR_SEED)
+    count = pairs * _PAIR_SETS
+    batches = held_out_batches(videos, data(HELD_OUT), count=count, batch_size=min(64, pairs), seed=_PAIR_SEED)
     pair = TubeletPair(config.tubelets, seed=_PAIR_SEED)
     return Measurements(
         fit=draw_motion_task(data(TRAIN), fit_clips, _FIT_SEED),
         judge=draw_motion_task(data(HELD_OUT), judged_clips, _JUDGE_SEED),
-        pairs=[draw_pair_set(batches, pair, PAIRS) for _ in range(_PAIR_SETS)],
+        pairs=[draw_pair_set(batches, pair, pairs) for _ in range(_PAIR_SETS)],
         labelled=None if labelled is None else _labelled(labelled, config.data, group_pattern),
     )
 

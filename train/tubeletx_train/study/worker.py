@@ -39,7 +39,8 @@ def run(folder: RunFolder) -> int:
     if spec["arm"] in REFERENCES:
         net = untrained_net(config, measurements.fit.clips, device)
         if spec["arm"] == SUPERVISED:
-            clips = draw_plain_clips(config.data, CEILING_CLIPS, config.run.seed)
+            count = min(CEILING_CLIPS, len(measurements.fit.clips))
+            clips = draw_plain_clips(config.data, count, config.run.seed)
             result["ceiling"] = supervised_ceiling(
                 net.encoder,
                 clips,
