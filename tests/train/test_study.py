@@ -344,6 +344,27 @@ def arm_differences(arm):
     return {"optim": {"steps": 3}} if arm == "supervised" else {}
 
 
+ORPHAN = """
+import sys, time
+from tubeletx_train.study.worker import leave_with_parent
+leave_with_parent(int(sys.argv[1]), 0.05)
+print("watching", flush=True)
+time.sleep(120)
+"""
+PARENT = """
+import os, subprocess, sys
+# The run inherits the pipe, which therefore closes only when both are gone.
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], start_new_session=True)
+os._exit(0)
+"""
+
+
+def test_a_run_does_not_outlive_the_study_that_started_it():
+    # Ends long before the orphan's two minutes, or else by the timeout.
+    printed = subprocess.run([sys.executable, "-c", PARENT, ORPHAN], capture_output=True, text=True, timeout=60)
+    assert printed.stdout in ("", "watching\n")
+
+
 def test_the_command_refuses_what_it_cannot_run(tmp_path, capsys):
     assert main(["study", "--videos", str(tmp_path / "none"), "--output", str(tmp_path / "out"), "--quick"]) == 2
     assert "no such manifest or folder" in capsys.readouterr().err

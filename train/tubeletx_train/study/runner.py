@@ -129,7 +129,7 @@ class Store:
         else:
             environment["OMP_NUM_THREADS"] = "1"
         with folder.log.open("ab") as log:
-            command = [sys.executable, "-m", "tubeletx_train.study.worker", str(folder.path)]
+            command = [sys.executable, "-m", "tubeletx_train.study.worker", str(folder.path), str(os.getpid())]
             # A session of its own: Ctrl-C reaches it through the runner alone, once.
             return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 

@@ -1,10 +1,14 @@
-"""One run of the study, in a process of its own: `python -m tubeletx_train.study.worker RUN_FOLDER`."""
+"""One run of the study, in a process of its own: `python -m tubeletx_train.study.worker RUN_FOLDER PARENT`."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +94,26 @@ def code_version() -> dict[str, str | None]:
     return {"tubeletx": tubeletx.__version__, "commit": commit}
 
 
+def leave_with_parent(parent: int, seconds: float = 2.0) -> None:
+    """Stop as SIGTERM does, with a checkpoint, once the process that started this one is gone, however that ended.
+
+    Args:
+        parent: That process.
+        seconds: Between two looks.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()
+
+
 def main(arguments: list[str]) -> int:
-    """Run what a folder describes."""
+    """Run what a folder (the first argument) describes, for a process (the second)."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr)
+    leave_with_parent(int(arguments[1]))
     try:
         return run(RunFolder(Path(arguments[0])))
     except CommandError as error:
