@@ -34,7 +34,7 @@ $(VENV)/packages: constraints.txt pyproject.toml
 $(VENV)/installed: $(VENV)/packages $(SOURCES)
 	TUBELETX_CUDA=$${TUBELETX_CUDA:-$$($(BIN)/python -c "import torch; print('auto' if torch.version.cuda else 'off')")} \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
-	  --editable .[demo,dev]
+	  --editable .[demo,dev,docs,examples]
 	touch $@
 
 clean:

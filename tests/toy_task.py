@@ -67,7 +67,7 @@ class ToyTask(TrainingTask[torch.Tensor]):
                 step=self.step + 1,
                 epoch=self.step // self.steps_per_epoch,
                 sample_ids=batch,
-                dump={"model": self.net.state_dict()},
+                dump=lambda: {"model": self.net.state_dict()},
                 path=self._run.output / "non-finite.pt",
             )
             self.optimization.backward(loss.sum() / len(batch))

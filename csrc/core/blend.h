@@ -50,16 +50,13 @@ TUBELETX_INLINE float to_real(Half pixel) {
   return bit_cast<float>((magnitude >= 0x7c00u ? special : bit_cast<uint32_t>(finite)) | sign);
 }
 
-/// Round to nearest, ties to even; the clamp before uint8 makes every finite value storable.
+/// Round to nearest, ties to even; for bytes, ties away from 0.
 template <typename Pixel>
 TUBELETX_INLINE Pixel from_real(Real<Pixel> value);
 
-/// The byte of a value, in 32 bits for the sake of vectors.
-TUBELETX_INLINE int32_t byte_of(float value) {
-  const float positive = value > 0.0f ? value : 0.0f;
-  const float clamped = positive < 255.0f ? positive : 255.0f;
-  return static_cast<int32_t>(clamped + 0.5f);
-}
+/// The byte of a value, in 32 bits for the sake of vectors. What is blended of bytes lies between 0 and 255 but for the
+/// rounding of the weights, hence there is no clamp.
+TUBELETX_INLINE int32_t byte_of(float value) { return static_cast<int32_t>(value + 0.5f); }
 
 template <>
 TUBELETX_INLINE uint8_t from_real<uint8_t>(float value) {
@@ -93,10 +90,10 @@ TUBELETX_INLINE Half from_real<Half>(float value) {
   return Half{static_cast<uint16_t>(rounded | ((bits >> 16) & 0x8000u))};
 }
 
-/// The alpha of an opaque texel.
+/// What takes the alpha of an opaque texel to exactly 1.
 template <typename Pixel>
-TUBELETX_INLINE Real<Pixel> alpha_unit() {
-  return sizeof(Pixel) == 1 ? Real<Pixel>(255) : Real<Pixel>(1);
+TUBELETX_INLINE Real<Pixel> alpha_scale() {
+  return sizeof(Pixel) == 1 ? Real<Pixel>(1) / Real<Pixel>(255) : Real<Pixel>(1);
 }
 
 /// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet

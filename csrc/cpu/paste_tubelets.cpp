@@ -153,7 +153,7 @@ TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Block<Pixel>& r
     for (int32_t i = first; i < first + kVector; ++i) {
       Number covered = 0;
       for (int k = 0; k < 4; ++k) {
-        row.weight[k][i] = row.weight[k][i] * (row.taps.get(k, i, channel) / alpha_unit<Pixel>());
+        row.weight[k][i] = row.weight[k][i] * (row.taps.get(k, i, channel) * alpha_scale<Pixel>());
         covered = covered + row.weight[k][i];
       }
       row.keep[i] = Number(1) - row.strength[i] * covered;
@@ -230,15 +230,23 @@ TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Block<Pixel>& row) {
   }
 }
 
-/// memcpy as a call. Where the compiler can bound the size it inlines rep movs, whose start costs more than a whole
-/// row.
-#if defined(__clang__) || !defined(__GNUC__)
-__attribute__((noinline))
-#else
-__attribute__((noipa))
-#endif
-void copy_bytes(void* to, const void* from, size_t size) {
-  memcpy(to, from, size);
+/// Copies a row. A call of memcpy costs as much as a whole short row.
+TUBELETX_INLINE void copy_bytes(void* to, const void* from, int64_t size) {
+  typedef uint8_t Chunk __attribute__((vector_size(32)));
+  constexpr int64_t kChunk = sizeof(Chunk);
+  uint8_t* target = static_cast<uint8_t*>(to);
+  const uint8_t* source = static_cast<const uint8_t*>(from);
+  Chunk chunk;
+  if (size < kChunk) {
+    for (int64_t i = 0; i < size; ++i) target[i] = source[i];
+    return;
+  }
+  // The last chunk may overlap the one before it.
+  for (int64_t i = 0; i < size; i += kChunk) {
+    const int64_t place = i < size - kChunk ? i : size - kChunk;
+    memcpy(&chunk, source + place, kChunk);
+    memcpy(target + place, &chunk, kChunk);
+  }
 }
 
 /// Blends `count` elements of a clip. They pass through `run`, so that the arithmetic goes in whole vectors.
@@ -318,16 +326,20 @@ TUBELETX_INLINE void finish_block(const PasteArguments& arguments, const Texel<P
   const int64_t length = texel_length(arguments);
   const bool packed = arguments.channels == kPacked;
   const bool opaque = block.opaque && !arguments.has_alpha;
+  // The group of channels whose taps are at hand.
+  int64_t fetched = -1;
   if (arguments.has_alpha) {
     const int64_t alpha = arguments.channels;
-    fetch_taps(texels + alpha / kGroup * kGroup, length, row_length, block.count, block);
+    fetched = alpha / kGroup * kGroup;
+    fetch_taps(texels + fetched, length, row_length, block.count, block);
     apply_alpha(alpha % kGroup, block.count, block);
   } else if (!opaque) {
     keep_row(block.count, block);
   }
   for (int64_t c = 0; c < arguments.channels; c += kGroup) {
     const int64_t num_channels = std::min(kGroup, arguments.channels - c);
-    fetch_taps(texels + c, length, row_length, block.count, block);
+    if (c != fetched) fetch_taps(texels + c, length, row_length, block.count, block);
+    fetched = c;
     for (int64_t k = 0; k < num_channels; ++k) {
       if (opaque) {
         warp_row<true>(k, block.count, block);
@@ -450,27 +462,14 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
                                          shape, edge, opacity, order, offsets);
   check_distinct(clips);
   check_paste_values(inputs.arguments);
-  switch (patches.scalar_type()) {
-    case ScalarType::Byte:
-      return paste_all<uint8_t>(inputs.arguments);
-    case ScalarType::Half:
-      return paste_all<Half>(inputs.arguments);
-    case ScalarType::BFloat16:
-      return paste_all<BFloat16>(inputs.arguments);
-    case ScalarType::Float:
-      return paste_all<float>(inputs.arguments);
-    default:
-      return paste_all<double>(inputs.arguments);
-  }
+  with_pixel(patches.scalar_type(), [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
 }
 
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,
                           const Tensor& centers, const Tensor& linear, const Tensor& shape, const Tensor& edge,
                           const Tensor& opacity, const Tensor& order, const std::optional<Tensor>& offsets) {
   check_clips(clips, "clips", patches, /*allow_bytes=*/true);
-  TensorList pasted;
-  pasted.reserve(clips.size());
-  for (const Tensor& clip : clips) pasted.push_back(torch::stable::clone(clip));
+  TensorList pasted = cloned(clips);
   paste_tubelets_(pasted, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
   return pasted;
 }

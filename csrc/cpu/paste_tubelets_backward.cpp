@@ -223,9 +223,7 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
                                                        const Tensor& edge, const Tensor& opacity, const Tensor& order,
                                                        const std::optional<Tensor>& offsets) {
   check_clips(gradients, "gradients", patches, /*allow_bytes=*/false);
-  TensorList clip_gradients;
-  clip_gradients.reserve(gradients.size());
-  for (const Tensor& gradient : gradients) clip_gradients.push_back(torch::stable::clone(gradient));
+  TensorList clip_gradients = cloned(gradients);
   const PasteInputs inputs = check_paste(clip_gradients, "gradients", /*allow_bytes=*/false, patches, patch_size,
                                          centers, linear, shape, edge, opacity, order, offsets);
   const PasteArguments& arguments = inputs.arguments;
@@ -234,19 +232,8 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
   const auto extents = patches.sizes();
   Tensor patches_gradient = torch::stable::new_empty(patches, extents);
   void* data = patches_gradient.mutable_data_ptr();
-  switch (patches.scalar_type()) {
-    case ScalarType::Half:
-      run_backward<Half>(arguments, views.data(), data);
-      break;
-    case ScalarType::BFloat16:
-      run_backward<BFloat16>(arguments, views.data(), data);
-      break;
-    case ScalarType::Float:
-      run_backward<float>(arguments, views.data(), data);
-      break;
-    default:
-      run_backward<double>(arguments, views.data(), data);
-  }
+  with_float_pixel(patches.scalar_type(),
+                   [&](auto pixel) { run_backward<decltype(pixel)>(arguments, views.data(), data); });
   return {std::move(clip_gradients), std::move(patches_gradient)};
 }
 

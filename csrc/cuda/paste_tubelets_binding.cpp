@@ -36,27 +36,14 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
   const PasteInputs inputs = check_paste(clips, "clips", /*allow_bytes=*/true, patches, patch_size, centers, linear,
                                          shape, edge, opacity, order, offsets);
   check_distinct(clips);
-  switch (patches.scalar_type()) {
-    case ScalarType::Byte:
-      return paste<uint8_t>(inputs.arguments, patches, device);
-    case ScalarType::Half:
-      return paste<Half>(inputs.arguments, patches, device);
-    case ScalarType::BFloat16:
-      return paste<BFloat16>(inputs.arguments, patches, device);
-    case ScalarType::Float:
-      return paste<float>(inputs.arguments, patches, device);
-    default:
-      return paste<double>(inputs.arguments, patches, device);
-  }
+  with_pixel(patches.scalar_type(), [&](auto pixel) { paste<decltype(pixel)>(inputs.arguments, patches, device); });
 }
 
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,
                           const Tensor& centers, const Tensor& linear, const Tensor& shape, const Tensor& edge,
                           const Tensor& opacity, const Tensor& order, const std::optional<Tensor>& offsets) {
   check_clips(clips, "clips", patches, /*allow_bytes=*/true);
-  TensorList pasted;
-  pasted.reserve(clips.size());
-  for (const Tensor& clip : clips) pasted.push_back(torch::stable::clone(clip));
+  TensorList pasted = cloned(clips);
   paste_tubelets_(pasted, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
   return pasted;
 }
@@ -76,27 +63,14 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
                                                        const std::optional<Tensor>& offsets) {
   check_clips(gradients, "gradients", patches, /*allow_bytes=*/false);
   const Device device(patches);
-  TensorList clip_gradients;
-  clip_gradients.reserve(gradients.size());
-  for (const Tensor& gradient : gradients) clip_gradients.push_back(torch::stable::clone(gradient));
+  TensorList clip_gradients = cloned(gradients);
   const PasteInputs inputs = check_paste(clip_gradients, "gradients", /*allow_bytes=*/false, patches, patch_size,
                                          centers, linear, shape, edge, opacity, order, offsets);
   const PasteArguments& arguments = inputs.arguments;
   const std::vector<ClipView> views = check_background(arguments, gradients, clips, patches);
   Tensor patches_gradient = torch::stable::new_empty(patches, patches.sizes());
-  switch (patches.scalar_type()) {
-    case ScalarType::Half:
-      backward<Half>(arguments, views, patches, patches_gradient, device);
-      break;
-    case ScalarType::BFloat16:
-      backward<BFloat16>(arguments, views, patches, patches_gradient, device);
-      break;
-    case ScalarType::Float:
-      backward<float>(arguments, views, patches, patches_gradient, device);
-      break;
-    default:
-      backward<double>(arguments, views, patches, patches_gradient, device);
-  }
+  with_float_pixel(patches.scalar_type(),
+                   [&](auto pixel) { backward<decltype(pixel)>(arguments, views, patches, patches_gradient, device); });
   return {std::move(clip_gradients), std::move(patches_gradient)};
 }
 

@@ -10,10 +10,40 @@
 #include <optional>
 #include <vector>
 
+#include "core/blend.h"
 #include "core/paste_arguments.h"
 #include "ops/check.h"
 
 namespace tubeletx {
+
+/// Calls `operation` with a value of the type that pixels of a checked dtype have.
+template <typename Operation>
+void with_float_pixel(ScalarType dtype, Operation operation) {
+  switch (dtype) {
+    case ScalarType::Half:
+      return operation(Half{});
+    case ScalarType::BFloat16:
+      return operation(BFloat16{});
+    case ScalarType::Float:
+      return operation(float{});
+    default:
+      return operation(double{});
+  }
+}
+
+/// The same where bytes are allowed too.
+template <typename Operation>
+void with_pixel(ScalarType dtype, Operation operation) {
+  if (dtype == ScalarType::Byte) return operation(uint8_t{});
+  with_float_pixel(dtype, operation);
+}
+
+inline std::vector<Tensor> cloned(const std::vector<Tensor>& clips) {
+  std::vector<Tensor> copies;
+  copies.reserve(clips.size());
+  for (const Tensor& clip : clips) copies.push_back(torch::stable::clone(clip));
+  return copies;
+}
 
 /// Checked arguments, and the contiguous tensors that their pointers point into.
 struct PasteInputs {

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tubeletx_train.data import (
     BadVideo,
     BadVideoTracker,
     DataConfig,
+    DataError,
     NoUsableVideos,
     TooManyBadVideos,
     VideoRecord,
@@ -65,6 +67,12 @@ def test_rows_of_one_file_are_checked_by_their_stretch(videos):
     good, bad = check_videos(rows, progress=False)
     assert [record.start for record in good] == [0.0, 2.0]
     assert bad == [BadVideo(path, "starts at 9 s but ends at 4.00 s")]
+
+
+def test_a_reader_that_is_not_installed_is_no_fault_of_the_videos(videos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    with pytest.raises(DataError, match="reader torchcodec cannot be used"):
+        check_videos(scan_folder(videos), reader="torchcodec", progress=False)
 
 
 def test_index_remembers_until_the_file_changes(videos, tmp_path):

@@ -1,12 +1,16 @@
 import logging
+import math
 import os
+import resource
 import signal
 
 import pytest
 import torch
 
+from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, save_atomically
-from tubeletx_train.engine.schedule import cosine_schedule
+from tubeletx_train.engine.errors import CommandError
+from tubeletx_train.engine.schedule import build_schedule, cosine_schedule
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
 
@@ -67,6 +71,20 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert os.listdir(tmp_path) == ["state.pt"]
 
 
+def test_a_full_disk_is_one_clear_line_and_leaves_the_checkpoint_before(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, state_of(1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))  # writing past it fails as on a full disk
+    try:
+        with pytest.raises(CommandError, match=r"cannot write .*step-00000002\.pt: File too large"):
+            folder.save(2, state_of(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == ["step-00000001.pt"]
+    assert folder.load_latest()[1]["step"] == 1
+
+
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path):
     (tmp_path / ".step-00000001.pt.123.tmp").write_bytes(b"half")
     CheckpointFolder(tmp_path).save(2, state_of(2))
@@ -109,3 +127,44 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
     assert rates[12] == pytest.approx(0.0, abs=1e-12)
     with pytest.raises(ValueError, match="warmup_steps"):
         cosine_schedule(optimizer, total_steps=3, warmup_steps=3)
+
+
+def rates_of(config, total_steps, steps_per_epoch):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.lr)
+    schedule = build_schedule(optimizer, config, total_steps, steps_per_epoch)
+    rates = []
+    for _ in range(total_steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_a_cosine_over_more_epochs_than_are_run_stops_half_way():
+    """The released code: 200 epochs, stopped after 100."""
+    rates = rates_of(OptimConfig(lr=0.01, epochs=100, schedule_epochs=200), total_steps=300, steps_per_epoch=3)
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 600)) for step in range(300)])
+    assert rates[-1] == pytest.approx(0.005, rel=0.01)
+
+
+def test_milestones_and_warm_up_are_counted_in_epochs():
+    config = OptimConfig(lr=1.0, schedule="step", milestones=(2, 3.5), gamma=0.3, warmup_epochs=0.5)
+    rates = rates_of(config, total_steps=20, steps_per_epoch=4)
+    assert rates == pytest.approx([0.5, 1.0] + [1.0] * 6 + [0.3] * 6 + [0.09] * 6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup_steps": 3, "warmup_epochs": 1.0}, "exclude each other"),
+        ({"milestones": (1.0,)}, 'need optim.schedule "step"'),
+        ({"schedule": "step", "milestones": (3.0, 1.0)}, "positive and rising"),
+        ({"schedule": "step", "schedule_epochs": 5}, 'needs optim.schedule "cosine"'),
+        ({"optimizer": "adamw", "nesterov": True}, "nesterov needs"),
+        ({"accumulate": 0}, "accumulate must be 1 or more"),
+        ({"lr": float("nan")}, "lr must be 0 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(**settings)

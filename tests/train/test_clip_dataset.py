@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils.data import get_worker_info
 
 from tubeletx_train.data import (
     DataConfig,
@@ -420,6 +421,33 @@ def test_lost_workers_are_a_clear_error_that_names_the_video(records, config, ki
         next(iter(build_loader(dataset, EpochSampler(len(dataset), 2))))
     assert any(record.path in str(caught.value) for record in records)
     assert "\n" not in str(caught.value)
+
+
+class TellingDataset(PairDataset):
+    """Writes down which processes make its samples."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pids = torch.zeros(self.config.num_workers, dtype=torch.int64).share_memory_()
+
+    def _clip(self, index, rng):
+        self.pids[get_worker_info().id] = os.getpid()
+        return super()._clip(index, rng)
+
+
+def test_a_worker_killed_in_mid_run_ends_it(records, config, monkeypatch):
+    monkeypatch.setattr("tubeletx_train.data.loader._POLL", 0.5)
+    dataset = TellingDataset(records, replace(config, num_workers=2))
+    batches = iter(build_loader(dataset, EpochSampler(len(dataset), 2)))
+    for _ in range(3 * len(dataset) // 2):
+        next(batches)
+    first, second = dataset.pids.tolist()
+    assert first != second
+    os.kill(second, signal.SIGKILL)
+    # What was made before it died still comes.
+    with pytest.raises(LoaderError, match=r"exited unexpectedly|killed by signal"):
+        list(itertools.islice(batches, 100))
+    assert dataset.pids.tolist() == [first, second]  # the same two through three epochs
 
 
 _KILLED_RUN = """

@@ -5,6 +5,7 @@ import yaml
 
 from tubeletx.config import TubeletConfig
 from tubeletx_train.config import describe, load_recipe, recipe_names
+from tubeletx_train.config.downstream import EvaluateConfig, FinetuneConfig
 from tubeletx_train.config.parse import config_from_tree, option_names, parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import flatten, merge, to_tree
@@ -17,8 +18,11 @@ def parse(*arguments):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_parses_and_has_one_line_about_it(name):
-    config = parse("--config", name, "--data.videos", "somewhere")
-    assert config.data.videos == "somewhere"
+    if name.startswith("downstream/"):
+        for config_class in (FinetuneConfig, EvaluateConfig):
+            assert parse_config(config_class, ["--config", name, "--checkpoint", "x"], prog="test").checkpoint == "x"
+    else:
+        assert parse("--config", name, "--data.videos", "somewhere").data.videos == "somewhere"
     assert describe(name)
     assert "\n" not in describe(name)
 
@@ -66,6 +70,17 @@ def test_a_loss_without_negatives_is_refused(queue_size):
 def test_negatives_of_the_same_step_replace_a_queue():
     config = parse("--data.videos", "x", "--contrast.queue_size", "0", "--contrast.batch_negatives", "true")
     assert config.contrast.queue_size == 0
+
+
+def test_a_recipe_serves_every_command_and_names_settings_of_any(tmp_path):
+    recipe = tmp_path / "both.yaml"
+    recipe.write_text("data: {num_frames: 8, strides: [2], test_clips: 3}\ntubelets: {preset: released}\n")
+    assert parse("--config", str(recipe), "--data.videos", "x").data.strides == (2,)
+    config = parse_config(FinetuneConfig, ["--config", str(recipe), "--checkpoint", "x"], prog="test")
+    assert (config.data.num_frames, config.data.test_clips) == (8, 3)
+    recipe.write_text("data: {test_clip: 3}\n")
+    with pytest.raises(UsageError, match=r"unknown setting 'data\.test_clip'; did you mean 'data\.test_clips'"):
+        parse("--config", str(recipe), "--data.videos", "x")
 
 
 def test_a_base_is_found_beside_the_recipe(tmp_path):

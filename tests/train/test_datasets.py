@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
 from tubeletx_train.cli import main
-from tubeletx_train.data import DataError, ManifestError, VideoRecord, read_manifest
+from tubeletx_train.data import DataError, ManifestError, TimedLabel, VideoRecord, class_names, read_manifest
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.datasets.build import ManifestConfig, build_manifest
 from tubeletx_train.data.find import VideoIndex, find_videos
-from tubeletx_train.data.manifest import TimedLabel, class_names
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 # The published list files, one folder a data set, to try as well.
@@ -291,6 +291,7 @@ def test_lists_that_are_no_text(tmp_path):
         ({"splits": ("val",)}, "has the splits train, test, not 'val'"),
         ({"subset": 0.0}, "subset must lie in"),
         ({"subset": 0.5, "per_class": 3}, "exclude each other"),
+        ({"fps": 0.0}, "fps must be positive"),
         ({"per_class": 0}, "per_class must be 1 or more"),
         ({"group_pattern": "(x)"}, 'group_pattern is for "folder"'),
         ({"dataset": "folder", "annotations": "x"}, "annotations is for data sets"),
@@ -347,6 +348,36 @@ def test_finds_files_zips_and_folders_of_frames(tmp_path):
     (tmp_path / "empty.mp4").mkdir()
     found = {path.relative_to(tmp_path).as_posix() for path in find_videos(tmp_path)}
     assert found == {"a.mp4", "sub/b.ZIP", "sub/frames", "thumbnails/c.mp4"}
+
+
+def test_names_that_no_manifest_can_hold_are_left_out_and_logged(tmp_path, caplog):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
+    assert [path.name for path in find_videos(tmp_path)] == ["a.mp4"]
+    assert "its name is not UTF-8" in caplog.text
+    with pytest.raises(DataError, match="is not a folder"):
+        list(find_videos(tmp_path / "a.mp4"))
+
+
+def test_pictures_get_the_rate_that_is_given(tmp_path, videos):
+    frames = tmp_path / "v" / "walk"
+    frames.mkdir(parents=True)
+    for number in range(1, 5):
+        Image.new("RGB", (32, 24)).save(frames / f"img_{number:05d}.jpg")
+    (tmp_path / "v" / "a.mp4").write_bytes((videos / "a.mp4").read_bytes())
+    for fps, expected in ((None, 25.0), (30.0, 30.0)):
+        config = ManifestConfig("folder", str(tmp_path / "v"), "", fps=fps, check=True)
+        rates = {Path(r.path).name: (r.fps, r.num_frames) for r in build_manifest(config, progress=False).records}
+        assert rates == {"a.mp4": (pytest.approx(10.0), 40), "walk": (expected, 4)}
+
+
+def test_outputs_that_cannot_be_written_are_one_line(tmp_path, capsys):
+    write_files(tmp_path, {"v/a.mp4": "", "file": ""})
+    output = tmp_path / "file" / "list.csv"
+    assert main(["manifest", "folder", "--root", str(tmp_path / "v"), "--output", str(output)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "cannot be written" in error
+    assert "\n" not in error
 
 
 def test_index_finds_by_path_then_name_and_refuses_to_guess():
@@ -425,6 +456,13 @@ def test_subsets_are_of_the_training_split_and_ignore_what_is_missing(tmp_path):
     again = build_manifest(config)
     assert again.records == report.records[1:]
     assert [m.record.path for m in again.missing] == [lost.stem]
+
+
+def test_subsets_need_a_training_split(tmp_path):
+    write_case("gym99", tmp_path)
+    config = ManifestConfig("gym99", str(tmp_path), "", splits=("val",), per_class=1)
+    with pytest.raises(DataError, match="draw from the training videos, the splits are val"):
+        build_manifest(config)
 
 
 # ---- classes

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from tubeletx_train.data import (
     DataError,
     ManifestError,
+    TimedLabel,
     VideoRecord,
     load_videos,
     read_manifest,
     scan_folder,
     write_manifest,
 )
-from tubeletx_train.data.manifest import TimedLabel
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -118,6 +118,15 @@ def test_paths_below_the_manifest_are_written_relative(tmp_path):
     write_manifest(tmp_path / "list.csv", [record])
     assert "deep/a.mp4" in (tmp_path / "list.csv").read_text().splitlines()
     assert read_manifest(tmp_path / "list.csv") == [record]
+
+
+def test_a_manifest_that_is_not_written_whole_leaves_the_old_one(tmp_path):
+    path = tmp_path / "list.csv"
+    write_manifest(path, [VideoRecord("/a.mp4")])
+    with pytest.raises(UnicodeEncodeError):
+        write_manifest(path, [VideoRecord("/b.mp4"), VideoRecord("/\udcff.mp4")])
+    assert [record.path for record in read_manifest(path)] == ["/a.mp4"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_scan_finds_videos_only(tmp_path):

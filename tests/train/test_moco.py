@@ -91,6 +91,21 @@ def test_keys_enter_the_queue_in_training_only():
     torch.testing.assert_close(moco.contrast.queue.norm(dim=1), torch.ones(K))
 
 
+def test_parts_of_a_batch_meet_the_same_queue():
+    """With fixed statistics and no batch negatives, the parts of a batch are the batch."""
+    whole, parted = make(momentum=0.5).eval(), make(momentum=0.5).eval()
+    query_clip, key_clip, own_clip = clips(3)
+    expected = whole(query_clip, key_clip, own_clip)
+    parted.update_key_net()
+    split = (clip.chunk(3) for clip in (query_clip, key_clip, own_clip))
+    parts = [parted.compare(*part) for part in zip(*split, strict=True)]
+    torch.testing.assert_close(torch.cat([part.loss for part in parts]), expected.loss)
+    before = parted.contrast.queue.clone()
+    parted.enqueue(torch.cat([part.key for part in parts]))
+    torch.testing.assert_close(parted.contrast.queue[:B], expected.key)
+    assert torch.equal(parted.contrast.queue[B:], before[B:])
+
+
 def test_the_query_never_meets_its_own_fresh_key_in_the_queue():
     """Enqueued before the loss, the positive would be a negative as well and no loss could fall below log 2."""
     moco = make(momentum=0.0)

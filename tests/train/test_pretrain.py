@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tubeletx.config import TubeletConfig
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
@@ -14,7 +15,9 @@ from tubeletx_train.data import ColorConfig, DataConfig, NoUsableVideos, PairBat
 from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.non_finite import NonFiniteLossError
+from tubeletx_train.pretrain import watch
 from tubeletx_train.pretrain.loop import Pretraining, pretrain
+from tubeletx_train.pretrain.moco import EmbeddingNet
 from tubeletx_train.pretrain.views import PairViews
 
 STEPS = 6
@@ -175,6 +178,61 @@ def test_bfloat16_takes_a_step(videos, tmp_path):
     result = pretrain(toy_config(videos, tmp_path, optim={"steps": 2, "precision": "bfloat16"}))
     state = load_checkpoint(result.checkpoint)["model"]
     assert all(value.dtype != torch.bfloat16 for value in state.values())
+
+
+def test_float16_scales_its_loss_and_resumes_with_the_same_scale(videos, tmp_path, at_step):
+    changes = {"optim": {"steps": 3, "precision": "float16"}}
+    straight = pretrain(toy_config(videos, tmp_path / "straight", **changes))
+    config = toy_config(videos, tmp_path / "stopped", **changes)
+    undo = at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    pretrain(config)
+    undo()
+    resumed = pretrain(config)
+    assert load_checkpoint(resumed.checkpoint)["scaler"]["scale"] > 1
+    assert_same_run(resumed, straight)
+
+
+def test_compilation_is_of_both_networks_and_leaves_their_names(videos, tmp_path, straight, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(type(net)))
+    result = pretrain(toy_config(videos, tmp_path, optim={"steps": 1}, run={"compile": True}))
+    assert compiled == [EmbeddingNet, EmbeddingNet]
+    model, expected = (load_checkpoint(run.checkpoint)["model"] for run in (result, straight))
+    assert model.keys() == expected.keys()
+
+
+def test_a_batch_in_parts_enqueues_every_key(videos, tmp_path):
+    result = pretrain(toy_config(videos, tmp_path, optim={"steps": 2, "accumulate": 2}))
+    assert load_checkpoint(result.checkpoint)["model"]["contrast.pointer"] == 2 * 4
+    assert log_lines(tmp_path)[0]["loss"] > 0
+    with pytest.raises(UsageError, match=r"4 pairs, which do not split into optim\.accumulate 3"):
+        pretrain(toy_config(videos, tmp_path / "other", optim={"accumulate": 3}))
+
+
+def test_the_encoder_is_judged_along_the_way(videos, tmp_path):
+    def evaluation(encoder):
+        return {"feature": encoder(torch.ones(1, 3, 4, 24, 24)).mean().item()}
+
+    result = pretrain(toy_config(videos, tmp_path, run={"evaluate_every": 3}), evaluation)
+    found = {line["step"]: line["evaluation/feature"] for line in log_lines(tmp_path) if "evaluation/feature" in line}
+    assert found.keys() == {3, 6}
+    assert load_checkpoint(result.checkpoint)["evaluated"] == 6
+
+
+def test_the_motion_probe_is_the_evaluation_of_default(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "_CLIPS", (24, 12))
+    pretrain(toy_config(videos, tmp_path, optim={"steps": 1}, run={"evaluate_every": 1}))
+    (line,) = [line for line in log_lines(tmp_path) if "evaluation/motion_probe_linear" in line]
+    assert 0 <= line["evaluation/motion_probe_knn"] <= 1
+
+
+def test_tensorboard_shows_the_first_batch_and_the_scalars(videos, tmp_path):
+    pretrain(toy_config(videos, tmp_path, optim={"steps": 2}, run={"tensorboard": True}))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert events.Tags()["images"] == ["first_batch"]
+    assert {"loss", "top5", "alignment", "uniformity", "lr", "grad_norm", "data_wait", "peak_memory_gb"} <= set(
+        events.Tags()["scalars"]
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(videos, tmp_path, at_step):

@@ -1,7 +1,12 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +14,7 @@ import torch
 from toy_task import ToyConfig, ToyTask, train_toy
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.engine.checkpoint import load_checkpoint
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.errors import CommandError, UsageError
 
 TIMINGS = {"clips_per_second", "data_wait", "peak_memory_gb"}
 
@@ -96,3 +101,40 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     torch.save({"model": {}}, path)
     with pytest.raises(UsageError, match="no checkpoint of a run: it lacks config, evaluated"):
         train_toy(toy_config(tmp_path / "run", resume=str(path)))
+
+
+@contextmanager
+def full_disk(room=512):
+    """Writing a file past so many bytes fails as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_disk_that_is_full_from_the_start_ends_the_run_there(tmp_path):
+    with full_disk(), pytest.raises(UsageError, match=r"cannot write to the output folder .*: File too large"):
+        train_toy(toy_config(tmp_path))
+
+
+def test_a_disk_that_fills_up_under_the_log_ends_the_run_with_one_line(tmp_path):
+    class FillingTask(ToyTask):
+        def batches(self, start, stop):
+            with full_disk():
+                yield from super().batches(start, stop)
+
+    with pytest.raises(CommandError, match=r"cannot write to .*: File too large; started again, the run goes on"):
+        train_toy(toy_config(tmp_path, log_every=1, checkpoint_every=100), FillingTask)
+    assert train_toy(toy_config(tmp_path, log_every=1, checkpoint_every=100)).step == 12
+
+
+def test_killed_at_drawn_moments_loses_nothing(tmp_path):
+    """The short form of tests/kill_resume.py, in a process of its own: it forks."""
+    script = Path(__file__).parents[1] / "kill_resume.py"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(script.parent)])}
+    command = [sys.executable, str(script), "--kills", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "same weights and log as never killed" in done.stdout

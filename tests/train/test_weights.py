@@ -301,7 +301,7 @@ def hostile(folder, kind):
 
 KINDS = {
     "missing": "no such file",
-    "folder": "no such file",
+    "folder": "neither it nor its folder checkpoints holds a checkpoint",
     "empty": "not a readable torch file",
     "text": "not a readable torch file",
     "noise": "not a readable torch file",

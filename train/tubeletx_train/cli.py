@@ -14,6 +14,8 @@ _PROG = "tubeletx-train"
 # Each is a module of `tubeletx_train.commands`, imported when it runs, so that `recipes` and `--help` answer at once.
 _COMMANDS = {
     "manifest": "list the videos of a data set, from its published lists or a folder",
+    "check": "find unreadable videos, and measure the decode rate",
+    "shards": "pack videos into tar shards",
     "pretrain": "train a video encoder without labels",
     "preview": "draw positive pairs of a folder of videos",
     "finetune": "train an encoder further with labels, and test it",
@@ -25,6 +27,7 @@ _COMMANDS = {
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
     "attention": "draw where networks look, several side by side",
     "count": "train and test repetition counting, or count the repetitions of any video",
+    "export": "write a checkpoint's encoder for other code, with a model card",
     "recipes": "list the recipes, print one, or print the commands that run a table of the paper",
 }
 

@@ -11,7 +11,7 @@ from tubeletx_train.data import ColorConfig
 
 Task = Literal["recognition", "multilabel"]
 Protocol = Literal["paper", "released"]
-Mode = Literal["finetuned", "linear", "knn", "retrieval"]
+Mode = Literal["test", "linear", "knn", "retrieval"]
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,9 @@ class EvaluateConfig:
     """Settings of an evaluation without fine-tuning.
 
     Attributes:
-        checkpoint: For `mode: finetuned` a checkpoint of `finetune`; otherwise as there.
+        checkpoint: For `mode: test` the model.pt of a fine-tuning run; otherwise as for fine-tuning.
         data: Labelled videos and clips.
-        mode: "finetuned" tests a fine-tuned network; the others judge frozen features, averaged over
+        mode: "test" tests a fine-tuned network; the others judge frozen features, averaged over
             `data.test_clips`: a "linear" classifier, "knn", or "retrieval" of training videos by test videos.
         experiment: Column of the tables that the results belong to.
         method: Row of the tables; null: what kind of checkpoint it is.
@@ -249,7 +249,7 @@ class EvaluateConfig:
 
     checkpoint: str
     data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
-    mode: Mode = "finetuned"
+    mode: Mode = "test"
     experiment: str | None = None
     method: str | None = None
     task: Task = "recognition"
@@ -266,5 +266,5 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, not {self.batch_size}")
-        if self.mode != "finetuned" and self.task != "recognition":
+        if self.mode != "test" and self.task != "recognition":
             raise ValueError(f'mode "{self.mode}" needs task "recognition"')

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
@@ -18,6 +20,7 @@ from tubeletx_train.engine.errors import UsageError
 _META_KEYS = ("base", "description", "prepare")
 
 
+@functools.cache
 def _shipped() -> dict[str, Path]:
     root = Path(str(resources.files("tubeletx_train") / "recipes"))
     paths = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
@@ -66,7 +69,16 @@ def load_recipe(name: str) -> dict[str, Any]:
     Raises:
         UsageError: It or one of its bases is missing, malformed, or its own base.
     """
-    return _load(name, None, [])
+    return copy.deepcopy(_load(name, None, []))  # what is shipped is read once, and shared
+
+
+@functools.cache
+def _shipped_tree(path: Path) -> dict[str, Any]:
+    return read_tree(path)
+
+
+def _read(name: str, path: Path) -> dict[str, Any]:
+    return _shipped_tree(path) if name in _shipped() else read_tree(path)
 
 
 def _load(name: str, relative_to: Path | None, seen: list[Path]) -> dict[str, Any]:
@@ -78,7 +90,7 @@ def _load(name: str, relative_to: Path | None, seen: list[Path]) -> dict[str, An
     path = recipe_path(name, relative_to)
     if path in seen:
         raise UsageError(f"{path}: a recipe cannot be its own base ({' -> '.join(map(str, [*seen, path]))})")
-    content = read_tree(path)
+    content = _read(name, path)
     own = _settings(content)
     if "base" not in content:
         return own
@@ -96,7 +108,7 @@ def recipe_text(name: str) -> str:
 
 def own_settings(name: str) -> dict[str, Any]:
     """What a recipe itself sets, without its bases."""
-    return _settings(read_tree(recipe_path(name)))
+    return _settings(_read(name, recipe_path(name)))
 
 
 def describe(name: str) -> str:
@@ -104,12 +116,12 @@ def describe(name: str) -> str:
     if name in arms():
         table, arm = arms()[name]
         return f"{table.title}: {arm.row}"
-    return str(read_tree(recipe_path(name)).get("description", ""))
+    return str(_read(name, recipe_path(name)).get("description", ""))
 
 
 def preparation(name: str) -> str | None:
     """The command that makes the manifest of a recipe, or None if the recipe does not say."""
-    content = read_tree(recipe_path(name))
+    content = _read(name, recipe_path(name))
     if "prepare" in content:
         return str(content["prepare"])
     return preparation(str(content["base"])) if "base" in content else None

@@ -41,7 +41,7 @@ class AblationTable:
         name: "table3", "figure5".
         title: As in the paper.
         base: Recipe that every arm differs from.
-        columns: Downstream experiments that the table compares by.
+        columns: Downstream experiments that the table compares by; each is a recipe of that name in `downstream/`.
         prepare: Commands to run first, one for each manifest that the base's own does not give.
         arms: Its rows.
         paper_only: Why the released code's protocol cannot run it, or None.

@@ -14,6 +14,7 @@ from tubeletx_train.data.errors import (
 )
 from tubeletx_train.data.loader import ClipLoader, PairBatch, build_clip_loader, build_loader
 from tubeletx_train.data.manifest import (
+    TimedLabel,
     VideoRecord,
     class_names,
     load_videos,
@@ -40,6 +41,7 @@ __all__ = [
     "PairBatch",
     "PairDataset",
     "PairSample",
+    "TimedLabel",
     "TooManyBadVideos",
     "VideoError",
     "VideoRecord",

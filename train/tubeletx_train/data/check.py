@@ -21,7 +21,7 @@ from tubeletx_train.data.config import DataConfig
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos, TooManyBadVideos, VideoError
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.processes import exit_with_parent, forkserver_context
-from tubeletx_train.data.readers import open_video
+from tubeletx_train.data.readers import open_video, require_reader, storage_path, tells_rate
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class _Index:
     @staticmethod
     def _stamp(path: str) -> list[int] | None:
         try:
-            status = os.stat(path)
+            status = os.stat(storage_path(path))
         except OSError:
             return None
         return [status.st_size, status.st_mtime_ns]
@@ -278,9 +278,13 @@ def check_videos(
         progress: Show a progress bar (on a terminal).
 
     Returns:
-        The good records in their order, with `num_frames`, `fps`, `width` and `height` filled in; and the bad ones,
-        one for each file.
+        The good records in their order, with `num_frames`, `fps`, `width` and `height` filled in (an `fps` that the
+        manifest states for pictures stays); and the bad ones, one for each file.
+
+    Raises:
+        DataError: The reader is not installed.
     """
+    require_reader(reader)
     remembered = _Index(Path(index)) if index is not None else None
     findings: dict[str, Finding] = {}
     open_paths = []
@@ -302,6 +306,8 @@ def check_videos(
     bad: dict[str, BadVideo] = {}
     for record in records:
         finding = findings[record.path]
+        if finding.reason is None and record.fps is not None and not tells_rate(record.path):
+            finding = replace(finding, fps=record.fps)
         reason = finding.reason
         if reason is None and record.start is not None and record.start * finding.fps >= finding.num_frames:
             reason = f"starts at {record.start:g} s but ends at {finding.num_frames / finding.fps:.2f} s"

@@ -26,7 +26,7 @@ class DataConfig:
             None keeps videos whole. Useful where there are few, long videos.
         same_file_pairs: Whether the two clips of a tubelet pair may come from two segments of one file.
         samples_per_video: How often an epoch visits each video (or segment), each time with other draws.
-        reader: Which decoder reads the videos.
+        reader: What decodes video files; folders and zips of frames need none.
         cache_frames: Decode everything once and keep the frames in shared memory, for a few short videos.
         cache_limit_gb: Largest size of that cache, GB (1e9 bytes); more than this is refused.
         num_workers: Decoding processes; 0 decodes in the training process.
@@ -49,7 +49,7 @@ class DataConfig:
     segment_seconds: float | None = None
     same_file_pairs: bool = True
     samples_per_video: int = 1
-    reader: Literal["decord"] = "decord"
+    reader: Literal["decord", "pyav", "torchcodec"] = "decord"
     cache_frames: bool = False
     cache_limit_gb: float = 2.0
     num_workers: int = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from tubeletx_train.data.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 VIDEO_EXTENSIONS = frozenset(
     ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905 - reads better
@@ -28,7 +31,8 @@ def find_videos(root: str | Path) -> Iterator[Path]:
     """Find videos to any depth, in no certain order.
 
     A video is a file with one of `VIDEO_EXTENSIONS`, a zip, or a folder that holds numbered pictures and neither videos
-    nor folders. Hidden files and folders are left out, links to folders followed.
+    nor folders. Hidden files and folders are left out, links to folders followed; names that are not UTF-8 are left out
+    and logged.
 
     Args:
         root: Folder.
@@ -52,7 +56,7 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
             return
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as listing:
-            entries = [entry for entry in listing if not entry.name.startswith(".")]
+            entries = [entry for entry in listing if not entry.name.startswith(".") and _is_printable(entry)]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     folders = []
@@ -72,6 +76,16 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
     yield from videos
     for inner in folders:
         yield from _walk(inner, seen)
+
+
+def _is_printable(entry: os.DirEntry[str]) -> bool:
+    """Whether a name can be written in a manifest; one that cannot is reported."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        _log.warning("left out %a: its name is not UTF-8", entry.path)
+        return False
+    return True
 
 
 def video_stem(name: str) -> str:

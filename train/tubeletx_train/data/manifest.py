@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tubeletx_train.data.errors import DataError, ManifestError
+from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import VIDEO_EXTENSIONS, find_videos
 
 
@@ -205,13 +206,15 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
         path: CSV file to write; parent folders are made. Videos below its folder get relative paths, so that the
             folder can be moved.
         records: Its rows. Columns that are empty throughout are left out.
+
+    Raises:
+        DataError: It cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.absolute().parent
     names = [f.name for f in fields(VideoRecord)]
     columns = [name for name in names if name == "path" or any(getattr(r, name) not in (None, ()) for r in records)]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replace_text(path) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for record in records:

@@ -36,7 +36,7 @@ class _Outcome:
     """What goes into results.json besides the settings."""
 
     source: str
-    encoder: str
+    encoder: ModelConfig
     metrics: dict[str, float]
     train_videos: int
     test_videos: int
@@ -53,7 +53,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     output = writable_folder(config.output)
     device = resolve_device(config.device)
     seed_everything(config.seed)
-    if config.mode == "finetuned":
+    if config.mode == "test":
         outcome = _judge_finetuned(config, output, device)
     else:
         outcome = _judge_frozen(config, output, device)
@@ -62,13 +62,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         config,
         method=config.method or outcome.source,
         mode=config.mode,
+        encoder=outcome.encoder,
         seed=config.seed,
         metrics=outcome.metrics,
         train_videos=outcome.train_videos,
         test_videos=outcome.test_videos,
         num_classes=outcome.num_classes,
         unreadable=outcome.unreadable,
-        encoder=outcome.encoder,
     )
     return outcome.metrics
 
@@ -100,7 +100,7 @@ def _judge_finetuned(config: EvaluateConfig, output: Path, device: torch.device)
     )
     return _Outcome(
         state["source"],
-        settings.encoder,
+        settings,
         judgement.metrics,
         0,
         len(videos.records) - len(judgement.unreadable),
@@ -134,7 +134,7 @@ def _judge_frozen(config: EvaluateConfig, output: Path, device: torch.device) ->
         metrics = retrieval_metrics(*test.of_videos(), *train.of_videos())
     return _Outcome(
         pretrained.source,
-        pretrained.settings.encoder,
+        pretrained.settings,
         metrics,
         len(readable) - len(train_outputs.unreadable),
         len(videos.records) - len(test_outputs.unreadable),

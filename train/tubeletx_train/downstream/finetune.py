@@ -176,7 +176,7 @@ class Finetuning(TrainingTask[LabelledBatch]):
             step=self.step + 1,
             epoch=batch.epoch,
             sample_ids=batch.sample_ids,
-            dump={"batch": dataclasses.asdict(batch), "model": self.net.state_dict()},
+            dump=lambda: {"batch": dataclasses.asdict(batch), "model": self.net.state_dict()},
             path=self._dump,
         )
 
@@ -193,7 +193,7 @@ class Finetuning(TrainingTask[LabelledBatch]):
         if self.best is None or score > self.best["score"]:
             weights = copy.deepcopy({name: value.cpu() for name, value in self.net.state_dict().items()})
             self.best = {"step": self.step, "score": score, "model": weights}
-        return {f"selection_{name}": value for name, value in metrics.items()}
+        return metrics
 
     def judge(self, records: list[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
         """Test the weights on videos, by so many clips of each; the same in every process."""
@@ -279,19 +279,20 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         "config": to_tree(config),
     }
     save_atomically(state, run.output / MODEL_FILE)
+    held_out = 0 if config.protocol == "released" else len(videos.selection)
     write_results(
         run.output,
         config,
         method=config.method or task.pretrained.source,
         mode="finetuned",
+        encoder=task.pretrained.settings,
         seed=config.run.seed,
         metrics=judgement.metrics,
-        train_videos=len(videos.train),
+        train_videos=len(videos.train) + held_out,
         test_videos=len(videos.test.records) - len(judgement.unreadable),
         num_classes=videos.targets.num_classes,
         unreadable=[*videos.test.unreadable, *judgement.unreadable],
-        encoder=task.pretrained.settings.encoder,
+        held_out_videos=held_out,
         chosen_step=chosen,
-        selection_videos=len(videos.selection),
         bad_training_videos=[str(video) for video in videos.bad.bad],
     )

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
+from torch.nn.functional import normalize
 from torchmetrics.functional.classification import multiclass_accuracy
 
 _RETRIEVAL_SIZES = (1, 5, 10, 20, 50)
+_QUERIES_AT_ONCE = 1024
 
 
 def recognition_metrics(scores: Tensor, targets: Tensor, *, absent_as_zero: bool = False) -> dict[str, float]:
@@ -58,13 +60,7 @@ def multilabel_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
     return {"map": float(np.mean(precisions))}
 
 
-def retrieval_metrics(
-    query: Tensor,
-    query_labels: Tensor,
-    gallery: Tensor,
-    gallery_labels: Tensor,
-    ks: tuple[int, ...] = (1, 5, 10, 20, 50),
-) -> dict[str, float]:
+def retrieval_metrics(query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor) -> dict[str, float]:
     """Recall at 1, 5, 10, 20, 50: the share of queries with their own class among that many nearest of the gallery.
 
     Nearness is the cosine; a smaller gallery is taken whole.
@@ -75,7 +71,14 @@ def retrieval_metrics(
         gallery: (M, D) features of the training videos.
         gallery_labels: (M,).
     """
-    scores = torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T
-    nearest = scores.topk(min(_RETRIEVAL_SIZES[-1], len(gallery)), dim=1).indices
+    gallery = normalize(gallery, dim=1)
+    count = min(_RETRIEVAL_SIZES[-1], len(gallery))
+    # The similarities of all videos of a large data set with each other would not fit into memory.
+    nearest = torch.cat(
+        [
+            (normalize(rows, dim=1) @ gallery.T).topk(count, dim=1).indices
+            for rows in torch.split(query, _QUERIES_AT_ONCE)
+        ]
+    )
     hits = gallery_labels[nearest] == query_labels[:, None]
     return {f"r@{k}": hits[:, :k].any(1).double().mean().item() for k in _RETRIEVAL_SIZES}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tubeletx
+from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideo
 
@@ -21,6 +22,7 @@ def write_results(
     *,
     method: str,
     mode: str,
+    encoder: ModelConfig,
     seed: int,
     metrics: Mapping[str, float],
     train_videos: int,
@@ -36,6 +38,7 @@ def write_results(
         config: Dataclass of its settings, with `checkpoint`, `experiment` and `protocol`.
         method: Row of the tables.
         mode: How the encoder was judged.
+        encoder: What it was built with.
         seed: Seed of the run.
         metrics: By name, shares in [0, 1].
         train_videos: Videos trained on.
@@ -48,6 +51,8 @@ def write_results(
         "experiment": config.experiment,
         "method": method,
         "mode": mode,
+        "encoder": encoder.encoder,
+        "width": encoder.width,
         "seed": seed,
         "metrics": dict(metrics),
         "protocol": config.protocol,

@@ -48,7 +48,7 @@ class Ranks:
             return dict(values)
         names = sorted(values)
         total = torch.tensor([values[name] for name in names], dtype=torch.float64)
-        with _explained():
+        with explained():
             dist.all_reduce(total)
         means = dict(zip(names, (total / self.world_size).tolist(), strict=True))
         return {name: means[name] for name in values}
@@ -62,7 +62,7 @@ class Ranks:
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.is_main else None
-        with _explained():
+        with explained():
             dist.gather_object(value, values)
         return values or []
 
@@ -71,7 +71,7 @@ class Ranks:
         if self.world_size == 1:
             return value
         values = [value]
-        with _explained():
+        with explained():
             dist.broadcast_object_list(values, device=torch.device("cpu"))
         return values[0]
 
@@ -93,6 +93,8 @@ class Ranks:
 def process_group(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started; without torchrun this process is alone.
 
+    Where the process has joined before, it stays so afterwards.
+
     Args:
         device: As in `RunConfig`; GPUs exchange gradients over NCCL, CPUs over gloo.
     """
@@ -102,11 +104,11 @@ def process_group(device: str) -> Iterator[Ranks]:
     if device.startswith("cuda:"):
         raise UsageError(f'run.device {device!r} is one GPU for several processes; "cuda" gives each its own')
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
-    if resolve_device(device, ranks.local_rank).type == "cuda":
-        torch.cuda.set_device(ranks.local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        dist.init_process_group("gloo")
+    if dist.is_initialized():
+        yield ranks
+        return
+    on_gpus = resolve_device(device, ranks.local_rank).type == "cuda"
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
     try:
         yield ranks
     finally:
@@ -114,8 +116,8 @@ def process_group(device: str) -> Iterator[Ranks]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Says what a broken exchange most often means."""
+def explained() -> Iterator[None]:
+    """Context of an exchange with other processes: says what it most often means when that fails."""
     try:
         yield
     except RuntimeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ class NonFiniteLossError(CommandError):
 
 
 def require_finite(
-    loss: Tensor, *, step: int, epoch: int, sample_ids: Tensor, dump: Mapping[str, Any], path: Path
+    loss: Tensor, *, step: int, epoch: int, sample_ids: Tensor, dump: Callable[[], Mapping[str, Any]], path: Path
 ) -> None:
     """Call it after the forward pass, while the weights are still those that led there.
 
@@ -26,7 +26,7 @@ def require_finite(
         step: The step under way, counted from 1.
         epoch: Its epoch.
         sample_ids: (B,) int64.
-        dump: What else to save, tensors and plain data: the batch, the weights.
+        dump: Makes what else to save, tensors and plain data: the batch, the weights.
         path: File of the dump.
 
     Raises:
@@ -36,7 +36,7 @@ def require_finite(
     if finite.all():
         return
     ids = sample_ids.cpu()
-    torch.save({**dump, "loss": loss.detach().cpu(), "sample_ids": ids}, path)
+    torch.save({**dump(), "loss": loss.detach().cpu(), "sample_ids": ids}, path)
     culprits = ids[~finite].tolist() if finite.shape == ids.shape else ids.tolist()
     raise NonFiniteLossError(
         f"loss is not finite at step {step} (epoch {epoch}), sample ids {culprits} of {ids.tolist()}; "

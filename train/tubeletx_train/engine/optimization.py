@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from tubeletx_train.config.optim import OptimConfig
-from tubeletx_train.engine.distributed import Ranks
+from tubeletx_train.engine.distributed import Ranks, explained
 from tubeletx_train.engine.schedule import build_schedule
 
 _BUCKET_BYTES = 32 << 20
@@ -85,7 +85,8 @@ class Optimization:
             reports "skipped_step" instead.
         """
         if self.ranks.world_size > 1:
-            average_gradients(self.parameters, self.ranks.world_size)
+            with explained():
+                average_gradients(self.parameters, self.ranks.world_size)
         self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm
         norm = clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)

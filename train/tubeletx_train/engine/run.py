@@ -51,6 +51,9 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         if ranks.is_main:
             writable_folder(run.output)
             _check_resume(run)
+        if run.device.type == "cuda":
+            torch.cuda.set_device(run.device)
+            torch.backends.cudnn.benchmark = True  # every step has the shapes of the first
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         yield run

@@ -16,15 +16,14 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state() -> dict[str, object]:
-    """State of torch's global generators, for a checkpoint."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    """State of torch's global generators, for a checkpoint: the CPU's, and the current GPU's where one is in use."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None}  # type: ignore[no-untyped-call]
 
 
 def set_rng_state(state: dict[str, object]) -> None:
-    """Restore what `rng_state` returned; states of devices that are not there are passed over."""
+    """Restore what `rng_state` returned; a GPU's state is passed over where there is none."""
     cpu, cuda = state["cpu"], state["cuda"]
     assert isinstance(cpu, torch.Tensor)
-    assert isinstance(cuda, list)
     torch.set_rng_state(cpu)
-    for device, device_state in enumerate(cuda[: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(device_state, device)
+    if isinstance(cuda, torch.Tensor) and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)

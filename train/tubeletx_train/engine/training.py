@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -17,13 +19,14 @@ import tubeletx
 from tubeletx_train.config.tree import flatten, to_tree
 from tubeletx_train.data.errors import LoaderError
 from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint, step_of
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.errors import CommandError, UsageError
 from tubeletx_train.engine.logs import RunLog
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
 
 Batch = TypeVar("Batch")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _logger = logging.getLogger(__name__)
 
 
@@ -106,12 +109,14 @@ class TrainingResult:
         checkpoint: The last checkpoint.
         step: Steps done.
         exit_code: 0, or 128 + a signal's number if one ended the run early.
+        is_main: Whether this is the process that writes and says how the run ended.
     """
 
     output: Path
     checkpoint: Path
     step: int
     exit_code: int
+    is_main: bool = True
 
 
 def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps_per_epoch: int) -> TrainingResult:
@@ -130,7 +135,14 @@ def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps
         UsageError: The checkpoint to go on from is of another run, or damaged.
         CommandError: The run broke down; one line says why.
     """
-    return _Loop(task, run, total_steps, steps_per_epoch).run()
+    try:
+        return _Loop(task, run, total_steps, steps_per_epoch).run()
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CommandError(
+            f"cannot write to {run.output}: {error.strerror}; started again, the run goes on from its newest checkpoint"
+        ) from error
 
 
 class _Loop(Generic[Batch]):
@@ -185,7 +197,7 @@ class _Loop(Generic[Batch]):
                 picture = task.draw_batch(batch, self._run.output)
                 if picture is not None:
                     self._log.image("first_batch", picture)
-            extra = {"epoch": float(task.step // self._steps_per_epoch)}
+            extra: dict[str, float] = {"epoch": task.step // self._steps_per_epoch}
             if (rate := task.learning_rate()) is not None:
                 extra["lr"] = rate
             values = ranks.mean(task.train_step(batch))
@@ -244,7 +256,8 @@ class _Loop(Generic[Batch]):
         path = self._checkpoints.folder / f"step-{step:08d}.pt"
         early = step < self._total_steps
         # A rank that stopped because another one got the signal has none of its own.
-        return TrainingResult(self._run.output, path, step, (stop.exit_code or 143) if early else 0)
+        exit_code = (stop.exit_code or 128 + signal.SIGTERM) if early else 0
+        return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main)
 
     def _resume(self) -> dict[str, Any] | None:
         """Take up a checkpoint's state; returns that of the log."""

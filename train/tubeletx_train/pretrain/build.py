@@ -23,6 +23,7 @@ def build_moco(config: PretrainConfig) -> MoCo:
         momentum=config.contrast.momentum,
         temperature=config.contrast.temperature,
         batch_negatives=config.contrast.batch_negatives,
+        shuffle_keys=config.model.batch_norm == "shuffle",
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import (
@@ -18,14 +21,17 @@ from tubeletx_train.data import (
     build_loader,
     prepare_videos,
 )
+from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.non_finite import require_finite
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.engine.training import TrainingResult, TrainingTask, run_training
 from tubeletx_train.figures import contact_sheet
 from tubeletx_train.pretrain.build import build_moco, channels_last
-from tubeletx_train.pretrain.views import PairViews
+from tubeletx_train.pretrain.views import PairViews, Views
+from tubeletx_train.pretrain.watch import EncoderEvaluation, motion_probe_of
 
 
 class Pretraining(TrainingTask[PairBatch]):
@@ -43,7 +49,12 @@ class Pretraining(TrainingTask[PairBatch]):
     )
 
     def __init__(
-        self, config: PretrainConfig, videos: Sequence[VideoRecord], run: Run, bad_videos: BadVideoTracker
+        self,
+        config: PretrainConfig,
+        videos: Sequence[VideoRecord],
+        run: Run,
+        bad_videos: BadVideoTracker,
+        evaluation: EncoderEvaluation,
     ) -> None:
         """Builds data set, networks and optimiser.
 
@@ -52,19 +63,31 @@ class Pretraining(TrainingTask[PairBatch]):
             videos: The readable ones, as `prepare_videos` returned them.
             run: Where and among how many processes.
             bad_videos: Counts those that go bad later.
+            evaluation: What `run.evaluate_every` asks for.
         """
         self.config = config
         self.device = run.device
         self._ranks = run.ranks
         self._bad_videos = bad_videos
+        self._evaluation = evaluation
         self._videos = fingerprint(videos)
         self._dump = run.output / "non-finite.pt"
         self._batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
+        if self._batch_size % config.optim.accumulate:
+            raise UsageError(
+                f"optim.batch_size brings each process {self._batch_size} pairs, which do not split into "
+                f"optim.accumulate {config.optim.accumulate} equal parts"
+            )
         self.dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
         self.steps_per_epoch = self._sampler().batches_per_epoch
         self.total_steps = config.optim.steps or config.optim.epochs * self.steps_per_epoch
         seed_everything(config.run.seed)
         self.moco = channels_last(build_moco(config).to(self.device))
+        if config.model.batch_norm == "sync" and run.ranks.world_size > 1:
+            self.moco = synchronize_batch_norm(self.moco, self.device)
+        if config.run.compile:
+            self.moco.query_net.compile()
+            self.moco.key_net.compile()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
         self.optimization = Optimization(
             self.moco.query_net,
@@ -106,25 +129,38 @@ class Pretraining(TrainingTask[PairBatch]):
     def train_step(self, batch: PairBatch) -> dict[str, float]:
         """One optimiser step; returns loss, metrics and gradient norm."""
         views = self.views(batch)
+        num_parts = self.config.optim.accumulate
         self.moco.train()
-        with self.optimization.autocast():
-            output = self.moco(views.query, views.key, views.own_negative)
-        require_finite(
-            output.loss,
-            step=self.step + 1,
-            epoch=batch.epoch,
-            sample_ids=batch.sample_ids,
-            dump={"batch": dataclasses.asdict(batch), "model": self.moco.state_dict()},
-            path=self._dump,
-        )
-        loss = output.loss.mean()
-        values = {"loss": loss.item()} | {name: value.item() for name, value in output.metrics.items()}
-        self.optimization.backward(loss)
+        self.moco.update_key_net()
+        values: dict[str, float] = {}
+        keys: list[Tensor] = []
+        for query, key, own_negative in _parts(views, num_parts):
+            with self.optimization.autocast():
+                output = self.moco.compare(query, key, own_negative)
+            require_finite(
+                output.loss,
+                step=self.step + 1,
+                epoch=batch.epoch,
+                sample_ids=batch.sample_ids.chunk(num_parts)[len(keys)],
+                dump=lambda: {"batch": dataclasses.asdict(batch), "model": self.moco.state_dict()},
+                path=self._dump,
+            )
+            loss = output.loss.mean()
+            measured = {"loss": loss.detach()} | output.metrics
+            for name, value in zip(measured, torch.stack(list(measured.values())).tolist(), strict=True):
+                values[name] = values.get(name, 0.0) + value / num_parts
+            self.optimization.backward(loss / num_parts)
+            keys.append(output.key)
+        self.moco.enqueue(torch.cat(keys))
         return values | self.optimization.step()
 
     def learning_rate(self) -> float:
         """Of the step to come."""
         return self.optimization.learning_rate
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The evaluation of the query encoder, in the main process; the others wait."""
+        return self._evaluation(self.moco.query_net.encoder) if self._ranks.is_main else {}
 
     def identity(self) -> dict[str, object]:
         """The list of videos, wherever they lie."""
@@ -140,8 +176,19 @@ class Pretraining(TrainingTask[PairBatch]):
         self.optimization.load_state_dict(state)
 
 
-def pretrain(config: PretrainConfig) -> TrainingResult:
+def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Query, key and own-negative clips in equal parts."""
+    own = [None] * num_parts if views.own_negative is None else views.own_negative.chunk(num_parts)
+    return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, strict=True)
+
+
+def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None) -> TrainingResult:
     """Run (or go on with) a pretraining.
+
+    Args:
+        config: Settings.
+        evaluation: Judges the encoder as often as `run.evaluate_every` or `run.evaluate_every_epochs` says; None is the
+            motion probe on the run's own videos.
 
     Raises:
         UsageError, DataError: The input cannot be used; one line says why.
@@ -151,7 +198,7 @@ def pretrain(config: PretrainConfig) -> TrainingResult:
         with run.ranks.main_first():
             index = run.output / "videos.json"
             videos, bad_videos = prepare_videos(config.data, index=index, progress=run.ranks.is_main)
-        task = Pretraining(config, videos, run, bad_videos)
+        task = Pretraining(config, videos, run, bad_videos, evaluation or motion_probe_of(videos, config))
         return run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
 
 

@@ -23,7 +23,16 @@ def top_k(rank: Tensor, k: int) -> Tensor:
     return (rank < k).float().mean()
 
 
-def batch_rank(query: Tensor, key: Tensor) -> Tensor:
-    """For each query, how many of the other rows' keys score strictly above its own key: (B, D) twice to (B,)."""
-    scores = query @ key.T
-    return (scores > scores.diagonal()[:, None]).sum(1)
+def batch_rank(query: Tensor, keys: Tensor, first: int = 0) -> Tensor:
+    """For each query, how many of the other rows' keys score strictly above its own.
+
+    Args:
+        query: (B, D).
+        keys: (N, D), those of this step.
+        first: Query b's own key is `keys[first + b]`.
+
+    Returns:
+        (B,) int64.
+    """
+    scores = query @ keys.T
+    return (scores > scores.diagonal(first)[:, None]).sum(1)

@@ -6,11 +6,11 @@ import copy
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubeletx.contrast import QueueInfoNCE
+from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
 from tubeletx_train.models import VideoEncoder, projection_head
 from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
 
@@ -36,18 +36,24 @@ class MoCoOutput:
         loss: (B,) float32, InfoNCE of each row.
         metrics: Detached scalars: "top1", "top5" (the positive among queue and own negatives), "batch_top1" (among the
             keys of this step), "alignment", "uniformity", and with own negatives "own_top1" (above all of its own).
+        key: (B, D) the positives, without gradient.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor]
+    key: Tensor
 
 
 class MoCo(nn.Module):
     """Query network, momentum key network and queue.
 
-    In training mode a call first moves the key network towards the query network, and last enqueues the new keys.
-    Batch-norm statistics of the key network are its own: it runs on batch statistics like the query network, and only
-    parameters are averaged.
+    In training mode a call first moves the key network towards the query network, and last enqueues the new keys. A
+    batch may also be worked through in parts that meet the same queue: `update_key_net`, then `compare` each, then
+    `enqueue` their keys. Batch-norm statistics of the key network are its own: it runs on batch statistics like the
+    query network, and only parameters are averaged.
+
+    With several processes each calls it with its own share of a batch. The queue takes the keys of all, by rank, and so
+    is the same everywhere; negatives of the same step, too, come from all.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class MoCo(nn.Module):
         momentum: float = 0.999,
         temperature: float = 0.2,
         batch_negatives: bool = False,
+        shuffle_keys: bool = False,
     ) -> None:
         """Build both networks and the queue.
 
@@ -68,7 +75,10 @@ class MoCo(nn.Module):
             queue_size: Keys K kept as negatives.
             momentum: Share of its old value that a key parameter keeps at each step.
             temperature: Temperature of the loss (Eq. 1).
-            batch_negatives: Whether the other rows' keys of the same step are negatives too. Costs O(B^2 D) memory.
+            batch_negatives: Whether the other rows' keys of the same step are negatives too, those of other processes
+                included. Costs O(B N D) memory for N rows in all.
+            shuffle_keys: Deal the key clips out to the processes anew, so that the batch-norm statistics of a positive
+                are not those of its query's companions; alone, a process has nobody to deal to.
         """
         super().__init__()
         if not 0 <= momentum <= 1:
@@ -78,6 +88,7 @@ class MoCo(nn.Module):
         self.contrast = QueueInfoNCE(dim, queue_size, temperature, normalize=False)  # rows are unit already
         self.momentum = momentum
         self.batch_negatives = batch_negatives
+        self.shuffle_keys = shuffle_keys
 
     def forward(self, query_clip: Tensor, key_clip: Tensor, own_negative_clip: Tensor | None = None) -> MoCoOutput:
         """One contrastive step.
@@ -87,51 +98,59 @@ class MoCo(nn.Module):
             key_clip: Likewise; row b is the positive of query b.
             own_negative_clip: Likewise; row b is one more negative of query b alone.
         """
+        if self.training:
+            self.update_key_net()
+        output = self.compare(query_clip, key_clip, own_negative_clip)
+        if self.training:
+            self.enqueue(output.key)
+        return output
+
+    @torch.no_grad()
+    def update_key_net(self) -> None:
+        """Move the parameters of the key network towards those of the query network."""
+        keys: list[Tensor] = list(self.key_net.parameters())
+        queries: list[Tensor] = list(self.query_net.parameters())
+        torch._foreach_lerp_(keys, queries, 1 - self.momentum)
+
+    def compare(self, query_clip: Tensor, key_clip: Tensor, own_negative_clip: Tensor | None = None) -> MoCoOutput:
+        """Loss and metrics, as `forward`, with key network and queue as they are."""
         query = self.query_net(query_clip)
         with torch.no_grad():
-            if self.training:
-                self._update_key_net()
             key, own = self._embed_keys(key_clip, own_negative_clip)
-            own_negatives = self._own_negatives(key, own)
+            all_keys, first = gather_rows(key), world()[0] * len(key)
+            own_negatives = self._own_negatives(key, own, all_keys, first)
         loss, rank = self.contrast(query, key, own_negatives)
         with torch.no_grad():
             metrics = {
                 "top1": top_k(rank, 1),
                 "top5": top_k(rank, 5),
-                "batch_top1": top_k(batch_rank(query, key), 1),
+                "batch_top1": top_k(batch_rank(query, all_keys, first), 1),
                 "alignment": alignment(query, key),
                 "uniformity": uniformity(query),
             }
             if own is not None:
                 metrics["own_top1"] = ((query * key).sum(1) > (query * own).sum(1)).float().mean()
-            if self.training:
-                self.contrast.enqueue(_gather(key))
-        return MoCoOutput(loss, metrics)
+        return MoCoOutput(loss, metrics, key)
 
-    def _update_key_net(self) -> None:
-        keys: list[Tensor] = list(self.key_net.parameters())
-        queries: list[Tensor] = list(self.query_net.parameters())
-        torch._foreach_lerp_(keys, queries, 1 - self.momentum)
+    @torch.no_grad()
+    def enqueue(self, key: Tensor) -> None:
+        """Put this step's keys (B, D) of every process into the queue, by rank."""
+        self.contrast.enqueue(gather_rows(key))
 
     def _embed_keys(self, key_clip: Tensor, own_negative_clip: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if own_negative_clip is None:
-            return self.key_net(key_clip), None
+        clips = [key_clip] if own_negative_clip is None else [key_clip, own_negative_clip]
+        if self.shuffle_keys:
+            clips = [deal_rows(clip) for clip in clips]
         # One pass, hence one set of batch-norm statistics: they cannot tell a positive from an own negative.
-        key, own = self.key_net(torch.cat([key_clip, own_negative_clip])).chunk(2)
-        return key, own
+        embedded = self.key_net(clips[0] if len(clips) == 1 else torch.cat(clips)).chunk(len(clips))
+        if self.shuffle_keys:
+            embedded = [undeal_rows(rows) for rows in embedded]
+        return embedded[0], None if own_negative_clip is None else embedded[1]
 
-    def _own_negatives(self, key: Tensor, own: Tensor | None) -> Tensor | None:
+    def _own_negatives(self, key: Tensor, own: Tensor | None, all_keys: Tensor, first: int) -> Tensor | None:
         columns = [] if own is None else [own[:, None]]
-        if self.batch_negatives and len(key) > 1:
-            others = ~torch.eye(len(key), dtype=torch.bool, device=key.device)
-            columns.append(key.expand(len(key), -1, -1)[others].view(len(key), len(key) - 1, -1))
+        if self.batch_negatives and len(all_keys) > 1:
+            others = torch.ones(len(key), len(all_keys), dtype=torch.bool, device=key.device)
+            others.diagonal(first).fill_(False)
+            columns.append(all_keys.expand(len(key), -1, -1)[others].view(len(key), len(all_keys) - 1, -1))
         return torch.cat(columns, 1) if columns else None
-
-
-def _gather(keys: Tensor) -> Tensor:
-    """The keys of all ranks in the order of ranks, so that every rank's queue stays the same."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return keys
-    parts = [torch.empty_like(keys) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, keys.contiguous())
-    return torch.cat(parts)

@@ -6,14 +6,17 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.errors import DataError
+from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import VideoIndex, find_videos
 from tubeletx_train.data.manifest import VideoRecord, write_manifest
+from tubeletx_train.data.readers import tells_rate
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 FOLDER = "folder"
@@ -35,8 +38,9 @@ class ManifestConfig:
         per_class: Keep this many training videos of each class (the low-shot sets: 10 for UCF101, 11 for Gym-99).
         subset_seed: Seed of that draw.
         group_pattern: For "folder": regular expression whose first parentheses match a video's group in its path.
+        fps: Frames per second of folders and zips of frames, which do not tell it (25 is assumed otherwise).
         check: Decode the first and the last frame of every video, and write down frame counts, rates and sizes.
-        reader: Which reader checks the videos.
+        reader: What decodes video files in the check.
         num_workers: Processes that check.
         check_timeout: Seconds that the check waits for one video.
         allow_missing: Write the manifest although listed videos are missing or unreadable.
@@ -52,8 +56,9 @@ class ManifestConfig:
     per_class: int | None = None
     subset_seed: int = 0
     group_pattern: str | None = None
+    fps: float | None = None
     check: bool = False
-    reader: str = "decord"
+    reader: Literal["decord", "pyav", "torchcodec"] = "decord"
     num_workers: int = 2
     check_timeout: float = 60.0
     allow_missing: bool = False
@@ -69,6 +74,8 @@ class ManifestConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be {least} or more, not {value}")
+        if self.fps is not None and not self.fps > 0:
+            raise ValueError(f"fps must be positive, not {self.fps}")
         if self.dataset == FOLDER:
             if self.annotations is not None:
                 raise ValueError("annotations is for data sets with list files, not for a folder")
@@ -144,7 +151,7 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
     root = Path(config.root)
     if config.dataset == FOLDER:
         listed = _folder_splits(config, root)
-        published: dict[str, int] = {}
+        published: dict[str, int | None] = {}
     else:
         dataset = DATASETS[config.dataset]
         annotations = Path(config.annotations if config.annotations is not None else config.root)
@@ -152,12 +159,18 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
             raise DataError(f"{annotations}: is not a folder")
         published = dataset.published if config.fold == 1 else {}
         listed = {split: dataset.read(annotations, split, config.fold) for split in config.splits or dataset.published}
+    if (config.subset or config.per_class) and not any(map(_is_drawn_from, listed)):
+        raise DataError(
+            f"subset and per_class draw from the training videos, the splits are {', '.join(config.splits)}"
+        )
     # Drawn before the files are looked for: which videos a subset holds must not depend on those that are missing.
     drawn = {split: _draw(config, split, records) for split, records in listed.items()}
     records = [record for part in drawn.values() for record in part]
     if not records:
         raise DataError(f"{config.root}: lists no video")
     found, missing = (records, []) if config.dataset == FOLDER else _locate(records, root, progress)
+    if config.fps is not None:
+        found = [record if tells_rate(record.path) else replace(record, fps=config.fps) for record in found]
     if config.check and found:
         found, unreadable = _check(config, found, progress)
         missing += unreadable
@@ -185,8 +198,12 @@ def _folder_splits(config: ManifestConfig, root: Path) -> dict[str | None, list[
     return parts
 
 
+def _is_drawn_from(split: str | None) -> bool:
+    return split in (None, "train")
+
+
 def _draw(config: ManifestConfig, split: str | None, records: list[VideoRecord]) -> list[VideoRecord]:
-    if split not in (None, "train"):
+    if not _is_drawn_from(split):
         return records
     if config.subset is not None:
         return draw_share(records, config.subset, config.subset_seed)
@@ -232,11 +249,8 @@ def write_manifest_files(config: ManifestConfig, report: ManifestReport) -> None
     """
     output = Path(config.output)
     list_path = missing_path(output)
-    if not report.missing:
-        list_path.unlink(missing_ok=True)  # an earlier call's
-    else:
-        list_path.parent.mkdir(parents=True, exist_ok=True)
-        with list_path.open("w", encoding="utf-8", newline="") as file:
+    if report.missing:
+        with replace_text(list_path) as file:
             writer = csv.writer(file)
             writer.writerow(["path", "split", "label", "reason"])
             writer.writerows([m.record.path, m.record.split, m.record.label, m.reason] for m in report.missing)
@@ -248,6 +262,8 @@ def write_manifest_files(config: ManifestConfig, report: ManifestReport) -> None
             + ("" if not report.records else ", --allow_missing true writes it without them")
         )
     write_manifest(output, report.records)
+    if not report.missing:
+        list_path.unlink(missing_ok=True)  # an earlier call's
 
 
 def format_counts(report: ManifestReport) -> str:

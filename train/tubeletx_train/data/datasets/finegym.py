@@ -24,7 +24,9 @@ def _read(folder: Path, split: str, fold: int, *, kind: str, classes: range, sub
     return records
 
 
-def _dataset(title: str, kind: str, classes: range, train: int, val: int, *, subset: bool = False) -> VideoDataset:
+def _dataset(
+    title: str, kind: str, classes: range, train: int | None, val: int | None, *, subset: bool = False
+) -> VideoDataset:
     return VideoDataset(
         title=title,
         list_files=f"{kind}_train.txt, {kind}_val.txt (or {kind}_train_element_v1.1.txt ...)",
@@ -35,6 +37,6 @@ def _dataset(title: str, kind: str, classes: range, train: int, val: int, *, sub
 
 
 GYM99 = _dataset("Gym-99", "gym99", range(99), 20_484, 8_521)
-GYM288 = _dataset("Gym-288", "gym288", range(288), 22_671, 9_646)
+GYM288 = _dataset("Gym-288", "gym288", range(288), None, None)
 FX_S1 = _dataset("FX-S1 (FineGym, leaps and jumps on the floor)", "gym99", range(6, 17), 1_882, 777, subset=True)
 UB_S1 = _dataset("UB-S1 (FineGym, circles on uneven bars)", "gym99", range(74, 89), 3_511, 1_471, subset=True)

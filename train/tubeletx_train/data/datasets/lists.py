@@ -21,7 +21,8 @@ class VideoDataset:
         title: Its name in print.
         list_files: The files that are read, for help and messages.
         read: From the folder of the lists, a split and a fold to records whose `path` is the listed name.
-        published: Split to the number of its videos as published, in the order in which splits are written.
+        published: Splits, in the order in which they are written, each with the number of its videos in the paper or
+            in the data set's own description; None where neither gives one.
         num_classes: Classes there are.
         folds: How many alternative divisions into the same splits there are, numbered from 1.
     """
@@ -29,7 +30,7 @@ class VideoDataset:
     title: str
     list_files: str
     read: Callable[[Path, str, int], list[VideoRecord]]
-    published: dict[str, int]
+    published: dict[str, int | None]
     num_classes: int
     folds: int = 1
 

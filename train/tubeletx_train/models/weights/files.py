@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tubeletx_train.engine.checkpoint import CheckpointError
+from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder
 
 # Where exports keep the encoder's settings, in a state dict's `_metadata` or a safetensors header.
 SETTINGS_KEY = "tubeletx"
@@ -47,17 +47,29 @@ class WeightFile:
     settings: dict[str, Any] | None
 
 
+def checkpoint_file(path: str | Path) -> Path:
+    """The file meant by a path: itself, or the newest checkpoint of a run's folder. Raises CheckpointError."""
+    path = Path(path)
+    if path.is_dir():
+        paths = CheckpointFolder(path / "checkpoints").paths() or CheckpointFolder(path).paths()
+        if not paths:
+            raise CheckpointError(f"{path}: neither it nor its folder checkpoints holds a checkpoint")
+        return paths[0]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    return path
+
+
 def read_weight_file(path: str | Path) -> WeightFile:
     """Read tensors and settings; nothing in the file is executed.
 
-    A torch file may hold a state dict as it is, or one level down ("state_dict", "model", ...).
+    A torch file may hold a state dict as it is, or one level down ("state_dict", "model", ...). Of a run's folder the
+    newest checkpoint is read.
 
     Raises:
         CheckpointError: It is missing, damaged, holds no tensors by name, or objects that only running code could read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    path = checkpoint_file(path)
     file = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not file.tensors:
         raise CheckpointError(f"{path}: holds no tensors by name; a state dict, or a checkpoint with one, is needed")

@@ -116,7 +116,9 @@ def load_encoder(path: str | Path) -> VideoEncoder:
         encoder = build_from_settings(settings)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    load_encoder_weights(encoder, path)
+    report = load_encoder_weights(encoder, path)
+    if report.missing:
+        raise CheckpointError(f"{path}: holds only {report}")
     return encoder
 
 

@@ -1,0 +1,330 @@
+"""The whole pretraining step, against the same step in the plain form, in the same run.
+
+Plain: float32, clips and weights in PyTorch's default layout, logits written out and concatenated for the
+cross-entropy, the momentum update and the optimiser a loop over parameters. Ours is what the trainer runs: autocast to
+bfloat16, channels last, queue InfoNCE, fused updates; also with float32, which tells what is due to precision. All
+start from the same weights, read the same pairs and draw the same tubelets; their first losses are compared.
+
+Sizes: "paper" (R(2+1)D-18, 16 x 112 x 112, queue of 16384; batch 32 on a GPU, fewer pairs on a CPU) and "demo".
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import torch
+import torch.nn.functional as F
+from harness import write_result
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, VideoRecord, build_loader, prepare_videos
+from tubeletx_train.engine.optimization import Optimization
+from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.pretrain.build import build_moco, channels_last
+from tubeletx_train.pretrain.views import PairViews
+
+# Name: recipe, pairs a step on a CPU, rounds on a CPU.
+SIZES = {"paper": ("pretrain/mini_kinetics", 2, 3), "demo": ("demo", 64, 10)}
+GPU_ROUNDS = 20
+NUM_VIDEOS = 8
+PARTS = ("data", "tubelets", "colour", "momentum", "forward", "backward", "optimiser", "enqueue")
+
+
+class Clock:
+    """Adds up the seconds of the parts of a step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def now(self) -> float:
+        """Seconds, once the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count what is inside as a part."""
+        since = self.now()
+        yield
+        self.seconds[name] += self.now() - since
+
+
+class Form(ABC):
+    """A way to run the step of a configuration."""
+
+    def __init__(self, config: PretrainConfig, videos: list[VideoRecord], device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.clock = Clock(device)
+        seed_everything(config.run.seed)
+        self.moco = build_moco(config).to(device).train()
+        self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(device)
+        self._time_tubelets()
+        dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
+        sampler = EpochSampler(len(dataset), config.optim.batch_size, seed=config.run.seed, stop=1000)
+        self.batches = iter(build_loader(dataset, sampler, pin_memory=device.type == "cuda"))
+
+    def _time_tubelets(self) -> None:
+        started: list[float] = []
+        self.views.pair.register_forward_pre_hook(lambda *_: started.append(self.clock.now()))
+
+        def stop(*_: object) -> None:
+            self.clock.seconds["tubelets"] += self.clock.now() - started.pop()
+
+        self.views.pair.register_forward_hook(stop)
+
+    def __call__(self) -> tuple[dict[str, float], float]:
+        """One step: seconds of its parts and of all, and the loss."""
+        clock = self.clock
+        clock.seconds.clear()
+        since = clock.now()
+        with clock.part("data"):
+            batch = next(self.batches).to(self.device)
+        with clock.part("colour"):
+            query, key = self._look(batch)
+        clock.seconds["colour"] -= clock.seconds["tubelets"]
+        with clock.part("momentum"):
+            self._update_key_net()
+        with clock.part("forward"):
+            loss, keys = self._compare(query, key)
+        with clock.part("backward"):
+            self._backward(loss)
+        with clock.part("optimiser"):
+            self._update()
+        with clock.part("enqueue"):
+            self._enqueue(keys)
+        return {**{part: clock.seconds[part] for part in PARTS}, "step": clock.now() - since}, loss.item()
+
+    @abstractmethod
+    def _look(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """The two clips of every pair, as the network takes them."""
+
+    @abstractmethod
+    def _update_key_net(self) -> None:
+        """Move the key network."""
+
+    @abstractmethod
+    def _compare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss, and the keys."""
+
+    @abstractmethod
+    def _backward(self, loss: Tensor) -> None:
+        """Make the gradient."""
+
+    @abstractmethod
+    def _update(self) -> None:
+        """Clip and update the query network."""
+
+    @abstractmethod
+    def _enqueue(self, keys: Tensor) -> None:
+        """Put keys into the queue."""
+
+
+class Ours(Form):
+    """As the trainer runs it."""
+
+    def __init__(self, config: PretrainConfig, videos: list[VideoRecord], device: torch.device) -> None:
+        super().__init__(config, videos, device)
+        channels_last(self.moco)
+        self.optimization = Optimization(
+            self.moco.query_net, config.optim, total_steps=1000, steps_per_epoch=1000, device=device
+        )
+
+    def _look(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        views = self.views(batch)
+        return views.query, views.key
+
+    def _update_key_net(self) -> None:
+        self.moco.update_key_net()
+
+    def _compare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        with self.optimization.autocast():
+            output = self.moco.compare(query, key)
+        return output.loss.mean(), output.key
+
+    def _backward(self, loss: Tensor) -> None:
+        self.optimization.backward(loss)
+
+    def _update(self) -> None:
+        self.optimization.step()
+
+    def _enqueue(self, keys: Tensor) -> None:
+        self.moco.enqueue(keys)
+
+
+class Plain(Form):
+    """What one writes first."""
+
+    def __init__(self, config: PretrainConfig, videos: list[VideoRecord], device: torch.device) -> None:
+        super().__init__(config, videos, device)
+        optim = config.optim
+        parameters = self.moco.query_net.parameters()
+        self.optimizer: torch.optim.Optimizer
+        if optim.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(
+                parameters, optim.lr, optim.momentum, weight_decay=optim.weight_decay, foreach=False
+            )
+        else:
+            betas = (optim.momentum, 0.999)
+            self.optimizer = torch.optim.AdamW(
+                parameters, optim.lr, betas, weight_decay=optim.weight_decay, foreach=False
+            )
+        self.queue = self.moco.contrast.queue.T.contiguous()
+        self.pointer = 0
+
+    def _look(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        views = self.views(batch)
+        return views.query.contiguous(), views.key.contiguous()
+
+    def _update_key_net(self) -> None:
+        momentum = self.config.contrast.momentum
+        with torch.no_grad():
+            for key, query in zip(self.moco.key_net.parameters(), self.moco.query_net.parameters(), strict=True):
+                key.data = key.data * momentum + query.data * (1 - momentum)
+
+    def _compare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        queries = self.moco.query_net(query)
+        with torch.no_grad():
+            keys = self.moco.key_net(key)
+        logits = [torch.einsum("nc,nc->n", queries, keys)[:, None]]
+        if self.config.contrast.queue_size:
+            logits.append(torch.einsum("nc,ck->nk", queries, self.queue.clone()))
+        if self.config.contrast.batch_negatives:
+            own = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
+            logits.append((queries @ keys.T).masked_fill(own, float("-inf")))
+        scores = torch.cat(logits, 1) / self.config.contrast.temperature
+        target = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+        return F.cross_entropy(scores, target), keys
+
+    def _backward(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+
+    def _update(self) -> None:
+        if self.config.optim.clip_norm is not None:
+            clip_grad_norm_(self.moco.query_net.parameters(), self.config.optim.clip_norm, foreach=False)
+        self.optimizer.step()
+
+    def _enqueue(self, keys: Tensor) -> None:
+        size = self.queue.shape[1]
+        if size:
+            self.queue[:, self.pointer : self.pointer + len(keys)] = keys.T
+            self.pointer = (self.pointer + len(keys)) % size
+
+
+def make_videos(folder: Path) -> None:
+    """Videos of Kinetics' usual size, ten seconds each."""
+    for index in range(NUM_VIDEOS):
+        source = f"testsrc2=size=340x256:rate=25:duration=10,hue=h={40 * index}"
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
+        subprocess.run([*command, "-pix_fmt", "yuv420p", str(folder / f"{index}.mp4")], check=True)
+
+
+def compare(name: str, videos: Path, arguments: argparse.Namespace) -> dict[str, object]:
+    recipe, batch, rounds = SIZES[name]
+    device = torch.device(arguments.device)
+    if device.type == "cuda":
+        batch, rounds = (batch if name == "demo" else 32), GPU_ROUNDS
+    rounds = arguments.rounds or rounds
+    configure = functools.partial(configuration, recipe, videos, arguments.batch or batch, arguments)
+    config = configure("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        records, _ = prepare_videos(config.data, index=Path(folder) / "videos.json")
+    forms: dict[str, Form] = {
+        "plain": Plain(config, records, device),
+        "tubeletx, float32": Ours(config, records, device),
+        "tubeletx": Ours(configure("bfloat16"), records, device),
+    }
+    taken: dict[str, list[dict[str, float]]] = {form: [] for form in forms}
+    for turn in range(rounds + 1):
+        losses = {}
+        for form, step in forms.items():
+            seconds, losses[form] = step()
+            if turn:
+                taken[form].append(seconds)
+        if turn == 0:
+            for loss in losses.values():
+                assert abs(loss - losses["plain"]) < 0.03 * losses["plain"], losses
+    medians = {
+        form: {part: statistics.median(step[part] for step in steps) for part in (*PARTS, "step")}
+        for form, steps in taken.items()
+    }
+    return report(name, config.optim.batch_size, rounds, medians)
+
+
+def configuration(
+    recipe: str, videos: Path, batch: int, arguments: argparse.Namespace, precision: str
+) -> PretrainConfig:
+    options = {
+        "data.videos": videos,
+        "data.samples_per_video": 64,
+        "data.num_workers": arguments.workers,
+        "optim.batch_size": batch,
+        "optim.precision": precision,
+    }
+    return parse_config(
+        PretrainConfig,
+        ["--config", recipe, *(f"--{name}={value}" for name, value in options.items())],
+        prog="benchmark",
+    )
+
+
+def report(name: str, batch: int, rounds: int, seconds: dict[str, dict[str, float]]) -> dict[str, object]:
+    print(f"{name}, {batch} pairs a step, median of {rounds} steps")
+    print(f"  {'ms':10}" + "".join(f"{form:>20}" for form in seconds))
+    for part in (*PARTS, "step"):
+        print(f"  {part:10}" + "".join(f"{1e3 * parts[part]:20.1f}" for parts in seconds.values()))
+    speed = {form: batch / parts["step"] for form, parts in seconds.items()}
+    ratio = {form: value / speed["plain"] for form, value in speed.items()}
+    share = seconds["tubeletx"]["tubelets"] / seconds["tubeletx"]["step"]
+    print("  pairs/s   " + "".join(f"{value:20.3f}" for value in speed.values()))
+    print("  to plain  " + "".join(f"{value:20.2f}" for value in ratio.values()))
+    print(f"  tubelets are {100 * share:.2f} % of our step")
+    return {
+        "size": name,
+        "batch": batch,
+        "rounds": rounds,
+        "seconds": seconds,
+        "pairs_per_second": speed,
+        "ratio_to_plain": ratio,
+        "share_of_tubelets": share,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="decoding processes: none on a CPU, 8 for a GPU, unless given")
+    parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=list(SIZES))
+    parser.add_argument("--batch", type=int, help="pairs a step, at every size")
+    parser.add_argument("--rounds", type=int, help="timed steps of each form")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.workers is None:
+        arguments.workers = 8 if arguments.device == "cuda" else 0
+    with tempfile.TemporaryDirectory() as folder:
+        make_videos(Path(folder))
+        results = [compare(name, Path(folder), arguments) for name in arguments.sizes]
+    stem = "train_step" if arguments.device == "cpu" else "train_step_cuda"
+    print("written:", write_result(stem, {"device": arguments.device, "results": results}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from moving_squares import write_charades, write_ucf101
+from tubeletx_train.cli import main
+from tubeletx_train.config.downstream import FinetuneConfig, LabelledDataConfig
+from tubeletx_train.config.optim import OptimConfig
+from tubeletx_train.data import read_manifest, write_manifest
+from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
+from tubeletx_train.downstream.finetune import prepare_labelled_videos
+from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.models import build_encoder
+
+NETWORK = ["--model.encoder", "r3d_10", "--model.width", "8"]
+CLIPS = [
+    *("--data.num_frames", "4", "--data.crop_size", "24", "--data.num_workers", "0", "--data.crop_area", "[0.5, 1]"),
+    *("--data.test_clips", "2"),
+]
+TOY = [
+    *("--checkpoint", "scratch", *NETWORK, *CLIPS, "--color.hue", "0.05", "--selection.held_out", "0.25"),
+    *("--optim.batch_size", "8", "--optim.steps", "30", "--optim.lr", "0.01", "--optim.milestones", "[10]"),
+    *("--run.device", "cpu", "--run.tensorboard", "false", "--run.log_every", "1", "--run.evaluate_every_epochs", "5"),
+]
+
+
+@pytest.fixture(scope="module")
+def ucf101(tmp_path_factory):
+    root = write_ucf101(tmp_path_factory.mktemp("ucf101"))
+    return make_manifest("ucf101", root)
+
+
+@pytest.fixture(scope="module")
+def charades(tmp_path_factory):
+    return make_manifest("charades", write_charades(tmp_path_factory.mktemp("charades")))
+
+
+def make_manifest(dataset, root):
+    manifest = root / "list.csv"
+    assert main(["manifest", dataset, "--root", str(root), "--output", str(manifest)]) == 0
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def finetuned(ucf101, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    assert main(["finetune", "--data.train", str(ucf101), "--run.output", str(output), *TOY]) == 0
+    return output
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_recognition_learns_moving_squares(finetuned):
+    content = results(finetuned)
+    assert content["metrics"]["top1"] >= 0.85  # chance is 1/3
+    assert content["metrics"]["mean_class_accuracy"] == pytest.approx(content["metrics"]["top1"])  # equal classes
+    assert content["metrics"]["top5"] == 1
+    assert (content["train_videos"], content["held_out_videos"], content["test_videos"]) == (24, 6, 9)
+    assert (content["method"], content["mode"], content["unreadable"]) == ("scratch", "finetuned", [])
+    assert content["config"]["data"]["num_frames"] == 4
+
+
+def test_weights_are_chosen_by_held_out_training_videos(finetuned, ucf101):
+    looks = [line for line in log(finetuned) if "evaluation/top1" in line]
+    assert [line["step"] for line in looks][:2] == [10, 20]  # two steps an epoch
+    best = max(looks, key=lambda line: line["evaluation/top1"])
+    content = results(finetuned)
+    assert content["chosen_step"] in (best["step"], 30)
+    config = FinetuneConfig(checkpoint="scratch", data=LabelledDataConfig(train=str(ucf101), num_workers=0))
+    videos = prepare_labelled_videos(config, finetuned)
+    tested = {record.path for record in videos.test.records}
+    assert not tested & {record.path for record in [*videos.train, *videos.selection]}
+    released = prepare_labelled_videos(dataclasses.replace(config, protocol="released"), finetuned)
+    assert {record.path for record in released.selection} == tested
+    assert len(released.train) == 24
+
+
+def test_a_finetuned_network_can_be_tested_again(finetuned, ucf101, tmp_path, capsys):
+    arguments = ["evaluate", "--checkpoint", str(finetuned / "model.pt"), "--data.test", str(ucf101), *CLIPS]
+    assert main([*arguments, "--output", str(tmp_path), "--device", "cpu"]) == 0
+    assert results(tmp_path)["metrics"] == pytest.approx(results(finetuned)["metrics"])
+    assert "top1" in capsys.readouterr().out
+    assert main([*arguments, "--mode", "linear", "--output", str(tmp_path), "--data.train", str(ucf101)]) == 2
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_stopped(finetuned, ucf101, tmp_path):
+    state = load_checkpoint(finetuned / "checkpoints" / "step-00000030.pt")
+    arguments = ["finetune", "--data.train", str(ucf101), "--run.output", str(tmp_path), *TOY]
+    assert main([*arguments, "--run.checkpoint_every", "12", "--run.keep_checkpoints", "9"]) == 0
+    (tmp_path / "checkpoints" / "step-00000030.pt").unlink()
+    (tmp_path / "checkpoints" / "step-00000024.pt").unlink()
+    (tmp_path / "results.json").unlink()
+    assert main(arguments) == 0
+    resumed = load_checkpoint(tmp_path / "checkpoints" / "step-00000030.pt")
+    assert state["best"]["step"] == resumed["best"]["step"]
+    for name, value in state["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
+    assert results(tmp_path)["metrics"] == results(finetuned)["metrics"]
+
+
+def test_several_labels_are_learned(charades, tmp_path):
+    arguments = ["finetune", "--config", "downstream/charades", "--data.train", str(charades), *TOY]
+    arguments += [
+        "--data.stride",
+        "2",
+        "--data.short_sides",
+        "[24, 32]",
+        "--model.dropout",
+        "0",
+        "--data.num_classes",
+        "3",
+    ]
+    arguments += ["--optim.optimizer", "adam", "--optim.nesterov", "false", "--optim.warmup_epochs", "0"]
+    assert main([*arguments, "--run.output", str(tmp_path)]) == 0
+    content = results(tmp_path)
+    assert content["metrics"]["map"] > 0.85  # of scores that say nothing: a half, the share of positives
+    assert (content["experiment"], content["test_videos"]) == ("charades", 6)
+    blind = main([*arguments, "--run.output", str(tmp_path / "blind"), "--optim.lr", "0"])
+    assert blind == 0
+    assert results(tmp_path / "blind")["metrics"]["map"] < 0.75
+
+
+def test_low_shot_training_uses_few_videos(ucf101, tmp_path):
+    arguments = ["finetune", "--config", "downstream/ucf_low_shot", "--data.train", str(ucf101), *TOY]
+    arguments += ["--data.per_class", "2", "--data.num_classes", "5", "--optim.steps", "1", "--selection.held_out", "0"]
+    assert main([*arguments, "--run.output", str(tmp_path)]) == 0
+    content = results(tmp_path)
+    assert (content["train_videos"], content["held_out_videos"], content["num_classes"]) == (6, 0, 5)
+    assert content["experiment"] == "ucf_low_shot"
+    assert len(read_manifest(tmp_path / "train.csv")) == 6
+
+
+@pytest.mark.parametrize(
+    ("mode", "metric", "least"), [("linear", "top1", 0.85), ("knn", "top1", 0.6), ("retrieval", "r@1", 0.6)]
+)
+def test_frozen_features(mode, metric, least, ucf101, tmp_path, caplog, monkeypatch):
+    # Colours are in the features of any network; what a pretrained one adds is not this test's business.
+    arguments = ["evaluate", "--mode", mode, "--checkpoint", "scratch", *NETWORK, *CLIPS, "--data.train", str(ucf101)]
+    arguments += ["--output", str(tmp_path), "--features", str(tmp_path / "features"), "--device", "cpu"]
+    assert main(arguments) == 0
+    first = results(tmp_path)
+    assert first["metrics"][metric] >= least
+    assert (first["train_videos"], first["test_videos"], first["mode"]) == (24, 9, mode)
+    assert len(list((tmp_path / "features").iterdir())) == 2
+    monkeypatch.setattr("tubeletx_train.downstream.features.run_on_views", None)  # not needed a second time
+    assert main(arguments) == 0
+    assert results(tmp_path)["metrics"] == first["metrics"]
+
+
+def test_frozen_features_leave_batch_norm_alone(ucf101, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(checkpoint, config):
+        seen.append(load_pretrained(checkpoint, config))
+        return seen[-1]
+
+    monkeypatch.setattr("tubeletx_train.downstream.evaluate.load_pretrained", remember)
+    arguments = ["evaluate", "--mode", "knn", "--checkpoint", "scratch", *NETWORK, *CLIPS, "--data.train", str(ucf101)]
+    assert main([*arguments, "--output", str(tmp_path), "--features", str(tmp_path / "f"), "--device", "cpu"]) == 0
+    norms = [module for module in seen[0].encoder.modules() if isinstance(module, torch.nn.BatchNorm3d)]
+    assert all(norm.num_batches_tracked == 0 for norm in norms)
+
+
+def test_a_pretrained_encoder_brings_its_settings_and_weights(tmp_path, ucf101):
+    encoder = build_encoder("r2plus1d_10", 4)
+    classifier = VideoClassifier(encoder, 3)
+    torch.save(encoder.state_dict(), tmp_path / "weights.pth")
+    output = tmp_path / "run"
+    arguments = ["finetune", "--data.train", str(ucf101), *TOY, "--run.output", str(output), "--optim.steps", "1"]
+    arguments += ["--checkpoint", str(tmp_path / "weights.pth"), "--optim.lr", "0", "--selection.held_out", "0"]
+    arguments += ["--model.encoder", "r2plus1d_10", "--model.width", "4"]
+    assert main(arguments) == 0
+    assert results(output)["method"] == "torchvision"
+    tuned = load_checkpoint(output / "model.pt")["classifier"]
+    assert tuned.keys() == classifier.state_dict().keys()
+    for name, value in encoder.named_parameters():
+        assert torch.equal(tuned[f"encoder.{name}"], value), name
+    # Another network than the checkpoint's is an error, not a training from scratch.
+    assert main([*arguments, "--model.width", "8", "--run.output", str(tmp_path / "other")]) == 2
+
+
+@pytest.fixture
+def damaged(ucf101, tmp_path):
+    """The same list with one training and one test video that cannot be read."""
+    records = read_manifest(ucf101)
+    text = tmp_path / "text.avi"
+    text.write_text("not a video")
+    for split in ("train", "test"):
+        place = next(i for i, record in enumerate(records) if record.split == split)
+        copy = tmp_path / f"bad_{split}.avi"
+        shutil.copy(text, copy)
+        records[place] = dataclasses.replace(records[place], path=str(copy))
+    write_manifest(tmp_path / "damaged.csv", records)
+    return tmp_path / "damaged.csv"
+
+
+def test_unreadable_videos_stop_a_run_unless_allowed(damaged, tmp_path, capsys):
+    arguments = ["finetune", "--data.train", str(damaged), *TOY, "--optim.steps", "1", "--selection.held_out", "0"]
+    arguments += ["--run.output", str(tmp_path / "run")]
+    assert main([*arguments, "--data.max_bad_share", "0.01"]) == 2
+    assert "bad_train.avi" in capsys.readouterr().err
+    assert main([*arguments, "--data.max_bad_share", "0.1"]) == 2
+    error = capsys.readouterr().err
+    assert "bad_test.avi" in error
+    assert "--data.allow_unreadable" in error
+    assert main([*arguments, "--data.max_bad_share", "0.1", "--data.allow_unreadable", "true"]) == 0
+    content = results(tmp_path / "run")
+    assert (content["train_videos"], content["test_videos"]) == (23, 8)
+    assert len(content["unreadable"]) == len(content["bad_training_videos"]) == 1
+    assert "bad_test.avi" in content["unreadable"][0]
+    assert "bad_train.avi" in content["bad_training_videos"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetune", "--checkpoint", "scratch"], "data.train is missing"),
+        (["finetune", "--data.train", "x.csv"], "checkpoint"),
+        (["evaluate", "--checkpoint", "/nowhere.pt"], "/nowhere.pt: no such checkpoint"),
+        (["evaluate", "--checkpoint", "x", "--mode", "linear", "--task", "multilabel"], "linear"),
+        (["finetune", "--checkpoint", "scratch", "--data.per_clas", "3"], "did you mean 'data.per_class'"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
+# Table 10: batch size, learning rate, epochs, steps.
+TABLE_10 = {
+    "ucf101": (32, 1e-4, 160, (60, 100, 140), 101),
+    "hmdb51": (32, 1e-4, 160, (60, 100, 140), 51),
+    "ssv2": (32, 1e-4, 45, (25, 35, 40), 174),
+    "gym99": (32, 1e-4, 160, (60, 100, 140), 99),
+    "ucf_low_shot": (32, 1e-4, 160, (80, 120, 140), 101),
+    "gym_low_shot": (32, 1e-4, 160, (80, 120, 140), 99),
+    "fx_s1": (32, 1e-4, 160, (70, 120, 140), 11),
+    "ub_s1": (32, 1e-4, 160, (70, 120, 140), 15),
+    "charades": (16, 0.0375, 57, (41, 49), 157),
+}
+
+
+@pytest.mark.parametrize("name", [*TABLE_10, "ssv2_sub", "diving48"])
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_the_recipes_hold_the_papers_numbers(name, protocol):
+    from tubeletx_train.config import recipe_names
+    from tubeletx_train.config.parse import parse_config
+
+    recipe = f"downstream/{name}" if protocol == "paper" else f"downstream/released/{name}"
+    if recipe not in recipe_names():
+        assert name == "ssv2_sub"  # the released code has no such experiment
+        return
+    config = parse_config(FinetuneConfig, ["--config", recipe, "--checkpoint", "scratch"], prog="test")
+    assert (config.experiment, config.protocol) == (name, protocol)
+    assert (config.data.num_frames, config.data.crop_size) == (32, 112)
+    optim: OptimConfig = config.optim
+    assert optim.schedule == "step"
+    if name in TABLE_10 and protocol == "paper":
+        batch_size, lr, epochs, milestones, num_classes = TABLE_10[name]
+        assert (optim.batch_size, optim.lr, optim.epochs) == (batch_size, lr, epochs)
+        assert optim.milestones == milestones
+        assert config.data.num_classes == num_classes
+    if name == "charades":
+        assert (config.task, optim.gamma, optim.optimizer, optim.nesterov) == ("multilabel", 0.1, "sgd", True)
+        assert (config.data.fps, config.data.stride, config.color.probability) == (None, 8, 0)
+        assert config.data.views == (10 if protocol == "paper" else 30)
+    else:
+        assert (config.task, optim.gamma, optim.optimizer, optim.weight_decay) == ("recognition", 0.3, "adam", 0)
+        assert (config.data.fps, config.data.stride, config.data.views) == (16, 1, 10)
+        assert config.data.crop_area == (0.08, 1)
+        color = config.color
+        strengths = (color.probability, color.brightness, color.contrast, color.saturation, color.hue)
+        assert strengths == (1, 0.4, 0.4, 0.4, 0.2)
+    assert config.data.per_class == {"ucf_low_shot": 10, "gym_low_shot": 11}.get(name)
+    assert config.data.share == (0.25 if name == "ssv2_sub" else None)

@@ -1,0 +1,171 @@
+"""What torchrun starts twice for `tests/train/test_distributed.py`: runs every check and writes down how it went.
+
+torchrun --nproc-per-node 2 tests/two_ranks.py FOLDER_OF_VIDEOS OUTPUT
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from toy_task import ToyConfig, ToyTask, train_toy
+from tubeletx.config import TubeletConfig
+from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from tubeletx_train.data import DataConfig
+from tubeletx_train.engine.distributed import process_group
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
+from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
+from tubeletx_train.models import build_encoder
+from tubeletx_train.pretrain.loop import pretrain
+from tubeletx_train.pretrain.moco import MoCo
+
+
+def run_config(output, **changes):
+    return RunConfig(**{"output": str(output), "device": "cpu", "log_every": 1, "tensorboard": False} | changes)
+
+
+def toy_config(output, **changes):
+    return ToyConfig(run_config(output), **changes)
+
+
+def pretrain_config(videos, output, **sections):
+    parts = {
+        "data": DataConfig(
+            videos=str(videos), num_frames=4, crop_size=24, decode_size=32, num_workers=0, samples_per_video=2
+        ),
+        "tubelets": TubeletConfig(num_tubelets=1),
+        "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8, batch_norm="sync"),
+        "contrast": ContrastConfig(queue_size=20, momentum=0.9, own_negatives="reversed", batch_negatives=True),
+        "optim": OptimConfig(batch_size=4, steps=3, lr=0.005),
+        "run": run_config(output),
+    }
+    for name, changes in sections.items():
+        parts[name] = dataclasses.replace(parts[name], **changes)
+    return PretrainConfig(**parts)
+
+
+class StoppedInOneRank(ToyTask):
+    """A signal reaches rank 1 alone, in the middle of an epoch."""
+
+    def train_step(self, batch):
+        values = super().train_step(batch)
+        if self.step == 4 and world()[0] == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+
+def rows_are_gathered_dealt_and_undealt(videos, output):
+    rank, _ = world()
+    everything = torch.arange(8.0)[:, None, None, None, None].expand(8, 3, 2, 2, 2).contiguous()
+    mine = everything[4 * rank : 4 * rank + 4].contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(gather_rows(mine), everything)
+    dealt = deal_rows(mine)
+    assert torch.equal(dealt, everything[rank::2])
+    assert dealt.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(undeal_rows(dealt[:, 0, 0, 0, :1]), mine[:, 0, 0, 0, :1])
+
+
+def batch_norm_takes_the_statistics_of_all(videos, output):
+    rank, _ = world()
+    torch.manual_seed(0)
+    whole = torch.randn(6, 3, 2, 4, 5) * 3 + 7
+    weights = torch.randn(6, 3, 2, 4, 5)
+    plain = nn.Sequential(nn.BatchNorm3d(3), nn.ReLU(), nn.Sequential(nn.BatchNorm3d(3, momentum=None)))
+    synced = nn.Sequential(nn.BatchNorm3d(3), nn.ReLU(), nn.Sequential(nn.BatchNorm3d(3, momentum=None)))
+    synced = synchronize_batch_norm(synced, torch.device("cpu"))
+    assert synced.state_dict().keys() == plain.state_dict().keys()
+    for _ in range(2):
+        expected_input, part = whole.clone().requires_grad_(), whole[3 * rank : 3 * rank + 3].clone().requires_grad_()
+        expected, got = plain(expected_input), synced(part)
+        torch.testing.assert_close(got, expected[3 * rank : 3 * rank + 3])
+        (expected * weights).sum().backward()
+        (got * weights[3 * rank : 3 * rank + 3]).sum().backward()
+        torch.testing.assert_close(part.grad, expected_input.grad[3 * rank : 3 * rank + 3], rtol=1e-4, atol=1e-5)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(synced.state_dict()[name], value, msg=name)
+    for mine, theirs in zip(synced.parameters(), plain.parameters(), strict=True):
+        dist.all_reduce(mine.grad)
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+    assert torch.equal(synced.eval()(part), synced(part))
+    bfloat16 = synced.train()(part.to(torch.bfloat16))
+    assert bfloat16.dtype == torch.bfloat16
+
+
+def shuffled_keys_come_back_to_their_queries(videos, output):
+    def make(**options):
+        torch.manual_seed(0)
+        return MoCo(build_encoder("r2plus1d_10", 2), dim=8, queue_size=16, **options)
+
+    torch.manual_seed(1)
+    clips = torch.randn(3, 4, 3, 4, 16, 16)
+    query, key, own = clips.chunk(2, dim=1)[world()[0]]
+    plain, shuffled = make(), make(shuffle_keys=True)
+    # Where statistics are fixed nothing may change; where they are the batch's, they are those of other clips.
+    expected, got = plain.eval()(query, key, own), shuffled.eval()(query, key, own)
+    torch.testing.assert_close(got.loss, expected.loss)
+    torch.testing.assert_close(got.key, expected.key)
+    assert not torch.allclose(shuffled.train()(query, key, own).key, plain.train()(query, key, own).key, atol=1e-3)
+
+
+def pretraining_with_synchronised_batch_norm(videos, output):
+    pretrain(pretrain_config(videos, output))
+
+
+def toy_without_dropout(videos, output):
+    train_toy(toy_config(output, dropout=0.0))
+
+
+def toy_never_stopped(videos, output):
+    train_toy(toy_config(output))
+
+
+def toy_stopped_and_resumed(videos, output):
+    stopped = train_toy(toy_config(output), StoppedInOneRank)
+    assert (stopped.step, stopped.exit_code) == (5, 143), stopped
+    assert train_toy(toy_config(output)).exit_code == 0
+
+
+def a_batch_that_cannot_be_shared_out_is_refused(videos, output):
+    with pytest.raises(UsageError, match="batch_size 3 cannot be shared out among 2 processes"):
+        train_toy(toy_config(output, optim=OptimConfig(batch_size=3)))
+
+
+CHECKS = [
+    rows_are_gathered_dealt_and_undealt,
+    batch_norm_takes_the_statistics_of_all,
+    shuffled_keys_come_back_to_their_queries,
+    pretraining_with_synchronised_batch_norm,
+    toy_without_dropout,
+    toy_never_stopped,
+    toy_stopped_and_resumed,
+    a_batch_that_cannot_be_shared_out_is_refused,
+]
+
+
+def main() -> None:
+    videos, output = map(Path, sys.argv[1:])
+    torch.set_num_threads(1)
+    with process_group("cpu") as ranks:
+        findings = {}
+        for check in CHECKS:
+            try:
+                check(videos, output / check.__name__)
+                finding = "passed"
+            except Exception:
+                finding = traceback.format_exc()
+            findings[check.__name__] = ranks.gather(finding)
+        if ranks.is_main:
+            (output / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

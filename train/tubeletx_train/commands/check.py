@@ -1,0 +1,138 @@
+"""`tubeletx-train check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.data.check import BadVideo, check_videos
+from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
+from tubeletx_train.data.files import replace_text
+from tubeletx_train.data.manifest import VideoRecord, load_videos
+from tubeletx_train.data.readers import READERS, require_reader
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What is checked and measured.
+
+    Attributes:
+        videos: A manifest (CSV) or a folder of videos.
+        split: Keep only the manifest's rows of this split.
+        readers: What decodes video files: decord, pyav, torchcodec; the first checks, each is timed.
+        num_frames: Frames of a clip.
+        strides: Frame strides; each clip draws one.
+        decode_size: Short side that frames are decoded at, pixels; null keeps the file's own.
+        clips: Clips timed for each reader; 0 times none.
+        seed: Seed that draws them.
+        num_workers: Processes that check; the timing is of one process.
+        timeout: Seconds that the check waits for one video.
+        output: File for the findings (JSON); null writes none.
+    """
+
+    videos: str
+    split: str | None = None
+    readers: tuple[str, ...] = ("decord",)
+    num_frames: int = 16
+    strides: tuple[int, ...] = (1, 2, 3, 4)
+    decode_size: int | None = 128
+    clips: int = 100
+    seed: int = 0
+    num_workers: int = 2
+    timeout: float = 60.0
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.readers if name not in READERS]
+        if unknown or not self.readers:
+            raise ValueError(f"readers must be of {', '.join(READERS)}, not {', '.join(unknown) or 'none'}")
+        for name, least in (("num_frames", 1), ("clips", 0), ("seed", 0), ("num_workers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if not self.strides or min(self.strides) < 1:
+            raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
+        if self.decode_size is not None and self.decode_size < 1:
+            raise ValueError(f"decode_size must be 1 or more or null, not {self.decode_size}")
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Check videos and time readers."""
+    config = parse_config(
+        CheckConfig,
+        arguments,
+        prog=prog,
+        description="""Decode the first and the last frame of every video, name those that cannot be read, and measure
+how many clips a second one process decodes.""",
+        epilog=f"""examples:
+  {prog} --videos my_videos/
+  {prog} --videos k400.csv --readers '[decord,pyav]' --num_workers 8 --output check.json
+
+The exit code is 2 where a video cannot be read.""",
+    )
+    for reader in config.readers:
+        require_reader(reader)  # before the check, which takes its time
+    good, bad = check_videos(
+        load_videos(config.videos, config.split),
+        reader=config.readers[0],
+        workers=config.num_workers,
+        timeout=config.timeout,
+    )
+    for video in bad:
+        print(video)
+    print(_summary(good, bad))
+    rates = []
+    if good and config.clips:
+        rates = [
+            measure_decode_rate(
+                good,
+                reader,
+                clips=config.clips,
+                num_frames=config.num_frames,
+                strides=config.strides,
+                decode_size=config.decode_size,
+                seed=config.seed,
+            )
+            for reader in config.readers
+        ]
+        print(format_rates(rates))
+    if config.output is not None:
+        findings = {
+            "good": len(good),
+            "bad": [asdict(video) for video in bad],
+            "decode_rates": [asdict(rate) for rate in rates],
+        }
+        with replace_text(config.output) as file:
+            file.write(json.dumps(findings, indent=1) + "\n")
+    return 2 if bad else 0
+
+
+def _summary(good: Sequence[VideoRecord], bad: Sequence[BadVideo]) -> str:
+    """Counts, and what is usual among the good ones."""
+    line = f"{len(good)} readable, {len(bad)} not"
+    if not good:
+        return line
+    # Checked records know all of these.
+    frames = [record.num_frames or 0 for record in good]
+    sides = [min(record.width or 0, record.height or 0) for record in good]
+    seconds = sum((record.num_frames or 0) / (record.fps or 1.0) for record in good)
+    return (
+        f"{line}; {min(frames)} to {max(frames)} frames, short side {min(sides)} to {max(sides)} pixels, "
+        f"{seconds / 3600:.1f} hours"
+    )
+
+
+def format_rates(rates: Sequence[DecodeRate]) -> str:
+    """The rates as a table."""
+    header = f"{'reader':12} {'clips/s':>8} {'frames/s':>9} {'ms a clip':>10} {'95 % below':>11} {'failed':>7}"
+    return "\n".join(
+        [
+            header,
+            *(
+                f"{rate.reader:12} {rate.clips_per_second:8.1f} {rate.frames_per_second:9.0f} "
+                f"{rate.median_ms:10.1f} {rate.slowest_ms:11.1f} {rate.failed:7}"
+                for rate in rates
+            ),
+        ]
+    )

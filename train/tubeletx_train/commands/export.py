@@ -1,0 +1,76 @@
+"""`tubeletx-train export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tubeletx_train.config.parse import config_from_tree, parse_config
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.output import writable_folder
+from tubeletx_train.models.weights import ExportFormat, export_encoder, load_encoder
+from tubeletx_train.models.weights.card import Training, model_card
+from tubeletx_train.models.weights.export import SUFFIXES, write_atomically
+from tubeletx_train.models.weights.files import checkpoint_file
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What is exported.
+
+    Attributes:
+        checkpoint: A pretraining checkpoint, or a run's folder, whose newest it then is.
+        format: "torchvision": a state dict under torchvision's names; "released": a checkpoint as the released code
+            reads it; "safetensors": torchvision's names (I3D: the released code's) in a safetensors file.
+        output: File to write; by default in the working directory, named after encoder and format. The model card
+            stands beside it, with the suffix .md.
+    """
+
+    checkpoint: str
+    format: ExportFormat = "torchvision"
+    output: str | None = None
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Write the query encoder of a checkpoint for other code, with a model card."""
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--checkpoint", *arguments]
+    config = parse_config(
+        ExportConfig,
+        arguments,
+        prog=prog,
+        description=f"""usage: {prog} CHECKPOINT [--format FORMAT] [--output FILE]
+
+Write the query encoder of a pretraining checkpoint for other code to load, with a model card beside it.""",
+        epilog=f"""examples:
+  {prog} runs/mini_kinetics --format torchvision
+  {prog} runs/mini_kinetics/checkpoints/step-00240000.pt --format safetensors --output encoder.safetensors""",
+    )
+    checkpoint = checkpoint_file(config.checkpoint)
+    training = _training(checkpoint)
+    model = training.config.model
+    suffix = SUFFIXES[config.format]
+    output = Path(config.output or f"{model.encoder}-{config.format}{suffix}")
+    if config.format == "safetensors" and output.suffix != suffix:
+        raise UsageError(f"--output {output}: a safetensors file is read by its suffix; call it {output.stem}{suffix}")
+    if config.format != "safetensors" and output.suffix == SUFFIXES["safetensors"]:
+        raise UsageError(f"--output {output}: the format {config.format} is a torch file; choose another suffix")
+    writable_folder(output.parent)
+    export_encoder(load_encoder(checkpoint), model, output, config.format)
+    card = output.with_suffix(".md")
+    write_atomically(card, lambda path: path.write_text(model_card(output, config.format, training), encoding="utf-8"))
+    print(output)
+    print(card)
+    return 0
+
+
+def _training(path: Path) -> Training:
+    state: dict[str, Any] = load_checkpoint(path)
+    if not isinstance(state, dict) or not {"tubeletx", "config", "step", "total_steps"} <= state.keys():
+        raise CheckpointError(f"{path}: not a pretraining checkpoint of ours, and only those can be exported")
+    config = config_from_tree(PretrainConfig, state["config"], str(path))
+    return Training(config, int(state["step"]), int(state["total_steps"]), str(state["tubeletx"]))

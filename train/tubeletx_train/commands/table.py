@@ -1,0 +1,28 @@
+"""`tubeletx-train table`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.downstream.tables import TABLES, TableConfig, write_table
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Collect finished runs into a table."""
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--number", *arguments]
+    config = parse_config(
+        TableConfig,
+        arguments,
+        prog=prog,
+        description=f"""usage: {prog} NUMBER --runs FOLDER
+
+Collect the results.json of finished runs into one of the paper's downstream tables ({", ".join(map(str, TABLES))}).
+Beside them stands what the paper prints, and cells that are still empty say what command fills them.""",
+        epilog=f"""examples:
+  {prog} 7 --runs runs/
+  {prog} 6 --runs runs/ --protocol released --output tables/""",
+    )
+    print(write_table(config), end="")
+    return 0

@@ -1,0 +1,120 @@
+"""The model card beside exported weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tubeletx_train.config.origin import nearest_recipe
+from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
+from tubeletx_train.config.tree import to_tree
+from tubeletx_train.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from tubeletx_train.models.weights.export import ExportFormat
+
+_STANDARD = ModelConfig()
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a checkpoint says of the run it is from.
+
+    Attributes:
+        config: Settings.
+        step: Steps done.
+        total_steps: Length of the run.
+        version: Of this package.
+    """
+
+    config: PretrainConfig
+    step: int
+    total_steps: int
+    version: str
+
+
+def model_card(file: Path, format: ExportFormat, training: Training) -> str:  # noqa: A002
+    """Markdown: what the weights are, how they were trained, and how to load them."""
+    config = training.config
+    model, data, optim = config.model, config.data, config.optim
+    source = "tubelet contrast" if config.contrast.mode == "tubelet" else "temporal contrast"
+    share = "" if training.step == training.total_steps else f" of {training.total_steps:,}: the run was not finished"
+    rows = {
+        "encoder": f"`{model.encoder}`, width {model.width}, {_feature_dim(model)} features, "
+        f"temporal strides {list(model.temporal_strides)}, batch-norm eps {model.batch_norm_eps:g}",
+        "trained by": f"{source}, without labels (Thoker, Doughty, Snoek, ICCV 2023), tubeletx {training.version}",
+        "recipe": _recipe(config),
+        "videos": f"`{data.videos}`" + ("" if data.split is None else f", split {data.split}"),
+        "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
+        "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
+        f"{list(data.strides)}, values / 255, normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
+        "format": f"`{format}`, without the projection head",
+    }
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    settings = yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
+    return f"""# {file.name}
+
+| | |
+|---|---|
+{table}
+
+## Load
+{_loading(file, format, model)}
+## Settings
+```yaml
+{settings}```
+"""
+
+
+def _feature_dim(model: ModelConfig) -> int:
+    return (16 if model.encoder == "i3d" else 8) * model.width
+
+
+def _recipe(config: PretrainConfig) -> str:
+    origin = nearest_recipe(config)
+    text = " with ".join(f"`{name}`" for name in origin.recipes)
+    if not origin.changes:
+        return text
+    changes = (f"`{name}` {new} (there {old})" for name, (old, new) in origin.changes.items())
+    return f"nearest is {text}; here {', '.join(changes)}"
+
+
+def _loading(file: Path, format: ExportFormat, model: ModelConfig) -> str:  # noqa: A002
+    text = f"""```python
+from tubeletx_train.models.weights import load_encoder
+
+encoder = load_encoder("{file.name}")
+```
+"""
+    if format == "torchvision" and model.encoder in ("r2plus1d_18", "r3d_18") and _is_standard(model):
+        text += f"""
+```python
+import torch
+from torchvision.models.video import {model.encoder}
+
+model = {model.encoder}()
+model.load_state_dict(torch.load("{file.name}", weights_only=True), strict=False)  # all but the classifier, `fc`
+```
+"""
+        if model.batch_norm_eps != _STANDARD.batch_norm_eps:
+            text += f"""
+torchvision's batch norms have eps 1e-5; these weights were trained with {model.batch_norm_eps:g}.
+"""
+    if format == "released":
+        text += """
+The released code reads it as it reads its own checkpoints: the tensors are under `state_dict`, as `backbone.*`.
+"""
+    if format == "safetensors":
+        names = "the released code's names" if model.encoder == "i3d" else "torchvision's names"
+        text += f"""
+```python
+from safetensors.torch import load_file
+
+state_dict = load_file("{file.name}")  # {names}
+```
+"""
+    return text
+
+
+def _is_standard(model: ModelConfig) -> bool:
+    return (model.width, tuple(model.temporal_strides)) == (_STANDARD.width, _STANDARD.temporal_strides)
