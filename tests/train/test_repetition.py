@@ -9,6 +9,8 @@ import torch
 from scipy.io import loadmat, savemat
 
 from tubeletx_train.cli import main
+from tubeletx_train.config.parse import parse_config
+from tubeletx_train.config.repetition import RepetitionConfig, RepetitionDataConfig
 from tubeletx_train.data.datasets import DATASETS
 from tubeletx_train.downstream.repetition.count import count_repetitions, cycle_marks
 from tubeletx_train.downstream.repetition.dataset import draw_window
@@ -18,6 +20,7 @@ from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimato
 from tubeletx_train.downstream.repetition.offsets import cycle_offsets
 from tubeletx_train.downstream.repetition.refinement import Refinement
 from tubeletx_train.downstream.repetition.segments import ANCHORS, Estimate, Targets, anchor_targets, frame_positions
+from tubeletx_train.downstream.tables import make_table, read_results
 from tubeletx_train.models import build_encoder
 from video_files import ffmpeg
 
@@ -366,6 +369,27 @@ def test_train_test_and_count_end_to_end(dataset, tmp_path, capsys):
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_recipes_hold_the_settings_of_the_paper(protocol):
+    name = "downstream/ucfrep" if protocol == "paper" else "downstream/released/ucfrep"
+    options = ["--config", name, "--data.train", "x.csv", "--checkpoint", "scratch"]
+    config = parse_config(RepetitionConfig, options, prog="count train")
+    assert config.protocol == protocol
+    assert (config.optim.lr, config.optim.epochs, config.optim.batch_size) == (5e-5, 100, 32)
+    assert (config.data.frame_size, config.model.side_frames) == (112, 16)
+    plain = RepetitionConfig(checkpoint="scratch", data=RepetitionDataConfig(train="x.csv"))
+    assert (config.optim, config.data, config.model) == (plain.optim, plain.data, plain.model)
+
+
+def test_results_fill_the_papers_table(dataset, tmp_path):
+    assert train(dataset, tmp_path) == 0
+    results = read_results(tmp_path)
+    standard = [{**result, "encoder": "r2plus1d_18", "width": 64} for result in results]
+    table = make_table(7, standard)
+    (column,) = (place for place, title in enumerate(table.columns) if title.startswith("UCF-RC"))
+    assert table.rows["None"][column].mean == pytest.approx(results[0]["metrics"]["mean_error"])
+
+
 def test_a_resumed_run_ends_with_the_same_weights(dataset, tmp_path):
     assert train(dataset, tmp_path / "whole", "--optim.steps", "4", "--run.checkpoint_every", "2") == 0
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
@@ -427,3 +451,38 @@ def test_manifests_without_marks_are_refused(videos, tmp_path, capsys):
     manifest.write_text(f"path,split\n{videos / 'a.mp4'},train\n{videos / 'a.mp4'},val\n")
     assert train(manifest, tmp_path / "run") == 2
     assert "boundaries" in capsys.readouterr().err
+
+
+def test_folders_of_all_sorts_of_videos_are_counted_and_broken_ones_left_out(
+    dataset, videos, broken, tmp_path, capsys, caplog
+):
+    assert train(dataset, tmp_path / "run") == 0
+    model = tmp_path / "run" / "model.pt"
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for source in (videos / "a.mp4", videos / "one.mp4", videos / "été, naïve vidéo.mp4", broken / "noise.mp4"):
+        (folder / source.name).write_bytes(source.read_bytes())
+    arguments = ["count", "videos", "--device", "cpu", "--output", str(tmp_path / "pictures"), "--checkpoint"]
+    capsys.readouterr()
+    assert main([*arguments, str(model), "--videos", str(folder)]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [Path(path).name for _, path, _ in lines] == ["a.mp4", "one.mp4", "été, naïve vidéo.mp4"]
+    assert len({picture for *_, picture in lines}) == 3
+    assert "noise.mp4" in caplog.text
+    assert main([*arguments, str(model), "--videos", str(folder / "noise.mp4")]) == 2
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002.pt"
+    assert main([*arguments, str(checkpoint), "--videos", str(folder)]) == 2
+    assert "model.pt" in capsys.readouterr().err
+
+
+def test_marks_past_the_end_of_a_video_are_reported(dataset, tmp_path, capsys):
+    rows = list(csv.DictReader(dataset.open()))
+    rows[-1]["boundaries"] = "0 20 5000"
+    manifest = dataset.parent / "past.csv"
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert train(manifest, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert Path(rows[-1]["path"]).name in error

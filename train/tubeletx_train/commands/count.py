@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from tubeletx_train.config.parse import parse_config
@@ -41,14 +42,17 @@ def _train(arguments: Sequence[str], prog: str) -> int:
         prog=prog,
         description="""Train a network to count the repetitions in videos, and test it: UCFRep (section 4.1 and
 appendix C of the paper). Writes results.json and model.pt into the run's folder.""",
-        epilog=f"""example:
+        epilog=f"""examples:
   tubeletx-train manifest ucfrep --root UCF-101/ --annotations ucfrep/ --output ucfrep.csv
-  {prog} --config downstream/ucfrep --data.train ucfrep.csv --checkpoint runs/pretrain/checkpoints/step-00240000.pt""",
+  {prog} --config downstream/ucfrep --data.train ucfrep.csv --checkpoint pretrained.pt
+
+Started again with the same output folder, a run goes on from its newest checkpoint.""",
     )
     result, metrics = train_counter(config)
-    if metrics:
-        print(format_counting(metrics))
-        print(result.output / "results.json")
+    if result.exit_code:
+        print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
+    else:
+        print(f"done: {format_counting(metrics)}  ({result.output / 'results.json'})")
     return result.exit_code
 
 

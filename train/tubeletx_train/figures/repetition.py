@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tubeletx_train.downstream.repetition.count import Count, cycle_marks
 
-_THUMBNAILS = 12
+# Numbers of thumbnails to choose from.
+_THUMBNAILS = range(9, 15)
 _COLORS = ("#2f6fb0", "#e08a1e")
 
 
@@ -34,7 +35,8 @@ def count_picture(path: str | Path, frames: Tensor, count: Count, *, title: str,
     figure.suptitle(f"{title}: {count.count} repetition{'' if count.count == 1 else 's'}", fontsize=14)
     strip, cycles, lengths = figure.subplots(3, 1, height_ratios=(3, 0.8, 3), sharex=True)
     end = count.num_frames * stride
-    shown = ((np.arange(_THUMBNAILS) + 0.5) / _THUMBNAILS * count.num_frames).astype(int)
+    thumbnails = _num_thumbnails(count.count)
+    shown = ((np.arange(thumbnails) + 0.5) / thumbnails * count.num_frames).astype(int)
     film = np.concatenate([frames[index].cpu().numpy() for index in shown.tolist()], axis=1)
     strip.imshow(film, extent=(0, end, 0, 1), aspect="auto", interpolation="bilinear")
     strip.set_axis_off()
@@ -51,7 +53,7 @@ def count_picture(path: str | Path, frames: Tensor, count: Count, *, title: str,
         lengths.plot(
             middles[used] * stride, values[used, side] * stride, "o-", ms=4, color=_COLORS[side], label=f"cycle {name}"
         )
-    lengths.set_ylim(bottom=0)
+    lengths.set_ylim(0, 1.2 * stride * max(values[inside].max(initial=0), 1))
     lengths.set_xlim(0, end)
     lengths.set_xlabel("frame")
     lengths.set_ylabel("frames a cycle")
@@ -62,3 +64,8 @@ def count_picture(path: str | Path, frames: Tensor, count: Count, *, title: str,
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path
+
+
+def _num_thumbnails(repetitions: int) -> int:
+    """One that shows all phases: thumbnails a whole number of repetitions apart would all look the same."""
+    return max(_THUMBNAILS, key=lambda number: abs(repetitions / number - round(repetitions / number)))

@@ -108,6 +108,7 @@ def _write(
         config,
         method=config.method or state["source"],
         mode=_MODE,
+        encoder=config_from_tree(ModelConfig, state["encoder"], "the counter"),
         seed=config.run.seed,
         metrics=counted.metrics,
         train_videos=state["train_videos"],

@@ -135,7 +135,7 @@ class RepetitionTraining(TrainingTask[Batch]):
             step=self.step + 1,
             epoch=batch[0].epoch,
             sample_ids=torch.tensor([window.sample_id for window in batch]),
-            dump={"middles": middles, "lengths": lengths, "clips": clips.cpu(), "model": self.net.state_dict()},
+            dump=lambda: {"middles": middles, "lengths": lengths, "clips": clips.cpu(), "model": self.net.state_dict()},
             path=self._run.output / "non-finite.pt",
         )
         self.optimization.backward(loss)
