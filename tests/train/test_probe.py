@@ -223,6 +223,13 @@ def test_readout_by_group_never_fits_on_the_group_it_judges():
         read_out_by_group(features[:4], torch.tensor([0, 0, 1, 1]), ["a", "a", "b", "b"], "ab")
 
 
+def test_a_pair_that_nothing_shows_is_left_out():
+    features, labels = torch.eye(3).repeat(4, 1), torch.arange(3).repeat(4)
+    judged = labels == 0
+    found = read_out((features, labels), (features[judged], labels[judged]), "abc", [("a", "b"), ("b", "c")])
+    assert found.pairs == {"a / b": 1.0}
+
+
 def test_nearest_neighbours_are_fewer_than_the_smallest_class():
     features = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 30)
     labels = torch.tensor([0] * 3 + [1] * 30)

@@ -28,7 +28,8 @@ class Readout:
         knn: Of the 10 nearest neighbours by cosine (fewer where a class has fewer samples to fit on).
         chance: Of the commonest class.
         confusion: Counts of the linear classifier, a row for each class and a column for each prediction.
-        pairs: Accuracy of the linear classifier between two classes, by "one / other"; chance is 1/2.
+        pairs: Accuracy of the linear classifier between two classes, by "one / other"; chance is 1/2. Pairs without a
+            sample to judge by are left out.
     """
 
     linear: float
@@ -66,6 +67,8 @@ def read_out(
     for pair in pairs:
         one, other = (names.index(name) for name in pair)
         rows = (truth == one) | (truth == other)
+        if not rows.any():
+            continue
         right = (scores[rows, one] > scores[rows, other]) == (truth[rows] == one)
         by_pair[" / ".join(pair)] = float(right.mean())
     return _result(truth, predicted, knn, names, by_pair)
