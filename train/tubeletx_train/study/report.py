@@ -334,9 +334,10 @@ def _attention(folder: Path, results: Results, manifest: Path) -> dict[str, Path
         videos=str(manifest),
         split=HELD_OUT,
         output=str(folder),
-        max_videos=4,
+        max_videos=3,
         num_frames=8,
         input_size=_ATTENTION_SIZE,
+        picture_size=_ATTENTION_SIZE,
     )
     (strip, _), _ = attention(settings)
     return {"attention": strip}
