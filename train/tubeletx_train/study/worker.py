@@ -66,10 +66,12 @@ def run(folder: RunFolder) -> int:
             return training.exit_code
         result["along"] = []
         for path in reversed(CheckpointFolder(training.output / "checkpoints", 1).paths()):
+            step = int(path.stem.rpartition("-")[2])
+            if path != training.checkpoint and step % config.run.checkpoint_every:
+                continue  # left by a stop, at a step that other runs have no measurement of
             saved, weights = load_pretraining(path)
             net = trained_net(saved, weights, device)
             result["probe"] = measurements.probe(net)
-            step = int(path.stem.rpartition("-")[2])
             result["along"].append({"step": step} | {name: result["probe"][name] for name in ("linear", "knn")})
             if path != training.checkpoint:
                 path.unlink()
