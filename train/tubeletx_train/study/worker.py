@@ -73,9 +73,9 @@ def run(folder: RunFolder) -> int:
             net = trained_net(saved, weights, device)
             result["probe"] = measurements.probe(net)
             result["along"].append({"step": step} | {name: result["probe"][name] for name in ("linear", "knn")})
-            if path != training.checkpoint:
-                path.unlink()
     folder.write_result(result | measurements.others(net))
+    for path in CheckpointFolder(folder.path / "pretraining" / "checkpoints").paths()[1:]:
+        path.unlink()
     return 0
 
 
