@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tubeletx_train.config.tree import merge
 from tubeletx_train.data import read_manifest
 from tubeletx_train.downstream.attention import AttentionConfig, attention
 from tubeletx_train.engine.checkpoint import CheckpointFolder
@@ -132,9 +133,19 @@ def write_report(folder: Path, config: StudyConfig, runs: Sequence[dict[str, Any
     ]
     path = folder / "README.md"
     path.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
-    content = json.dumps({"runs": results.runs}, indent=1, sort_keys=True)
-    (folder / "results.json").write_text(content + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(_public(run), sort_keys=True) for run in results.runs)
+    (folder / "results.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return path
+
+
+def _public(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's result without where things lay on the machine that ran it."""
+    config = run["config"]
+    places = {
+        "data": {"videos": Path(config["data"].get("videos", "")).name},
+        "run": {"output": Path(config["run"]["output"]).name},
+    }
+    return {name: value for name, value in run.items() if name != "measurements"} | {"config": merge(config, places)}
 
 
 _INTRODUCTION = """# What each part of the method brings, at a small size
