@@ -29,7 +29,7 @@ class CheckConfig:
         clips: Clips timed for each reader; 0 times none.
         seed: Seed that draws them.
         num_workers: Processes that check; the timing is of one process.
-        timeout: Seconds that the check waits for one video.
+        check_timeout: Seconds that the check waits for one video.
         output: File for the findings (JSON); null writes none.
     """
 
@@ -42,7 +42,7 @@ class CheckConfig:
     clips: int = 100
     seed: int = 0
     num_workers: int = 2
-    timeout: float = 60.0
+    check_timeout: float = 60.0
     output: str | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class CheckConfig:
         if unknown or not self.readers:
             raise ValueError(f"readers must be of {', '.join(READERS)}, not {', '.join(unknown) or 'none'}")
         require_at_least(self, 1, "num_frames", "num_workers", "decode_size")
-        require_at_least(self, 0, "clips", "seed", "timeout")
+        require_at_least(self, 0, "clips", "seed", "check_timeout")
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
 
@@ -75,7 +75,7 @@ The exit code is 2 where a video cannot be read.""",
         load_videos(config.videos, config.split),
         reader=config.readers[0],
         workers=config.num_workers,
-        timeout=config.timeout,
+        timeout=config.check_timeout,
     )
     for video in bad:
         print(video)

@@ -9,6 +9,7 @@ from tubeletx.config import TubeletConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, DataConfig
+from tubeletx_train.engine.limits import require_at_least, require_share
 
 __all__ = ["ContrastConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
 
@@ -69,13 +70,11 @@ class ContrastConfig:
 
     def __post_init__(self) -> None:
         if self.mode == "temporal" and self.own_negatives == "resampled":
-            raise ValueError('contrast.own_negatives "resampled" needs contrast.mode "tubelet"')
-        if not 0 <= self.path_offset <= 1:
-            raise ValueError(f"contrast.path_offset must lie in [0, 1], got {self.path_offset}")
-        if self.queue_size < 0:
-            raise ValueError(f"contrast.queue_size must be 0 or more, got {self.queue_size}")
+            raise ValueError('own_negatives "resampled" needs mode "tubelet"')
+        require_share(self, "path_offset")
+        require_at_least(self, 0, "queue_size")
         if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":
-            raise ValueError("contrast.queue_size 0 leaves no negatives; set contrast.batch_negatives or own_negatives")
+            raise ValueError("queue_size 0 leaves no negatives; set batch_negatives or own_negatives")
 
 
 @dataclass(frozen=True)

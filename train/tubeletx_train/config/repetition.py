@@ -128,6 +128,10 @@ class CountTestConfig:
     num_workers: int = 2
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "clips_per_pass")
+        require_at_least(self, 0, "num_workers")
+
 
 @dataclass(frozen=True)
 class CountVideosConfig:
@@ -148,3 +152,6 @@ class CountVideosConfig:
     reader: ReaderName = "decord"
     clips_per_pass: int = 32
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "clips_per_pass")

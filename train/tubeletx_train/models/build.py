@@ -45,7 +45,7 @@ def build_encoder(
         ValueError: An unknown name, or a number out of range.
     """
     if not batch_norm_eps > 0:
-        raise ValueError(f"batch_norm_eps must be positive, got {batch_norm_eps}")
+        raise ValueError(f"batch_norm_eps must be positive, not {batch_norm_eps}")
     encoder: VideoEncoder
     if name == _I3D:
         if tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:

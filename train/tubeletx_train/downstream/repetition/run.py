@@ -16,7 +16,6 @@ from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, open_video
-from tubeletx_train.data.find import VIDEO_EXTENSIONS
 from tubeletx_train.downstream.repetition.count import Count, count_repetitions
 from tubeletx_train.downstream.repetition.evaluate import CountedVideos, count_records
 from tubeletx_train.downstream.repetition.frames import read_letterboxed
@@ -155,9 +154,7 @@ def count_videos(config: CountVideosConfig) -> list[tuple[str, Count, Path]]:
     output = writable_folder(config.output)
     device = resolve_device(config.device)
     counter = load_counter(config.checkpoint, device)
-    path = Path(config.videos)
-    single = path.is_file() and path.suffix.lower() in VIDEO_EXTENSIONS
-    records = [VideoRecord(str(path.absolute()))] if single else load_videos(path)
+    records = load_videos(config.videos)
     done: list[tuple[str, Count, Path]] = []
     bad: list[VideoError] = []
     for place, record in enumerate(tqdm(records, "counting", unit="video", disable=len(records) == 1)):
