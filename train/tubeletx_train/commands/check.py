@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.data.check import BadVideo, check_videos
+from tubeletx_train.data.bad_videos import BadVideo
+from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
 from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.manifest import VideoRecord, load_videos

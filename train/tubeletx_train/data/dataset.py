@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from tubeletx_train.data.check import BadVideo
+from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.clips import clip_generator, draw_frame_indices, draw_random_resized_crop, draw_released_crop
 from tubeletx_train.data.config import DataConfig
 from tubeletx_train.data.errors import DataError, NoUsableVideos, VideoError

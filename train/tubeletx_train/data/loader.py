@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tubeletx_train.data.check import BadVideo
+from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.config import ReadingConfig
 from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos

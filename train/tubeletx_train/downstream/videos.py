@@ -20,10 +20,10 @@ from tubeletx_train.data import (
     load_videos,
     write_manifest,
 )
+from tubeletx_train.data.bad_videos import name_some
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 _logger = logging.getLogger(__name__)
-_NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,9 @@ def refuse_unreadable(bad: Sequence[BadVideo], config: TestedDataConfig) -> None
     for video in bad:
         _logger.warning("unreadable test video %s", video)
     if bad and not config.allow_unreadable:
-        shown = "".join(f"\n  {video}" for video in bad[:_NAMES_SHOWN])
-        rest = f"\n  and {len(bad) - _NAMES_SHOWN} more" if len(bad) > _NAMES_SHOWN else ""
         raise DataError(
             f"{len(bad)} test videos cannot be read; mend them, or leave them out with --data.allow_unreadable true "
-            f"(results.json then lists them):{shown}{rest}"
+            f"(results.json then lists them):\n{name_some(bad)}"
         )
 
 

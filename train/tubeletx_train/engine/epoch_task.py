@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tubeletx_train.data.check import BadVideo, BadVideoTracker
+from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.loader import LoadedDataset, build_clip_loader
 from tubeletx_train.data.sampler import EpochSampler
 from tubeletx_train.engine.non_finite import require_finite
