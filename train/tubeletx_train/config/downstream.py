@@ -8,7 +8,13 @@ from typing import Literal
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, ReadingConfig
-from tubeletx_train.engine.limits import require_at_least, require_positive, require_range, require_share
+from tubeletx_train.engine.limits import (
+    require_at_least,
+    require_positive,
+    require_positive_share,
+    require_range,
+    require_share,
+)
 
 Task = Literal["recognition", "multilabel"]
 Protocol = Literal["paper", "released"]
@@ -83,8 +89,9 @@ class LabelledDataConfig(TestedDataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "num_frames", "stride", "crop_size", "samples_per_video", "test_clips")
-        require_positive(self, "num_classes", "per_class", "share", "decode_size", "fps", "test_crop_share")
-        require_share(self, "share", "flip", "test_crop_share")
+        require_positive(self, "num_classes", "per_class", "decode_size", "fps")
+        require_positive_share(self, "share", "test_crop_share")
+        require_share(self, "flip")
         require_range(self, "crop_area", most=1)
         require_range(self, "crop_ratio")
         if self.share is not None and self.per_class is not None:

@@ -58,7 +58,7 @@ def build_encoder(
         factored, blocks = _RESNETS[name]
         encoder = VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)
     else:
-        raise ValueError(f"encoder must be one of {', '.join(encoder_names())}; got {name!r}")
+        raise ValueError(f"encoder must be one of {', '.join(encoder_names())}, not {name!r}")
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eps = batch_norm_eps

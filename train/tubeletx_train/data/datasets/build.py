@@ -18,7 +18,7 @@ from tubeletx_train.data.find import VideoIndex, find_videos
 from tubeletx_train.data.manifest import VideoRecord, write_manifest
 from tubeletx_train.data.readers import tells_rate
 from tubeletx_train.data.subsets import draw_per_class, draw_share
-from tubeletx_train.engine.limits import require_at_least, require_positive, require_share
+from tubeletx_train.engine.limits import require_at_least, require_positive, require_positive_share
 
 FOLDER = "folder"
 
@@ -69,8 +69,8 @@ class ManifestConfig:
             raise ValueError(f"dataset must be one of {', '.join([*DATASETS, FOLDER])}, not {self.dataset!r}")
         if self.subset is not None and self.per_class is not None:
             raise ValueError("subset and per_class exclude each other")
-        require_positive(self, "subset", "fps")
-        require_share(self, "subset")
+        require_positive(self, "fps")
+        require_positive_share(self, "subset")
         require_at_least(self, 1, "per_class", "num_workers")
         require_at_least(self, 0, "subset_seed", "check_timeout")
         if self.dataset == FOLDER:
