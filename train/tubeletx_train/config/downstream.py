@@ -204,7 +204,7 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class FrozenProbeConfig:
     """How frozen features are judged.
 
     Attributes:
@@ -256,7 +256,7 @@ class EvaluateConfig:
     task: Task = "recognition"
     protocol: Protocol = "paper"
     model: ClassifierConfig = field(default_factory=ClassifierConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    probe: FrozenProbeConfig = field(default_factory=FrozenProbeConfig)
     batch_size: int = 32
     features: str = "runs/features"
     output: str = "runs/evaluate"
