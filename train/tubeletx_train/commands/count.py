@@ -49,6 +49,8 @@ appendix C of the paper). Writes results.json and model.pt into the run's folder
 Started again with the same output folder, a run goes on from its newest checkpoint.""",
     )
     result, metrics = train_counter(config)
+    if not result.is_main:
+        return result.exit_code
     if result.exit_code:
         print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
     else:

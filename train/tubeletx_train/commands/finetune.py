@@ -29,6 +29,8 @@ collects, and model.pt, which `tubeletx-train evaluate` tests again.""",
 Started again with the same output folder, a run goes on from its newest checkpoint.""",
     )
     result, metrics = finetune(config)
+    if not result.is_main:
+        return result.exit_code
     if result.exit_code:
         print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
     else:

@@ -33,9 +33,17 @@ def recipe_names() -> list[str]:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """A clause that suggests the known name most like an unknown one, or nothing."""
+    """A clause that suggests the known name most like an unknown one, or those of its section, or nothing."""
     # The last part of a dotted name alone is how a forgotten section shows ("lr" for "optim.lr").
     by_tail = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    # A section that is right narrows the choice, and is short enough to be shown whole.
+    section, _, last = name.rpartition(".")
+    siblings = [option.removeprefix(f"{section}.") for option in known if option.rpartition(".")[0] == section]
+    if section and siblings:
+        close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.5)
+        if not close:
+            return f"; {section} has {', '.join(siblings)}"
+        by_tail = [f"{section}.{close[0]}"]
     matches = by_tail or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 

@@ -11,7 +11,7 @@ from tubeletx_train.config.downstream import EvaluateConfig
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.data import BadVideo, VideoRecord
-from tubeletx_train.downstream.classifier import VideoClassifier, build_from, load_pretrained
+from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.downstream.features import frozen_features
 from tubeletx_train.downstream.frozen import LabelledFeatures, linear_logits, nearest_neighbor_scores
 from tubeletx_train.downstream.inference import ViewOutputs, judge_classifier, view_metrics
@@ -29,6 +29,7 @@ from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.models.weights import build_from_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _judge_finetuned(config: EvaluateConfig, output: Path, device: torch.device)
         )
     settings = config_from_tree(ModelConfig, state["encoder"], f"{config.checkpoint}: the encoder's settings")
     targets = Targets(config.task, state["classes"], state["num_classes"])
-    net = VideoClassifier(build_from(settings), targets.num_classes)
+    net = VideoClassifier(build_from_settings(settings), targets.num_classes)
     net.load_state_dict(state["classifier"])
     net.to(device)
     videos = check_test_videos(listed_test_videos(config.data), config.data, output / "videos.json")
