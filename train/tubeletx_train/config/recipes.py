@@ -67,6 +67,10 @@ def recipe_path(name: str, relative_to: Path | None = None) -> Path:
     raise UsageError(f"no recipe or file called {name!r}{nearest(name, recipe_names())}")
 
 
+def _settings(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in _META_KEYS}
+
+
 def load_recipe(name: str) -> dict[str, Any]:
     """A recipe with its bases merged in, as nested dictionaries without `base` and the other keys about it.
 
@@ -95,7 +99,7 @@ def _load(name: str, relative_to: Path | None, seen: list[Path]) -> dict[str, An
     if path in seen:
         raise UsageError(f"{path}: a recipe cannot be its own base ({' -> '.join(map(str, [*seen, path]))})")
     content = _read(name, path)
-    own = {key: value for key, value in content.items() if key not in _META_KEYS}
+    own = _settings(content)
     if "base" not in content:
         return own
     return merge(_load(str(content["base"]), path.parent, [*seen, path]), own)
@@ -108,6 +112,11 @@ def recipe_text(name: str) -> str:
     table, arm = arms()[name]
     content = {"description": describe(name), "base": arm.same_as or table.base, **arm.settings}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def own_settings(name: str) -> dict[str, Any]:
+    """What a recipe itself sets, without its bases."""
+    return _settings(_read(name, recipe_path(name)))
 
 
 def describe(name: str) -> str:

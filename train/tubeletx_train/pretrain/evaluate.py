@@ -1,4 +1,4 @@
-"""The retrieval measurement of a checkpoint, beside an untrained network and chance."""
+"""The networks that measurements compare, and the retrieval measurement of a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.pretrain.build import build_moco, resolve_device
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, held_out_batches
+from tubeletx_train.pretrain.moco import EmbeddingNet
 from tubeletx_train.pretrain.retrieval import Retrieval, draw_pair_set, held_out_retrieval
 
 
@@ -53,6 +54,29 @@ def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.
     return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
 
 
+def untrained_net(config: PretrainConfig, clips: torch.Tensor, device: torch.device | None = None) -> EmbeddingNet:
+    """The query network as a run with this configuration begins, a fair baseline of what training brings.
+
+    Args:
+        config: Of the run; its seed draws the weights.
+        clips: (N, 3, T, H, W) uint8, which batch norm's running statistics are taken from.
+        device: Where the network shall live; None is the CPU.
+    """
+    seed_everything(config.run.seed)
+    net = build_moco(config).query_net.to(device or torch.device("cpu"))
+    calibrate_batch_norm(net, clips)
+    return net
+
+
+def trained_net(
+    config: PretrainConfig, weights: dict[str, torch.Tensor], device: torch.device | None = None
+) -> EmbeddingNet:
+    """The query network of a checkpoint, see `load_pretraining`."""
+    moco = build_moco(config)
+    moco.load_state_dict(weights)
+    return moco.query_net.to(device or torch.device("cpu"))
+
+
 def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     """Retrieval of the "trained" and an "untrained" network on the same sets."""
     trained, weights = load_pretraining(config.checkpoint)
@@ -70,13 +94,10 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     pair = TubeletPair(trained.tubelets, seed=config.seed)
     still = trained.contrast.still_background
     sets = [draw_pair_set(batches, pair, config.pairs, still_background=still) for _ in range(config.sets)]
-    seed_everything(trained.run.seed)
-    moco = build_moco(trained)
-    untrained_net = moco.query_net.to(device)
-    calibrate_batch_norm(untrained_net, sets[0].query)
-    untrained = held_out_retrieval(untrained_net, sets)
-    moco.load_state_dict(weights)
-    results = {"trained": held_out_retrieval(moco.query_net.to(device), sets), "untrained": untrained}
+    results = {
+        "trained": held_out_retrieval(trained_net(trained, weights, device), sets),
+        "untrained": held_out_retrieval(untrained_net(trained, sets[0].query, device), sets),
+    }
     if config.output is not None:
         report = {name: dataclasses.asdict(result) | result.summary() for name, result in results.items()}
         Path(config.output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

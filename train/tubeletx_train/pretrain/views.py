@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tubeletx.config import TubeletConfig
-from tubeletx.pair import TubeletPair
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
 from tubeletx_train.config.pretrain import ContrastConfig
 from tubeletx_train.data import ColorConfig, ColorJitterNormalize, PairBatch
 
-# Tubelets drawn for own negatives must differ from those of the pairs, whatever the run's seed.
+# What is drawn beside the tubelets of the pairs must differ from them, whatever the run's seed.
 _RESAMPLING_SEED = 0x5EED
+_OFFSET_SEED = 0x0FF5E7
 
 
 @dataclass
@@ -46,8 +46,11 @@ class PairViews(nn.Module):
     def __init__(self, contrast: ContrastConfig, tubelets: TubeletConfig, color: ColorConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = contrast
-        self.pair = TubeletPair(tubelets, seed=seed)
+        self.paths = TubeletSampler(tubelets, seed=seed)
         self.other_paths = TubeletSampler(tubelets, seed=seed ^ _RESAMPLING_SEED)
+        # Places of tubelets that stand still are uniform over the frame, as offsets shall be.
+        places = dataclasses.replace(tubelets, motion="static", inside=False)
+        self.places = TubeletSampler(places, seed=seed ^ _OFFSET_SEED)
         self.color = ColorJitterNormalize(color, seed=seed)
 
     @torch.no_grad()
@@ -59,11 +62,8 @@ class PairViews(nn.Module):
         tubelets: Tubelets | None = None
         own: Tensor | None = None
         if self.config.mode == "tubelet":
-            plain_1, plain_2 = clip_1, clip_2
-            clip_1, clip_2, tubelets = self.pair(plain_1, plain_2, batch.sample_ids, epoch=batch.epoch)
-            if self.config.own_negatives != "none":
-                moved = self._moved(tubelets, batch, plain_1)
-                (own,) = moved.paste([plain_2], moved.crop(plain_1))
+            tubelets = self._draw(self.paths, batch, clip_1)
+            clip_1, clip_2, own = self._paste(tubelets, batch, clip_1, clip_2)
         elif self.config.own_negatives == "reversed":
             own = clip_2.flip(2)
 
@@ -81,13 +81,43 @@ class PairViews(nn.Module):
             tubelets=tubelets,
         )
 
+    def _paste(
+        self, tubelets: Tubelets, batch: PairBatch, plain_1: Tensor, plain_2: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Query, key, and own negatives where they are wanted."""
+        patches = tubelets.crop(plain_1)
+        key_patches = tubelets.crop(plain_2) if self.config.patches == "per_clip" else patches
+        offsets = self._offsets(batch, plain_2)
+        if offsets is None and key_patches is patches:
+            query, key = tubelets.paste([plain_1, plain_2], patches)  # in one pass
+        else:
+            (query,) = tubelets.paste([plain_1], patches)
+            (key,) = tubelets.paste([plain_2], key_patches, offsets)
+        if self.config.own_negatives == "none":
+            return query, key, None
+        (own,) = self._moved(tubelets, batch, plain_1).paste([plain_2], key_patches, offsets)
+        return query, key, own
+
     def _moved(self, tubelets: Tubelets, batch: PairBatch, clip: Tensor) -> Tubelets:
         """The same patches in another motion."""
         if self.config.own_negatives == "reversed":
             return tubelets.reversed()
-        num_frames, height, width = clip.shape[2:]
-        other = self.other_paths(batch.sample_ids, num_frames=num_frames, height=height, width=width, epoch=batch.epoch)
+        other = self._draw(self.other_paths, batch, clip)
         return dataclasses.replace(tubelets, centers=other.centers, linear=other.linear)
+
+    def _offsets(self, batch: PairBatch, clip: Tensor) -> Tensor | None:
+        """Where the key clip's paths are moved to, (B, 1, M, 2) pixels: all tubelets of a clip alike."""
+        if not self.config.path_offset:
+            return None
+        places = self._draw(self.places, batch, clip).centers[:, :1, 0]
+        frame = places.new_tensor(clip.shape[:-3:-1])
+        offset = self.config.path_offset * (2 * places - frame)
+        return offset[:, None].expand(-1, 1, self.paths.config.num_tubelets, 2).contiguous()
+
+    @staticmethod
+    def _draw(sampler: TubeletSampler, batch: PairBatch, clip: Tensor) -> Tubelets:
+        num_frames, height, width = clip.shape[2:]
+        return sampler(batch.sample_ids, num_frames=num_frames, height=height, width=width, epoch=batch.epoch)
 
 
 def freeze(clip: Tensor) -> Tensor:

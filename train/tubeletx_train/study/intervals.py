@@ -1,0 +1,50 @@
+"""Means over seeds and how sure they are."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval.
+
+    Attributes:
+        mean: The mean.
+        half_width: Half of the interval, by Student's t; None of a single value.
+        count: Values.
+    """
+
+    mean: float
+    half_width: float | None
+    count: int
+
+    def __str__(self) -> str:
+        spread = "" if self.half_width is None else f" ± {100 * self.half_width:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and interval of at least one value."""
+    count = len(values)
+    mean = statistics.fmean(values)
+    if count < 2:
+        return Estimate(mean, None, count)
+    deviation = statistics.stdev(values)
+    quantile = float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1))
+    return Estimate(mean, quantile * deviation / math.sqrt(count), count)
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of mean(first) - mean(second), Welch's; None where either has fewer than two values."""
+    if min(len(first), len(second)) < 2:
+        return None
+    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(_CONFIDENCE)
+    return float(interval.low), float(interval.high)
