@@ -10,7 +10,7 @@ from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, DataConfig
 
-__all__ = ["ContrastConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
+__all__ = ["ContrastConfig", "EvaluationConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class ModelConfig:
     dim: int = 128
     batch_norm_eps: float = 1e-5
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"model.dim must be 1 or more, got {self.dim}")
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,37 @@ class ContrastConfig:
             raise ValueError('contrast.own_negatives "resampled" needs contrast.mode "tubelet"')
         if not 0 <= self.path_offset <= 1:
             raise ValueError(f"contrast.path_offset must lie in [0, 1], got {self.path_offset}")
+        if not self.temperature > 0:
+            raise ValueError(f"contrast.temperature must be positive, got {self.temperature}")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"contrast.momentum must lie in [0, 1], got {self.momentum}")
         if self.queue_size < 0:
             raise ValueError(f"contrast.queue_size must be 0 or more, got {self.queue_size}")
         if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":
             raise ValueError("contrast.queue_size 0 leaves no negatives; set contrast.batch_negatives or own_negatives")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the encoder is judged by along the run, as often as `run.evaluate_every` says.
+
+    Attributes:
+        videos: A manifest of labelled videos, or a folder with a folder for each class: their classes are read out of
+            frozen features, by the nearest neighbours and by a linear classifier. The clips stay in memory. null: the
+            motion probe on the run's own videos, which needs no labels.
+        group_pattern: Regular expression whose first group, found in a file's name, names the video's group. Where
+            groups are known (this, or a column `group`), each is judged by classifiers fitted on the others; else the
+            split "test" is by those fitted on "train"; with neither groups nor splits each video is a group.
+        clips: Clips of a video, evenly spaced, whose features are averaged.
+    """
+
+    videos: str | None = None
+    group_pattern: str | None = None
+    clips: int = 4
+
+    def __post_init__(self) -> None:
+        if self.clips < 1:
+            raise ValueError(f"evaluation.clips must be 1 or more, got {self.clips}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +120,7 @@ class PretrainConfig:
         model: The network.
         contrast: What is contrasted with what.
         optim: Optimisation.
+        evaluation: What the encoder is judged by along the run.
         run: Where the run writes and how it is run.
     """
 
@@ -98,4 +130,9 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.evaluation.videos is not None and self.run.evaluate_every is self.run.evaluate_every_epochs is None:
+            raise ValueError("evaluation.videos needs run.evaluate_every or run.evaluate_every_epochs")

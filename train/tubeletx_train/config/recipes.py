@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tubeletx_train.config.tables import arms
+from tubeletx_train.config.tables import ablation_tables, arms
 from tubeletx_train.config.tree import merge, read_tree
 from tubeletx_train.engine.errors import UsageError
 
@@ -133,3 +133,10 @@ def preparation(name: str) -> str | None:
     if "prepare" in content:
         return str(content["prepare"])
     return preparation(str(content["base"])) if "base" in content else None
+
+
+def preparation_of(manifest: str) -> str | None:
+    """The command by which a recipe makes the manifest of this path, or None if none of them does."""
+    commands = [command for name in _shipped() if (command := preparation(name)) is not None]
+    commands += [command for table in ablation_tables().values() for command in table.prepare]
+    return next((" ".join(command.split()) for command in commands if command.split()[-1] == manifest), None)

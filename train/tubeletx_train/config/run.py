@@ -46,5 +46,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"run.{name} must be 1 or more, got {value}")
+        if self.seed < 0:
+            raise ValueError(f"run.seed must be 0 or more, got {self.seed}")
         if self.evaluate_every is not None and self.evaluate_every_epochs is not None:
             raise ValueError("run.evaluate_every and run.evaluate_every_epochs exclude each other")

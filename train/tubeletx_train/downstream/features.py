@@ -80,7 +80,9 @@ def frozen_features(
 
 def _key(pretrained: PretrainedEncoder, records: Sequence[VideoRecord], config: EvaluateConfig) -> str:
     """A name for the features of these weights on these views."""
-    weights = f"{SCRATCH} {config.seed}" if config.checkpoint == SCRATCH else file_digest(checkpoint_file(config.checkpoint))
+    weights = (
+        f"{SCRATCH} {config.seed}" if config.checkpoint == SCRATCH else file_digest(checkpoint_file(config.checkpoint))
+    )
     views = {name: getattr(config.data, name) for name in _VIEW_SETTINGS}
     parts = [weights, fingerprint(records), views, to_tree(pretrained.settings), config.precision]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]

@@ -43,7 +43,7 @@ class WeightReport:
         if self.missing:
             text += f"; missing: {_some(self.missing)}"
         if self.unexpected:
-            text += f"; {len(self.unexpected)} others in the file belong to no encoder, such as {self.unexpected[0]}"
+            text += f"; {len(self.unexpected)} tensors of the file have no place in it, such as {self.unexpected[0]}"
         return text
 
 
