@@ -1,6 +1,8 @@
 import json
+import logging
 
 import pytest
+import torch
 
 from tubeletx_train.cli import main
 from tubeletx_train.config import recipe_names
@@ -55,7 +57,16 @@ def test_print_config_prints_and_stops(capsys):
         (["pretrain", "--data.video", "x"], "did you mean 'data.videos'"),
         (["pretrain", "--data.videos", "/nowhere/at/all"], "/nowhere/at/all"),
         (["pretrain", "--config", "nothing"], "no recipe or file called 'nothing'"),
-        (["retrieval", "--checkpoint", "/nowhere.pt", "--videos", "x"], "/nowhere.pt: no such checkpoint"),
+        (["pretrain", "--data.videos", "x", "--optim.learning_rate", "1"], "optim has optimizer, batch_size"),
+        (["pretrain", "--data.videos", "x", "--optim.stepz", "1"], "did you mean 'optim.steps'"),
+        (["pretrain", "--config", "pretrain/mini_kinetics"], "tubeletx-train manifest mini_kinetics"),
+        (["pretrain", "--data.videos", "x", "--model.dim", "0"], "model.dim must be 1 or more"),
+        (["pretrain", "--data.videos", "x", "--contrast.temperature", "0"], "contrast.temperature must be positive"),
+        (["pretrain", "--data.videos", "x", "--contrast.momentum", "2"], "contrast.momentum must lie in [0, 1]"),
+        (["pretrain", "--data.videos", "x", "--run.seed", "-1"], "run.seed must be 0 or more"),
+        (["pretrain", "--data.videos", "x", "--evaluation.videos", "y"], "needs run.evaluate_every"),
+        (["pretrain", "--data.videos", "x", "--evaluation.clips", "0"], "evaluation.clips must be 1 or more"),
+        (["retrieval", "--checkpoint", "/nowhere.pt", "--videos", "x"], "/nowhere.pt: no such file"),
     ],
 )
 def test_mistakes_end_with_code_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -76,6 +87,19 @@ def test_a_folder_of_rubbish_ends_with_code_2(tmp_path, capsys):
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--model.encoder", "r50"], "model: encoder must be one of r2plus1d_18"),
+        (["--model.width", "0"], "model: width"),
+        (["--optim.warmup_steps", "2"], "warm-up of 2 steps"),
+    ],
+)
+def test_what_only_a_run_can_tell_is_one_line_too(videos, changes, message, tmp_path, capsys):
+    assert main(["pretrain", "--data.videos", str(videos), "--run.output", str(tmp_path), *TOY, *changes]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_pretrain_then_retrieval(videos, tmp_path, capsys):
     output = tmp_path / "run"
     assert main(["pretrain", "--data.videos", str(videos), "--run.output", str(output), *TOY]) == 0
@@ -83,7 +107,7 @@ def test_pretrain_then_retrieval(videos, tmp_path, capsys):
     assert str(checkpoint) in capsys.readouterr().out
     assert any((output / "tensorboard").iterdir())
     report = tmp_path / "report.json"
-    arguments = ["retrieval", "--checkpoint", str(checkpoint), "--videos", str(videos), "--output", str(report)]
+    arguments = ["retrieval", "--checkpoint", str(output), "--videos", str(videos), "--output", str(report)]
     assert main([*arguments, "--pairs", "8", "--sets", "2", "--num_workers", "0", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     for row in ("trained", "untrained", "chance"):
@@ -98,3 +122,24 @@ def test_preview_writes_pictures(videos, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "contact_sheet.png"), str(tmp_path / "animation.gif")]
     assert (tmp_path / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "animation.gif").read_bytes()[:3] == b"GIF"
+
+
+def test_checkpoints_of_something_else_are_named(tmp_path, capsys):
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
+    for config in ({"config": {"data": {}}, "model": {}}, {}):
+        torch.save(config | {"tubeletx": "0", "step": 1, "total_steps": 1}, tmp_path / "finetuned.pt")
+        for file, command in (("other.pt", "retrieval"), ("finetuned.pt", "retrieval"), ("finetuned.pt", "export")):
+            arguments = ["--checkpoint", str(tmp_path / file)]
+            assert main([command, *arguments, *(["--videos", "x"] if command == "retrieval" else [])]) == 2
+            assert f"{file}: no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", True), ("1", False)])
+def test_one_process_of_several_tells_what_happens(rank, told, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setenv("RANK", rank)
+    assert main(["recipes", "demo"]) == 0
+    assert logging.getLogger("tubeletx_train").isEnabledFor(logging.INFO) == told
+    assert logging.getLogger("tubeletx_train").isEnabledFor(logging.WARNING)

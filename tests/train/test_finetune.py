@@ -14,7 +14,9 @@ from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.data import read_manifest, write_manifest
 from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.downstream.finetune import prepare_labelled_videos
+from tubeletx_train.downstream.repetition.metrics import counting_metrics
 from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.engine.training import TrainingResult
 from tubeletx_train.models import build_encoder
 
 NETWORK = ["--model.encoder", "r3d_10", "--model.width", "8"]
@@ -234,6 +236,51 @@ def test_unreadable_videos_stop_a_run_unless_allowed(damaged, tmp_path, capsys):
     assert len(content["unreadable"]) == len(content["bad_training_videos"]) == 1
     assert "bad_test.avi" in content["unreadable"][0]
     assert "bad_train.avi" in content["bad_training_videos"][0]
+
+
+def test_a_runs_folder_stands_for_its_weights(ucf101, finetuned, tmp_path, capsys):
+    arguments = ["evaluate", "--data.test", str(ucf101), *CLIPS, "--device", "cpu", "--output", str(tmp_path / "test")]
+    assert main([*arguments, "--checkpoint", str(finetuned)]) == 0
+    assert results(tmp_path / "test")["metrics"] == results(finetuned)["metrics"]
+    assert main([*arguments, "--checkpoint", str(tmp_path)]) == 2
+    assert "choose --mode linear, knn or retrieval" in capsys.readouterr().err
+
+    output = tmp_path / "pretrained"
+    network = ["--model.encoder", "r3d_10", "--model.width", "2", "--contrast.queue_size", "8"]
+    clips = [*CLIPS[:6], "--data.decode_size", "32", "--optim.batch_size", "2", "--optim.steps", "1"]
+    run = ["--run.output", str(output), "--run.device", "cpu", "--run.tensorboard", "false"]
+    assert main(["pretrain", "--data.videos", str(ucf101), *clips, *network, *run]) == 0
+    judged = {}
+    for checkpoint in (output, output / "checkpoints" / "step-00000001.pt"):
+        arguments = ["evaluate", "--mode", "knn", "--checkpoint", str(checkpoint), "--data.train", str(ucf101), *CLIPS]
+        folders = ["--features", str(tmp_path / "features"), "--output", str(tmp_path / "knn"), "--device", "cpu"]
+        assert main([*arguments, *folders]) == 0
+        judged[checkpoint] = results(tmp_path / "knn")["metrics"]
+    assert len(set(map(str, judged.values()))) == 1
+    assert len(list((tmp_path / "features").iterdir())) == 2  # the second found those of the first
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "count"])
+@pytest.mark.parametrize("exit_code", [0, 143])
+def test_one_process_of_several_prints_the_last_line(command, exit_code, monkeypatch, capsys, tmp_path):
+    module, name = {
+        "pretrain": ("pretrain", "pretrain"),
+        "finetune": ("finetune", "finetune"),
+        "count": ("count", "train_counter"),
+    }[command]
+    metrics = counting_metrics([3], [3]) if command == "count" else {"top1": 0.5}
+    given = {
+        "pretrain": ["--data.videos", "x"],
+        "finetune": ["--checkpoint", "scratch"],
+        "count": ["train", "--checkpoint", "scratch", "--data.train", "x"],
+    }[command]
+    for is_main in (True, False):
+        result = TrainingResult(tmp_path, tmp_path / "step-00000001.pt", 1, exit_code, is_main)
+        returned = result if command == "pretrain" else (result, metrics)
+        monkeypatch.setattr(f"tubeletx_train.commands.{module}.{name}", lambda _, returned=returned: returned)
+        assert main([command, *given]) == exit_code
+        printed = capsys.readouterr()
+        assert bool(printed.out + printed.err) == is_main
 
 
 @pytest.mark.parametrize(

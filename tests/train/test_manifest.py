@@ -177,3 +177,31 @@ def test_frame_range_counts_whole_frames():
     assert VideoRecord("a", start=50.0, num_frames=7, fps=10.0).frame_range == (6, 7)
     with pytest.raises(ValueError, match="check_videos"):
         _ = VideoRecord("a").frame_range
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (
+            "manifests/mini_kinetics.csv",
+            "manifest mini_kinetics --root $KINETICS --splits '[train]' --output manifests/mini_kinetics.csv",
+        ),
+        (
+            "manifests/kinetics400_0.05_seed1.csv",
+            "--splits '[train]' --subset 0.05 --subset_seed 1 --output manifests/kinetics400_0.05_seed1.csv",
+        ),
+        ("lists/ucf101.csv", "manifest ucf101 --root VIDEOS --annotations LISTS --output lists/ucf101.csv"),
+        ("my videos.csv", "tubeletx-train manifest folder --root VIDEOS --output 'my videos.csv'"),
+    ],
+)
+def test_a_missing_manifest_comes_with_the_command_that_makes_it(path, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no such manifest or folder") as caught:
+        load_videos(path)
+    assert command in str(caught.value)
+
+
+def test_a_folder_without_videos_points_to_its_manifest(tmp_path):
+    (tmp_path / "manifest.csv").write_text("path\n")
+    with pytest.raises(DataError, match=r"give the manifest: .*manifest\.csv"):
+        load_videos(tmp_path)

@@ -9,9 +9,16 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tubeletx.config import TubeletConfig
-from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from tubeletx_train.config.pretrain import (
+    ContrastConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    RunConfig,
+)
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.data import ColorConfig, DataConfig, NoUsableVideos, PairBatch
+from tubeletx_train.data import ColorConfig, DataConfig, DataError, NoUsableVideos, PairBatch
 from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.non_finite import NonFiniteLossError
@@ -33,6 +40,7 @@ def toy_config(folder, output, **sections):
         "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8),
         "contrast": ContrastConfig(queue_size=16, momentum=0.9, own_negatives="reversed"),
         "optim": OptimConfig(batch_size=4, steps=STEPS, lr=0.05),
+        "evaluation": EvaluationConfig(),
         "run": RunConfig(output=str(output), device="cpu", log_every=2, checkpoint_every=100, tensorboard=False),
     }
     for name, changes in sections.items():
@@ -224,6 +232,35 @@ def test_the_motion_probe_is_the_evaluation_of_default(videos, tmp_path, monkeyp
     pretrain(toy_config(videos, tmp_path, optim={"steps": 1}, run={"evaluate_every": 1}))
     (line,) = [line for line in log_lines(tmp_path) if "evaluation/motion_probe_linear" in line]
     assert 0 <= line["evaluation/motion_probe_knn"] <= 1
+
+
+def test_labels_are_read_out_along_the_way(videos, tmp_path, write_video):
+    for name in ("red/p1_a", "red/p2_b", "blue/p1_c", "blue/p2_d"):
+        tint = (230, 20, 20) if name.startswith("red") else (20, 20, 230)
+        write_video(tmp_path / "classes" / f"{name}.mp4", tint=tint)
+    (tmp_path / "classes" / "red" / "p1_broken.mp4").write_text("no video")
+    evaluation = {"videos": str(tmp_path / "classes"), "group_pattern": r"(p\d)_", "clips": 2}
+    output = tmp_path / "run"
+    config = toy_config(videos, output, evaluation=evaluation, run={"evaluate_every": 3})
+    pretrain(config)
+    found = [line for line in log_lines(output) if "evaluation/label_probe_knn" in line]
+    assert [line["step"] for line in found] == [3, 6]
+    # Each person is judged by the other: colour, which even untrained features show, tells the two classes apart.
+    assert found[0]["evaluation/label_probe_knn"] == found[0]["evaluation/label_probe_linear"] == 1
+    # It is not what a run is: the same one goes on with another, or none.
+    pretrain(dataclasses.replace(config, evaluation=EvaluationConfig()))
+    evaluation["group_pattern"] = "(z)"
+    config = toy_config(videos, tmp_path / "b", evaluation=evaluation, run={"evaluate_every": 1})
+    with pytest.raises(DataError, match="finds no group in the name"):
+        pretrain(config)
+
+
+def test_evaluations_leave_the_weights_alone(videos, tmp_path, straight, write_video):
+    for name in ("one/a", "one/b", "two/c", "two/d"):
+        write_video(tmp_path / "classes" / f"{name}.mp4")
+    evaluation = {"videos": str(tmp_path / "classes"), "clips": 1}
+    result = pretrain(toy_config(videos, tmp_path / "run", evaluation=evaluation, run={"evaluate_every": 2}))
+    assert equal(load_checkpoint(result.checkpoint)["model"], load_checkpoint(straight.checkpoint)["model"])
 
 
 def test_tensorboard_shows_the_first_batch_and_the_scalars(videos, tmp_path):

@@ -67,7 +67,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 def _training(path: Path) -> Training:
     state: dict[str, Any] = load_checkpoint(path)
-    if not isinstance(state, dict) or not {"tubeletx", "config", "step", "total_steps"} <= state.keys():
+    known = {"tubeletx", "config", "step", "total_steps"}
+    if not isinstance(state, dict) or not known <= state.keys() or "contrast" not in state["config"]:
         raise CheckpointError(f"{path}: not a pretraining checkpoint of ours, and only those can be exported")
     config = config_from_tree(PretrainConfig, state["config"], str(path))
     return Training(config, int(state["step"]), int(state["total_steps"]), str(state["tubeletx"]))

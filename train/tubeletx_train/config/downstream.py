@@ -162,8 +162,8 @@ class FinetuneConfig:
     """Everything that decides a fine-tuning run.
 
     Attributes:
-        checkpoint: Weights the encoder starts from: a checkpoint of `pretrain`, torchvision-named weights, another
-            method's checkpoint; or "scratch".
+        checkpoint: Weights the encoder starts from: a checkpoint of `pretrain` or the folder of its run (the newest
+            one then), torchvision-named weights, another method's checkpoint; or "scratch".
         data: Labelled videos and clips.
         experiment: Column of the tables that the results belong to (`tubeletx-train table`).
         method: Row of the tables; null: what kind of checkpoint it is.
@@ -230,7 +230,8 @@ class EvaluateConfig:
     """Settings of an evaluation without fine-tuning.
 
     Attributes:
-        checkpoint: For `mode: test` the model.pt of a fine-tuning run; otherwise as for fine-tuning.
+        checkpoint: For `mode: test` the model.pt of a fine-tuning run, or the run's folder; otherwise as for
+            fine-tuning.
         data: Labelled videos and clips.
         mode: "test" tests a fine-tuned network; the others judge frozen features, averaged over
             `data.test_clips`: a "linear" classifier, "knn", or "retrieval" of training videos by test videos.

@@ -9,9 +9,9 @@ from tubeletx.config import TubeletConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, DataConfig
-from tubeletx_train.engine.limits import require_at_least, require_share
+from tubeletx_train.engine.limits import require_at_least, require_positive, require_share
 
-__all__ = ["ContrastConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
+__all__ = ["ContrastConfig", "EvaluationConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class ModelConfig:
     dim: int = 128
     batch_norm_eps: float = 1e-5
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"model.dim must be 1 or more, got {self.dim}")
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,33 @@ class ContrastConfig:
     def __post_init__(self) -> None:
         if self.mode == "temporal" and self.own_negatives == "resampled":
             raise ValueError('own_negatives "resampled" needs mode "tubelet"')
-        require_share(self, "path_offset")
+        require_share(self, "momentum", "path_offset")
+        require_positive(self, "temperature")
         require_at_least(self, 0, "queue_size")
         if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":
             raise ValueError("queue_size 0 leaves no negatives; set batch_negatives or own_negatives")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the encoder is judged by along the run, as often as `run.evaluate_every` says.
+
+    Attributes:
+        videos: A manifest of labelled videos, or a folder with a folder for each class: their classes are read out of
+            frozen features, by the nearest neighbours and by a linear classifier. The clips stay in memory. null: the
+            motion probe on the run's own videos, which needs no labels.
+        group_pattern: Regular expression whose first group, found in a file's name, names the video's group. Where
+            groups are known (this, or a column `group`), each is judged by classifiers fitted on the others; else the
+            split "test" is by those fitted on "train"; with neither groups nor splits each video is a group.
+        clips: Clips of a video, evenly spaced, whose features are averaged.
+    """
+
+    videos: str | None = None
+    group_pattern: str | None = None
+    clips: int = 4
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "clips")
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,7 @@ class PretrainConfig:
         model: The network.
         contrast: What is contrasted with what.
         optim: Optimisation.
+        evaluation: What the encoder is judged by along the run.
         run: Where the run writes and how it is run.
     """
 
@@ -97,4 +125,9 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.evaluation.videos is not None and self.run.evaluate_every is self.run.evaluate_every_epochs is None:
+            raise ValueError("evaluation.videos needs run.evaluate_every or run.evaluate_every_epochs")

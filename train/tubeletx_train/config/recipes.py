@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tubeletx_train.config.tables import arms
+from tubeletx_train.config.tables import ablation_tables, arms
 from tubeletx_train.config.tree import merge, read_tree
 from tubeletx_train.engine.errors import UsageError
 
@@ -33,9 +33,17 @@ def recipe_names() -> list[str]:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """A clause that suggests the known name most like an unknown one, or nothing."""
+    """A clause that suggests the known name most like an unknown one, or those of its section, or nothing."""
     # The last part of a dotted name alone is how a forgotten section shows ("lr" for "optim.lr").
     by_tail = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    # A section that is right narrows the choice, and is short enough to be shown whole.
+    section, _, last = name.rpartition(".")
+    siblings = [option.removeprefix(f"{section}.") for option in known if option.rpartition(".")[0] == section]
+    if section and siblings:
+        close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.5)
+        if not close:
+            return f"; {section} has {', '.join(siblings)}"
+        by_tail = [f"{section}.{close[0]}"]
     matches = by_tail or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -125,3 +133,10 @@ def preparation(name: str) -> str | None:
     if "prepare" in content:
         return str(content["prepare"])
     return preparation(str(content["base"])) if "base" in content else None
+
+
+def preparation_of(manifest: str) -> str | None:
+    """The command by which a recipe makes the manifest of this path, or None if none of them does."""
+    commands = [command for name in _shipped() if (command := preparation(name)) is not None]
+    commands += [command for table in ablation_tables().values() for command in table.prepare]
+    return next((" ".join(command.split()) for command in commands if command.split()[-1] == manifest), None)

@@ -45,5 +45,6 @@ class RunConfig:
     def __post_init__(self) -> None:
         counts = ("threads", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every_epochs")
         require_at_least(self, 1, *counts, "evaluate_every", "evaluate_every_epochs")
+        require_at_least(self, 0, "seed")
         if self.evaluate_every is not None and self.evaluate_every_epochs is not None:
             raise ValueError("evaluate_every and evaluate_every_epochs exclude each other")

@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -288,13 +289,15 @@ def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such manifest or folder")
+        raise DataError(f"{path}: no such manifest or folder{_how_to_make(path)}")
     if path.is_dir():
         if split is not None:
             raise DataError(f"{path}: a folder has no splits; give a manifest, or leave split out")
         records = scan_folder(path)
         if not records:
-            raise DataError(f"{path}: holds no video ({', '.join(sorted(VIDEO_EXTENSIONS))})")
+            lists = sorted(str(file) for file in path.glob("*.csv"))
+            found = f"; to read what a manifest lists, give the manifest: {lists[0]}" if lists else ""
+            raise DataError(f"{path}: holds no video ({', '.join(sorted(VIDEO_EXTENSIONS))}){found}")
         return records
     if path.suffix.lower() in VIDEO_EXTENSIONS:
         if split is not None:
@@ -308,5 +311,25 @@ def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]
     chosen = [record for record in records if record.split == split]
     if not chosen:
         known = sorted({record.split for record in records if record.split is not None})
-        raise DataError(f"{path}: has no row of split {split!r}; its splits: {', '.join(known) or 'none'}")
+        raise DataError(
+            f"{path}: has no row of split {split!r}; its splits: {', '.join(known) or 'none'} (they stand in the "
+            "column split; null in place of a split's name takes all rows)"
+        )
     return chosen
+
+
+def _how_to_make(path: Path) -> str:
+    """A clause with the command that makes a missing manifest, as far as its name tells."""
+    if path.suffix.lower() != ".csv":
+        return ""
+    # Both know this module.
+    from tubeletx_train.config.recipes import preparation_of
+    from tubeletx_train.data.datasets import DATASETS
+
+    output = shlex.quote(str(path))
+    command = preparation_of(path.as_posix())
+    if command is None and path.stem in DATASETS:
+        command = f"tubeletx-train manifest {path.stem} --root VIDEOS --annotations LISTS --output {output}"
+    if command is None:
+        command = f"tubeletx-train manifest folder --root VIDEOS --output {output}"
+    return f"; made by `{command}` (`tubeletx-train manifest --help` has more)"

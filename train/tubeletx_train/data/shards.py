@@ -203,7 +203,10 @@ def _write_all(folder: Path, shards: list[list[PackedVideo]], num_workers: int, 
             done[number] = future.result()
             bar.update(sizes[number])
     except VideoError as error:
-        raise DataError(f"{error}; the same command goes on when that is mended") from error
+        raise DataError(
+            f"{error}; the same command goes on when that is mended; to leave it out, pack a list that "
+            "`tubeletx-train manifest folder --check true --allow_missing true` has made"
+        ) from error
     except OSError as error:
         raise CommandError(f"writing to {folder} failed ({error.strerror}); the same command goes on") from error
     except BrokenProcessPool as error:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tubeletx_train.config.downstream import EncoderConfig
 from tubeletx_train.config.pretrain import ModelConfig
-from tubeletx_train.models import VideoEncoder, build_encoder
-from tubeletx_train.models.weights import encoder_settings, load_encoder_weights
+from tubeletx_train.models import VideoEncoder
+from tubeletx_train.models.weights import build_from_settings, encoder_settings, load_encoder_weights
 
 SCRATCH = "scratch"
 _logger = logging.getLogger(__name__)
@@ -48,11 +48,6 @@ class PretrainedEncoder:
     source: str
 
 
-def build_from(settings: ModelConfig) -> VideoEncoder:
-    """The encoder of its settings, with drawn weights."""
-    return build_encoder(settings.encoder, settings.width, settings.temporal_strides, settings.batch_norm_eps)
-
-
 def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> PretrainedEncoder:
     """An encoder as its checkpoint has it, and its settings unless `config` says otherwise; or one from "scratch".
 
@@ -64,7 +59,7 @@ def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> Pretrained
         name: value for name in ("encoder", "width", "temporal_strides") if (value := getattr(config, name)) is not None
     }
     settings = replace(known or ModelConfig(), **chosen)
-    encoder = build_from(settings)
+    encoder = build_from_settings(settings)
     if checkpoint == SCRATCH:
         return PretrainedEncoder(encoder, settings, SCRATCH)
     report = load_encoder_weights(encoder, checkpoint)

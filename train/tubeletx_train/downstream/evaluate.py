@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,8 +12,9 @@ from tubeletx_train.config.downstream import EvaluateConfig
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.data import BadVideo, VideoRecord
-from tubeletx_train.downstream.classifier import VideoClassifier, build_from, load_pretrained
+from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.downstream.features import frozen_features
+from tubeletx_train.downstream.finetune import MODEL_FILE
 from tubeletx_train.downstream.frozen import LabelledFeatures, linear_logits, nearest_neighbor_scores
 from tubeletx_train.downstream.inference import ViewOutputs, judge_classifier, view_metrics
 from tubeletx_train.downstream.labels import Targets
@@ -29,6 +31,7 @@ from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.models.weights import build_from_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +77,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
 
 
 def _judge_finetuned(config: EvaluateConfig, output: Path, device: torch.device) -> _Outcome:
-    state = load_checkpoint(config.checkpoint)
-    missing = {"classifier", "encoder", "classes", "num_classes", "source"} - state.keys()
-    if missing:
-        raise CheckpointError(
-            f"{config.checkpoint}: no model.pt of a fine-tuning run (it lacks {', '.join(sorted(missing))}); "
-            "for a pretrained encoder choose --mode linear, knn or retrieval"
-        )
+    state = _finetuned(Path(config.checkpoint))
     settings = config_from_tree(ModelConfig, state["encoder"], f"{config.checkpoint}: the encoder's settings")
     targets = Targets(config.task, state["classes"], state["num_classes"])
-    net = VideoClassifier(build_from(settings), targets.num_classes)
+    net = VideoClassifier(build_from_settings(settings), targets.num_classes)
     net.load_state_dict(state["classifier"])
     net.to(device)
     videos = check_test_videos(listed_test_videos(config.data), config.data, output / "videos.json")
@@ -107,6 +104,22 @@ def _judge_finetuned(config: EvaluateConfig, output: Path, device: torch.device)
         targets.num_classes,
         [*videos.unreadable, *judgement.unreadable],
     )
+
+
+def _finetuned(path: Path) -> dict[str, Any]:
+    """What `finetune` left in a file, or in a run's folder."""
+    other = "for a pretrained encoder choose --mode linear, knn or retrieval"
+    if path.is_dir():
+        path /= MODEL_FILE
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file; {other}")
+    state = load_checkpoint(path)
+    missing = {"classifier", "encoder", "classes", "num_classes", "source"} - state.keys()
+    if missing:
+        raise CheckpointError(
+            f"{path}: no {MODEL_FILE} of a fine-tuning run (it lacks {', '.join(sorted(missing))}); {other}"
+        )
+    return state
 
 
 def _judge_frozen(config: EvaluateConfig, output: Path, device: torch.device) -> _Outcome:

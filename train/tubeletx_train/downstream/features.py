@@ -18,6 +18,7 @@ from tubeletx_train.downstream.classifier import SCRATCH, PretrainedEncoder
 from tubeletx_train.downstream.inference import ViewOutputs, run_on_views
 from tubeletx_train.downstream.videos import fingerprint
 from tubeletx_train.engine.checkpoint import load_checkpoint, save_atomically
+from tubeletx_train.models.weights.files import checkpoint_file
 
 _logger = logging.getLogger(__name__)
 
@@ -79,7 +80,9 @@ def frozen_features(
 
 def _key(pretrained: PretrainedEncoder, records: Sequence[VideoRecord], config: EvaluateConfig) -> str:
     """A name for the features of these weights on these views."""
-    weights = f"{SCRATCH} {config.seed}" if config.checkpoint == SCRATCH else file_digest(config.checkpoint)
+    weights = (
+        f"{SCRATCH} {config.seed}" if config.checkpoint == SCRATCH else file_digest(checkpoint_file(config.checkpoint))
+    )
     views = {name: getattr(config.data, name) for name in _VIEW_SETTINGS}
     parts = [weights, fingerprint(records), views, to_tree(pretrained.settings), config.precision]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]

@@ -224,7 +224,7 @@ def _command(name: str, experiment: Mapping[str, Any], protocol: Protocol, encod
     network = "" if encoder == ModelConfig.encoder else f" --model.encoder {encoder}"
     return (
         f"tubeletx-train {experiment.get('command', 'finetune')} --config {recipe} --data.train "
-        f"{experiment['manifest']}.csv --checkpoint CHECKPOINT --method ROW{network} "
+        f"manifests/{experiment['manifest']}.csv --checkpoint CHECKPOINT --method ROW{network} "
         "--run.seed SEED --run.output FOLDER"
     )
 

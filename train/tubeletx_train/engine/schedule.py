@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from tubeletx_train.config.optim import OptimConfig
+from tubeletx_train.engine.errors import UsageError
 
 
 def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int, steps_per_epoch: int) -> LambdaLR:
@@ -19,12 +20,20 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int, 
         config: Kind and numbers.
         total_steps: Length of the run.
         steps_per_epoch: Optimiser steps an epoch.
+
+    Raises:
+        UsageError: The warm-up is as long as the cosine.
     """
     warmup_steps = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == "step":
         milestones = [round(epoch * steps_per_epoch) for epoch in config.milestones]
         return step_schedule(optimizer, milestones, config.gamma, warmup_steps)
     span = total_steps if config.schedule_epochs is None else config.schedule_epochs * steps_per_epoch
+    if warmup_steps >= span:
+        raise UsageError(
+            f"optim.warmup_steps or optim.warmup_epochs make a warm-up of {warmup_steps} steps, which leaves "
+            f"nothing of a cosine over {span}"
+        )
     return cosine_schedule(optimizer, span, warmup_steps)
 
 

@@ -6,18 +6,16 @@ import torch
 
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.engine.device import resolve_device
-from tubeletx_train.models import build_encoder
+from tubeletx_train.models.weights import build_from_settings
 from tubeletx_train.pretrain.moco import MoCo
 
 __all__ = ["build_moco", "channels_last", "resolve_device"]
 
 
 def build_moco(config: PretrainConfig) -> MoCo:
-    """Networks and queue, on the CPU."""
+    """Networks and queue, on the CPU. Raises UsageError where the settings name no encoder."""
     return MoCo(
-        build_encoder(
-            config.model.encoder, config.model.width, config.model.temporal_strides, config.model.batch_norm_eps
-        ),
+        build_from_settings(config.model),
         dim=config.model.dim,
         queue_size=config.contrast.queue_size,
         momentum=config.contrast.momentum,

@@ -13,8 +13,10 @@ from tubeletx.pair import TubeletPair
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import prepare_videos
-from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.data.files import replace_text
+from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.models.weights.files import checkpoint_file
 from tubeletx_train.pretrain.build import build_moco, resolve_device
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, held_out_batches
 from tubeletx_train.pretrain.moco import EmbeddingNet
@@ -26,7 +28,7 @@ class RetrievalConfig:
     """Settings of a retrieval measurement; clips and tubelets are drawn as the checkpoint's run drew them.
 
     Attributes:
-        checkpoint: A checkpoint of `pretrain`.
+        checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
         videos: A manifest or folder of videos that were not trained on.
         split: Keep only the manifest's rows of this split.
         pairs: Clips N searched.
@@ -49,8 +51,15 @@ class RetrievalConfig:
 
 
 def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.Tensor]]:
-    """Configuration and weights of a checkpoint."""
+    """Configuration and weights of a checkpoint, of a run's folder those of the newest.
+
+    Raises:
+        CheckpointError: It cannot be read, or is of something other than a pretraining.
+    """
+    path = checkpoint_file(path)
     state = load_checkpoint(path)
+    if not {"config", "model"} <= state.keys() or "contrast" not in state["config"]:
+        raise CheckpointError(f"{path}: no checkpoint of `pretrain`")
     return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
 
 
@@ -100,7 +109,8 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     }
     if config.output is not None:
         report = {name: dataclasses.asdict(result) | result.summary() for name, result in results.items()}
-        Path(config.output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        with replace_text(config.output) as file:
+            file.write(json.dumps(report, indent=2) + "\n")
     return results
 
 

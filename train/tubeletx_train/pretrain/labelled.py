@@ -1,4 +1,4 @@
-"""Features of labelled videos, for reading out their classes."""
+"""Labelled videos, and their classes read out of frozen features."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tubeletx_train.data import (
     scan_folder,
 )
 from tubeletx_train.data.dataset import resize_frames
+from tubeletx_train.pretrain.readout import Readout, read_out, read_out_by_group
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class LabelledVideos:
     """Clips of labelled videos.
 
     Attributes:
+        origin: The manifest or folder they are of, for messages.
         clips: (N, V, 3, T, S, S) uint8, V clips of each of N videos.
         labels: (N,) int64, indices into `names`.
         groups: N names of who or what a video shows, or None.
@@ -39,6 +41,7 @@ class LabelledVideos:
         names: Classes, sorted.
     """
 
+    origin: str
     clips: Tensor
     labels: Tensor
     groups: list[str] | None
@@ -85,6 +88,7 @@ def read_labelled(
     if not kept:
         raise NoUsableVideos(f"{path}: not one of its {len(records)} videos can be read (the first: {bad[0]})")
     labelled = LabelledVideos(
+        origin=path,
         clips=torch.stack(read),
         labels=torch.tensor([names.index(str(record.label)) for record in kept]),
         groups=_groups(path, kept, group_pattern),
@@ -126,3 +130,33 @@ def video_features(encoder: nn.Module, clips: Tensor) -> Tensor:
         return torch.stack([encoder(normalize(video.to(device))).float().mean(0).cpu() for video in clips])
     finally:
         encoder.train(was_training)
+
+
+def read_out_labels(
+    encoder: nn.Module, videos: LabelledVideos, fit_split: str = "train", split: str = "test"
+) -> Readout:
+    """Classes of labelled videos: by group where there are groups, else by split, else leaving one video out.
+
+    Args:
+        encoder: Normalised clips (B, 3, T, S, S) to (B, D).
+        videos: What is read, and judged by.
+        fit_split: Split that the classifiers are fitted on.
+        split: Split that they are judged by.
+
+    Raises:
+        DataError: A split lacks videos, or there is one class only to fit on.
+    """
+    features, labels = video_features(encoder, videos.clips), videos.labels
+    if videos.groups is None and any(videos.splits):
+        fit, judge = (torch.tensor([own == name for own in videos.splits]) for name in (fit_split, split))
+        for name, rows in ((fit_split, fit), (split, judge)):
+            if not rows.any():
+                raise DataError(f"{videos.origin}: has no labelled video of split {name!r}")
+        if len(set(labels[fit].tolist())) < 2:
+            raise DataError(f"{videos.origin}: split {fit_split!r} holds one class only, two are needed to fit")
+        return read_out((features[fit], labels[fit]), (features[judge], labels[judge]), videos.names)
+    groups = videos.groups or [str(number) for number in range(len(labels))]
+    try:
+        return read_out_by_group(features, labels, groups, videos.names)
+    except ValueError as error:
+        raise DataError(f"{videos.origin}: {error}") from error

@@ -21,7 +21,7 @@ from tubeletx_train.figures import contact_sheet
 from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.views import PairViews, Views
-from tubeletx_train.pretrain.watch import EncoderEvaluation, motion_probe_of
+from tubeletx_train.pretrain.watch import EncoderEvaluation, label_probe_of, motion_probe_of
 
 
 class Pretraining(EpochTask[PairBatch]):
@@ -30,7 +30,7 @@ class Pretraining(EpochTask[PairBatch]):
     net: MoCo
 
     # `data.videos` is free because the list itself is compared.
-    free_on_resume = (*EpochTask.free_on_resume, "data.videos", "data.cache_")
+    free_on_resume = (*EpochTask.free_on_resume, "evaluation.", "data.videos", "data.cache_")
 
     def __init__(
         self,
@@ -119,8 +119,8 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
 
     Args:
         config: Settings.
-        evaluation: Judges the encoder as often as `run.evaluate_every` or `run.evaluate_every_epochs` says; None is the
-            motion probe on the run's own videos.
+        evaluation: Judges the encoder as often as `run.evaluate_every` or `run.evaluate_every_epochs` says; None is
+            what `config.evaluation` says.
 
     Raises:
         UsageError, DataError: The input cannot be used; one line says why.
@@ -130,7 +130,15 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
         with run.ranks.main_first():
             index = run.output / "videos.json"
             videos, bad_videos = prepare_videos(config.data, index=index, progress=run.ranks.is_main)
-        task = Pretraining(config, videos, run, bad_videos, evaluation or motion_probe_of(videos, config))
+        if evaluation is None:
+            labelled = config.evaluation.videos
+            # The main process alone evaluates, so it alone holds the labelled clips.
+            evaluation = (
+                motion_probe_of(videos, config)
+                if labelled is None or not run.ranks.is_main
+                else label_probe_of(labelled, config)
+            )
+        task = Pretraining(config, videos, run, bad_videos, evaluation)
         return run_training(task, run)
 
 

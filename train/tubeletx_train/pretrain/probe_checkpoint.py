@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import DataConfig, DataError, PairBatch, prepare_videos
+from tubeletx_train.data import DataConfig, PairBatch, prepare_videos
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.pretrain.build import resolve_device
 from tubeletx_train.pretrain.ceiling import supervised_ceiling
 from tubeletx_train.pretrain.evaluate import load_pretraining, trained_net, untrained_net
 from tubeletx_train.pretrain.held_out import held_out_batches
-from tubeletx_train.pretrain.labelled import LabelledVideos, read_labelled, video_features
+from tubeletx_train.pretrain.labelled import read_labelled, read_out_labels
 from tubeletx_train.pretrain.motions import MOTION_NAMES
 from tubeletx_train.pretrain.probe import ProbeTask, draw_probe_task, motion_probe
-from tubeletx_train.pretrain.readout import Readout, read_out, read_out_by_group
+from tubeletx_train.pretrain.readout import Readout
 
 # Clips that the supervised ceiling's frames and patches are taken from.
 CEILING_CLIPS = 1024
@@ -34,7 +34,7 @@ class ProbeConfig:
     """Settings of a probe; clips are drawn as the checkpoint's run drew them.
 
     Attributes:
-        checkpoint: A checkpoint of `pretrain`.
+        checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
         videos: A manifest or folder of videos that were not trained on.
         split: Judge by the manifest's rows of this split; with labels null means "test".
         task: "motion" pastes one moving patch on a still frame and asks how it moves; "labels" asks for the videos'
@@ -150,9 +150,10 @@ def _probe_labels(
     for video in bad:
         print(f"left out {video}")
     untrained = untrained_net(trained, videos.clips.flatten(0, 1), device).encoder
+    splits = {"fit_split": config.fit_split or "train", "split": config.split or "test"}
     return ProbeReport(
-        trained=read_out_labels(trained_net(trained, weights, device).encoder, videos, config),
-        untrained=read_out_labels(untrained, videos, config),
+        trained=read_out_labels(trained_net(trained, weights, device).encoder, videos, **splits),
+        untrained=read_out_labels(untrained, videos, **splits),
         names=tuple(videos.names),
     )
 
@@ -166,25 +167,6 @@ def _fitted_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
     if config.fit_videos is None and config.fit_split is None:
         return data
     return dataclasses.replace(data, videos=config.fit_videos or data.videos, split=config.fit_split)
-
-
-def read_out_labels(encoder: nn.Module, videos: LabelledVideos, config: ProbeConfig) -> Readout:
-    """Classes of labelled videos: by group where there are groups, else by split, else leaving one video out."""
-    features, labels = video_features(encoder, videos.clips), videos.labels
-    if videos.groups is None and any(videos.splits):
-        wanted = (config.fit_split or "train", config.split or "test")
-        fit, judge = (torch.tensor([split == name for split in videos.splits]) for name in wanted)
-        for name, rows in zip(wanted, (fit, judge), strict=True):
-            if not rows.any():
-                raise DataError(f"{config.videos}: has no labelled video of split {name!r}")
-        if len(set(labels[fit].tolist())) < 2:
-            raise DataError(f"{config.videos}: split {wanted[0]!r} holds one class only, two are needed to fit")
-        return read_out((features[fit], labels[fit]), (features[judge], labels[judge]), videos.names)
-    groups = videos.groups or [str(number) for number in range(len(labels))]
-    try:
-        return read_out_by_group(features, labels, groups, videos.names)
-    except ValueError as error:
-        raise DataError(f"{config.videos}: {error}") from error
 
 
 def _write(report: ProbeReport, folder: Path, task: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -11,10 +12,13 @@ from torch import nn
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord
 from tubeletx_train.pretrain.held_out import held_out_batches
+from tubeletx_train.pretrain.labelled import read_labelled, read_out_labels
 from tubeletx_train.pretrain.probe import ProbeTask, draw_probe_task, motion_probe
 
 # Takes the query encoder, (B, 3, T, H, W) normalised floats to (B, D), and gives numbers by name.
 EncoderEvaluation = Callable[[nn.Module], Mapping[str, float]]
+
+_logger = logging.getLogger(__name__)
 
 _SEED = 0x9A7C4
 _CLIPS = (360, 180)  # to fit on, to judge by
@@ -42,5 +46,27 @@ def motion_probe_of(videos: Sequence[VideoRecord], config: PretrainConfig) -> En
     def evaluate(encoder: nn.Module) -> dict[str, float]:
         found = motion_probe(encoder, task(False), task(True))
         return {"motion_probe_linear": found.linear, "motion_probe_knn": found.knn}
+
+    return evaluate
+
+
+def label_probe_of(path: str, config: PretrainConfig) -> EncoderEvaluation:
+    """The classes of labelled videos, read out of frozen features.
+
+    Args:
+        path: A manifest with labels, or a folder with a folder for each class; read at once.
+        config: How clips are cut, and `evaluation`.
+
+    Raises:
+        DataError: The videos cannot be used.
+    """
+    chosen = config.evaluation
+    videos, bad = read_labelled(path, config.data, clips=chosen.clips, group_pattern=chosen.group_pattern)
+    for video in bad:
+        _logger.warning("left out of the evaluation: %s", video)
+
+    def evaluate(encoder: nn.Module) -> dict[str, float]:
+        found = read_out_labels(encoder, videos)
+        return {"label_probe_linear": found.linear, "label_probe_knn": found.knn}
 
     return evaluate

@@ -11,6 +11,7 @@ from torch import nn
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.engine.checkpoint import CheckpointError
+from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.models.build import build_encoder
 from tubeletx_train.models.encoder import VideoEncoder
 from tubeletx_train.models.weights.files import read_weight_file
@@ -42,7 +43,7 @@ class WeightReport:
         if self.missing:
             text += f"; missing: {_some(self.missing)}"
         if self.unexpected:
-            text += f"; unused in the file: {_some(self.unexpected)}"
+            text += f"; {len(self.unexpected)} tensors of the file have no place in it, such as {self.unexpected[0]}"
         return text
 
 
@@ -99,8 +100,11 @@ def encoder_settings(path: str | Path) -> ModelConfig | None:
 
 
 def build_from_settings(settings: ModelConfig) -> VideoEncoder:
-    """The encoder of a configuration, untrained."""
-    return build_encoder(settings.encoder, settings.width, settings.temporal_strides, settings.batch_norm_eps)
+    """The encoder of a configuration, untrained. Raises UsageError where there is no such encoder."""
+    try:
+        return build_encoder(settings.encoder, settings.width, settings.temporal_strides, settings.batch_norm_eps)
+    except ValueError as error:
+        raise UsageError(f"model: {error}") from error
 
 
 def load_encoder(path: str | Path) -> VideoEncoder:
@@ -114,7 +118,7 @@ def load_encoder(path: str | Path) -> VideoEncoder:
         raise CheckpointError(f"{path}: does not say which encoder it holds; a checkpoint or export of ours is needed")
     try:
         encoder = build_from_settings(settings)
-    except ValueError as error:
+    except UsageError as error:
         raise CheckpointError(f"{path}: {error}") from error
     report = load_encoder_weights(encoder, path)
     if report.missing:
