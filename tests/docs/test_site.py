@@ -109,15 +109,25 @@ def test_pictures_are_drawn(tmp_path):
         assert committed.stat().st_size < 300_000
 
 
-@pytest.mark.parametrize("written", [True, False])
-def test_study_page_is_there_once_it_is_written(tmp_path, written):
+@pytest.mark.parametrize(
+    ("written", "navigation"),
+    [
+        ([], []),
+        (["README.md"], [{"Study": [{"Report": "study/README.md"}]}]),
+        (
+            ["README.md", "findings.md"],
+            [{"Study": [{"Report": "study/README.md"}, {"Findings": "study/findings.md"}]}],
+        ),
+    ],
+)
+def test_study_pages_are_there_once_they_are_written(tmp_path, written, navigation):
     from mkdocs.config.config_options import PathSpec
 
     config = SimpleNamespace(docs_dir=str(tmp_path), nav=[], exclude_docs=PathSpec().run_validation("*.py\nstudy/\n"))
-    if written:
-        (tmp_path / "study").mkdir()
-        (tmp_path / "study" / "README.md").write_text("# Study\n", encoding="utf-8")
+    (tmp_path / "study").mkdir()
+    for name in written:
+        (tmp_path / "study" / name).write_text("# Study\n", encoding="utf-8")
     study_page.on_config(config)
-    assert config.nav == ([{"Study": "study/README.md"}] if written else [])
-    assert config.exclude_docs.match_file("study/README.md") != written
+    assert config.nav == navigation
+    assert config.exclude_docs.match_file("study/README.md") != bool(written)
     assert config.exclude_docs.match_file("draw_pictures.py")
