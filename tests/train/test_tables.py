@@ -53,7 +53,7 @@ def test_runs_stand_beside_the_papers_numbers(tmp_path, capsys):
     assert "| Our own | [1] | 33.3 |" in printed
     assert "| None | [1] | 10.0 |" in printed
     assert "| TE | (88.2) | (62.2) |" in printed
-    assert "- [2] `tubeletx-train finetune --config downstream/hmdb51 --data.train hmdb51.csv" in printed
+    assert "- [2] `tubeletx-train finetune --config downstream/hmdb51 --data.train manifests/hmdb51.csv" in printed
     table = rows(output, 6)
     assert float(table["This paper"]["UCF101"]) == pytest.approx(91.1)
     assert float(table["This paper"]["UCF101 spread"]) == pytest.approx(statistics.stdev((90.1, 91.1, 92.1)))
