@@ -38,8 +38,7 @@ class ModelConfig:
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
 
     def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise ValueError(f"model.dim must be 1 or more, got {self.dim}")
+        require_at_least(self, 1, "dim")
 
 
 @dataclass(frozen=True)
