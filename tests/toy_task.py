@@ -93,4 +93,4 @@ class ToyTask(TrainingTask[torch.Tensor]):
 def train_toy(config: ToyConfig, make_task: type[ToyTask] = ToyTask) -> TrainingResult:
     with open_run(config.run) as run:
         task = make_task(config, run)
-        return run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
+        return run_training(task, run)

@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ from toy_task import ToyConfig, ToyTask, train_toy
 from tubeletx.config import TubeletConfig
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.data import DataConfig
-from tubeletx_train.engine.distributed import process_group
+from tubeletx_train.downstream.repetition.task import RepetitionTraining
+from tubeletx_train.engine.distributed import Ranks, process_group
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
+from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.models import build_encoder
 from tubeletx_train.pretrain.loop import pretrain
@@ -139,6 +142,19 @@ def a_batch_that_cannot_be_shared_out_is_refused(videos, output):
         train_toy(toy_config(output, optim=OptimConfig(batch_size=3)))
 
 
+def a_counter_is_tested_on_the_main_processs_running_statistics(videos, output):
+    rank, world_size = world()
+    task = object.__new__(RepetitionTraining)
+    task.config, task.optimization = mock.MagicMock(), mock.MagicMock()
+    task.run = Run(run_config(output), output, torch.device("cpu"), Ranks(rank, world_size))
+    task.net = nn.BatchNorm1d(2)
+    task.net.running_mean.fill_(5.0 + rank)
+    with mock.patch("tubeletx_train.downstream.repetition.task.count_records") as count:
+        task.count([])
+    (net, *_), _ = count.call_args
+    assert net.running_mean.tolist() == [5.0, 5.0]
+
+
 CHECKS = [
     rows_are_gathered_dealt_and_undealt,
     batch_norm_takes_the_statistics_of_all,
@@ -148,6 +164,7 @@ CHECKS = [
     toy_never_stopped,
     toy_stopped_and_resumed,
     a_batch_that_cannot_be_shared_out_is_refused,
+    a_counter_is_tested_on_the_main_processs_running_statistics,
 ]
 
 

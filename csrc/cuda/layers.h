@@ -73,6 +73,8 @@ struct PrepareLayers {
   TUBELETX_HOST_DEVICE int64_t count() const {
     return arguments.batch * arguments.frames * num_views(arguments) * arguments.num_tubelets;
   }
+  /// Of the workspace that `layers` is.
+  int64_t bytes() const { return count() * static_cast<int64_t>(sizeof(Layer<Real>)); }
   TUBELETX_HOST_DEVICE int64_t num_blocks() const { return (count() + kThreads - 1) / kThreads; }
   int64_t shared_bytes() const { return 0; }
 

@@ -164,7 +164,7 @@ struct PasteTubelets {
 template <typename Pixel>
 int64_t paste_workspace(const PasteArguments& arguments) {
   if (arguments.num_tubelets <= kOwnLayers) return 0;
-  return PrepareLayers<Real<Pixel>>{arguments, nullptr}.count() * static_cast<int64_t>(sizeof(Layer<Real<Pixel>>));
+  return PrepareLayers<Real<Pixel>>{arguments, nullptr}.bytes();
 }
 
 template <typename Pixel>

@@ -266,7 +266,7 @@ struct ClipGradients : Gradients<Pixel> {
 
 template <typename Pixel>
 int64_t paste_backward_workspace(const PasteArguments& arguments) {
-  return PrepareLayers<Real<Pixel>>{arguments, nullptr}.count() * static_cast<int64_t>(sizeof(Layer<Real<Pixel>>));
+  return PrepareLayers<Real<Pixel>>{arguments, nullptr}.bytes();
 }
 
 template <typename Pixel>

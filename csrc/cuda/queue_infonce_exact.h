@@ -235,13 +235,9 @@ struct ExactBlock {
 template <typename T, typename Tile>
 TUBELETX_KERNEL(Tile::threads, Tile::blocks)
 queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
-  const QueueInfoNCEPlan& plan = arguments.plan;
-  const int64_t split = device::block_x() % plan.splits;
-  const int64_t first_row = device::block_x() / plan.splits * Tile::rows;
+  const BlockShare<Tile> share(arguments);
+  const int64_t first_row = share.first_row, begin = share.begin, end = share.end;
   const int64_t slice = device::block_y();
-  const int64_t begin = split * plan.split_tiles * Tile::negatives;
-  int64_t end = begin + plan.split_tiles * Tile::negatives;
-  if (end > arguments.queue_size) end = arguments.queue_size;
   const int64_t chunks = infonce::divide_up(arguments.features, Tile::width);
 
   T* const queries = static_cast<T*>(device::shared_memory());
@@ -281,7 +277,7 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
     device::synchronize_warp();
     if (arguments.need_gradient) block.accumulate(weights, negatives, count);
   }
-  block.store(arguments, split, first_row, slice * Tile::width);
+  block.store(arguments, share.split, first_row, slice * Tile::width);
 }
 
 }  // namespace tubeletx::cuda

@@ -300,14 +300,10 @@ struct MatrixBlock {
 template <typename Element, typename Tile>
 TUBELETX_KERNEL(Tile::threads, Tile::blocks)
 queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
-  const QueueInfoNCEPlan& plan = arguments.plan;
-  const int64_t split = device::block_x() % plan.splits;
-  const int64_t first_row = device::block_x() / plan.splits * Tile::rows;
-  const int64_t begin = split * plan.split_tiles * Tile::negatives;
-  int64_t end = begin + plan.split_tiles * Tile::negatives;
-  if (end > arguments.queue_size) end = arguments.queue_size;
+  const BlockShare<Tile> share(arguments);
+  const int64_t first_row = share.first_row, begin = share.begin, end = share.end;
   const int features = static_cast<int>(arguments.features);
-  const int parts = static_cast<int>(plan.parts);
+  const int parts = static_cast<int>(arguments.plan.parts);
 
   Element* const queries = static_cast<Element*>(device::shared_memory());
   Element* current = queries + parts * Tile::rows * Tile::stride;
@@ -335,7 +331,7 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
     current = next;
     next = done;
   }
-  block.store(arguments, split, first_row);
+  block.store(arguments, share.split, first_row);
 }
 
 }  // namespace tubeletx::cuda

@@ -11,6 +11,20 @@ namespace tubeletx::cuda {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+/// A block's part of the work: Tile::rows queries from `first_row` on, and the negatives [begin, end) of one split.
+template <typename Tile>
+struct BlockShare {
+  int64_t split, first_row, begin, end;
+
+  explicit TUBELETX_DEVICE BlockShare(const QueueInfoNCEArguments& arguments)
+      : split(device::block_x() % arguments.plan.splits),
+        first_row(device::block_x() / arguments.plan.splits * Tile::rows),
+        begin(split * arguments.plan.split_tiles * Tile::negatives),
+        end(begin + arguments.plan.split_tiles * Tile::negatives) {
+    if (end > arguments.queue_size) end = arguments.queue_size;
+  }
+};
+
 /// Scalar product of two rows, by a warp. Sums in double, in an order that depends on the size alone: equal rows give
 /// equal results, whichever kernel asks, so that ties stay ties.
 TUBELETX_DEVICE double warp_dot(const Numbers& left, int64_t left_offset, int64_t left_stride, const Numbers& right,

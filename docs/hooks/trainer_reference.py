@@ -122,7 +122,8 @@ def _table(config_class: type) -> str:
         for item in _docstring(ancestor).params
     }
     rows = []
-    for field in dataclasses.fields(config_class):
+    # What is keyword-only is inherited, and less to the point.
+    for field in sorted(dataclasses.fields(config_class), key=lambda field: field.kw_only):
         if not dataclasses.is_dataclass(hints[field.name]):
             default = _default(field)
             shown = "needed" if default is dataclasses.MISSING else _yaml(default)

@@ -23,7 +23,7 @@ from tubeletx_train.data import (
     scan_folder,
     write_manifest,
 )
-from tubeletx_train.data.check import Finding, inspect_all
+from tubeletx_train.data.inspection import Finding, inspect_all
 
 
 def inspect_hostile(path: str) -> Finding:

@@ -157,9 +157,9 @@ def test_milestones_and_warm_up_are_counted_in_epochs():
     ("settings", "message"),
     [
         ({"warmup_steps": 3, "warmup_epochs": 1.0}, "exclude each other"),
-        ({"milestones": (1.0,)}, 'need optim.schedule "step"'),
+        ({"milestones": (1.0,)}, 'milestones need schedule "step"'),
         ({"schedule": "step", "milestones": (3.0, 1.0)}, "positive and rising"),
-        ({"schedule": "step", "schedule_epochs": 5}, 'needs optim.schedule "cosine"'),
+        ({"schedule": "step", "schedule_epochs": 5}, 'schedule_epochs needs schedule "cosine"'),
         ({"optimizer": "adamw", "nesterov": True}, "nesterov needs"),
         ({"accumulate": 0}, "accumulate must be 1 or more"),
         ({"lr": float("nan")}, "lr must be 0 or more"),

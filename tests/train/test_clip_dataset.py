@@ -401,10 +401,10 @@ class HostileDataset(PairDataset):
     end = "exit"
 
     def _clip(self, index, rng):
-        self._reading[0] = index
-        if self.end == "exit":
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(600)
+        with self._reading.video(index):
+            if self.end == "exit":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(600)
 
 
 class HangingDataset(HostileDataset):

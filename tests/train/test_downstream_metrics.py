@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
-from tubeletx_train.config.downstream import ProbeConfig
+from tubeletx_train.config.downstream import FrozenProbeConfig
 from tubeletx_train.downstream.frozen import LabelledFeatures, linear_logits, nearest_neighbor_scores
 from tubeletx_train.downstream.inference import by_video
 from tubeletx_train.downstream.metrics import multilabel_metrics, recognition_metrics, retrieval_metrics
@@ -91,21 +91,21 @@ def blobs(seed, per_class=30, classes=4, spread=0.3):
 
 def test_linear_classifier_separates_blobs_and_not_noise():
     train, test = blobs(0), blobs(1)
-    logits = linear_logits(train, test, 5, ProbeConfig(epochs=5, batch_size=16), seed=0)
+    logits = linear_logits(train, test, 5, FrozenProbeConfig(epochs=5, batch_size=16), seed=0)
     assert logits.shape == (180, 5)
     assert (logits.argmax(1) == test.labels).float().mean() > 0.97
-    assert torch.equal(logits, linear_logits(train, test, 5, ProbeConfig(epochs=5, batch_size=16), seed=0))
+    assert torch.equal(logits, linear_logits(train, test, 5, FrozenProbeConfig(epochs=5, batch_size=16), seed=0))
     noise = LabelledFeatures(
         torch.randn(180, 6, generator=torch.Generator().manual_seed(0)), train.places, train.labels
     )
-    blind = linear_logits(noise, test, 5, ProbeConfig(epochs=5, batch_size=16), seed=0)
+    blind = linear_logits(noise, test, 5, FrozenProbeConfig(epochs=5, batch_size=16), seed=0)
     assert (blind.argmax(1) == test.labels).float().mean() < 0.7
 
 
 def test_a_constant_feature_does_not_break_the_linear_classifier():
     train = blobs(0)
     flat = LabelledFeatures(torch.cat([train.values, torch.ones(180, 1)], 1), train.places, train.labels)
-    assert linear_logits(flat, flat, 5, ProbeConfig(epochs=2), seed=0).isfinite().all()
+    assert linear_logits(flat, flat, 5, FrozenProbeConfig(epochs=2), seed=0).isfinite().all()
 
 
 def test_nearest_neighbours_vote():

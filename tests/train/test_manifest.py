@@ -151,6 +151,14 @@ def test_load_videos_chooses_a_split(tmp_path):
         load_videos(path, "test")
 
 
+def test_load_videos_takes_a_single_video(tmp_path):
+    video = tmp_path / "one.MP4"
+    video.write_bytes(b"")
+    assert load_videos(video) == [VideoRecord(str(video))]
+    with pytest.raises(DataError, match="a video has no splits"):
+        load_videos(video, "train")
+
+
 def test_load_videos_says_what_is_missing(tmp_path):
     with pytest.raises(DataError, match="no such manifest or folder"):
         load_videos(tmp_path / "nowhere")

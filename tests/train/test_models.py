@@ -107,11 +107,11 @@ def test_projection_head_has_no_batch_norm():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"encoder must be one of r2plus1d_18.*got 'r50'"):
+    with pytest.raises(ValueError, match=r"encoder must be one of r2plus1d_18.*not 'r50'"):
         build_encoder("r50")
-    with pytest.raises(ValueError, match="batch_norm_eps must be positive, got 0"):
+    with pytest.raises(ValueError, match="batch_norm_eps must be positive, not 0"):
         build_encoder("r3d_18", batch_norm_eps=0)
-    with pytest.raises(ValueError, match="width must be positive, got 0"):
+    with pytest.raises(ValueError, match="width must be positive, not 0"):
         build_encoder("r3d_18", 0)
-    with pytest.raises(ValueError, match=r"temporal_strides must be four of 1 or 2, got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"temporal_strides must be four of 1 or 2, not \(1, 2\)"):
         build_encoder("r3d_18", 1, (1, 2))

@@ -396,8 +396,10 @@ def test_a_resumed_run_ends_with_the_same_weights(dataset, tmp_path):
     half = tmp_path / "whole" / "checkpoints" / "step-00000002.pt"
     (tmp_path / "resumed" / "checkpoints" / half.name).write_bytes(half.read_bytes())
     assert train(dataset, tmp_path / "resumed", "--optim.steps", "4") == 0
-    first, second = (torch.load(tmp_path / name / "model.pt")["counter"] for name in ("whole", "resumed"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert train(dataset, tmp_path / "again", "--optim.steps", "4") == 0  # the seed decides the first weights too
+    first, *others = (torch.load(tmp_path / name / "model.pt")["counter"] for name in ("whole", "resumed", "again"))
+    for other in others:
+        assert all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_the_released_protocol_keeps_the_weights_that_test_best(dataset, tmp_path):

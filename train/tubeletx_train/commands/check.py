@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.data.check import BadVideo, check_videos
+from tubeletx_train.data.bad_videos import BadVideo
+from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
 from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.readers import READERS, require_reader
+from tubeletx_train.engine.limits import require_at_least
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class CheckConfig:
         clips: Clips timed for each reader; 0 times none.
         seed: Seed that draws them.
         num_workers: Processes that check; the timing is of one process.
-        timeout: Seconds that the check waits for one video.
+        check_timeout: Seconds that the check waits for one video.
         output: File for the findings (JSON); null writes none.
     """
 
@@ -41,20 +43,17 @@ class CheckConfig:
     clips: int = 100
     seed: int = 0
     num_workers: int = 2
-    timeout: float = 60.0
+    check_timeout: float = 60.0
     output: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.readers if name not in READERS]
         if unknown or not self.readers:
             raise ValueError(f"readers must be of {', '.join(READERS)}, not {', '.join(unknown) or 'none'}")
-        for name, least in (("num_frames", 1), ("clips", 0), ("seed", 0), ("num_workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        require_at_least(self, 1, "num_frames", "num_workers", "decode_size")
+        require_at_least(self, 0, "clips", "seed", "check_timeout")
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
-        if self.decode_size is not None and self.decode_size < 1:
-            raise ValueError(f"decode_size must be 1 or more or null, not {self.decode_size}")
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -77,7 +76,7 @@ The exit code is 2 where a video cannot be read.""",
         load_videos(config.videos, config.split),
         reader=config.readers[0],
         workers=config.num_workers,
-        timeout=config.timeout,
+        timeout=config.check_timeout,
     )
     for video in bad:
         print(video)

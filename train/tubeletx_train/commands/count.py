@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
+from tubeletx_train.commands.reporting import GOES_ON, report_run
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.recipes import nearest
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
 from tubeletx_train.downstream.repetition.metrics import format_counting
 from tubeletx_train.downstream.repetition.run import count_videos, evaluate_counter, train_counter
+from tubeletx_train.downstream.results import RESULTS_FILE
 from tubeletx_train.engine.errors import UsageError
 
 
@@ -46,16 +47,10 @@ appendix C of the paper). Writes results.json and model.pt into the run's folder
   tubeletx-train manifest ucfrep --root UCF-101/ --annotations ucfrep/ --output ucfrep.csv
   {prog} --config downstream/ucfrep --data.train ucfrep.csv --checkpoint pretrained.pt
 
-Started again with the same output folder, a run goes on from its newest checkpoint.""",
+{GOES_ON}""",
     )
     result, metrics = train_counter(config)
-    if not result.is_main:
-        return result.exit_code
-    if result.exit_code:
-        print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
-    else:
-        print(f"done: {format_counting(metrics)}  ({result.output / 'results.json'})")
-    return result.exit_code
+    return report_run(result, lambda: f"{format_counting(metrics)}  ({result.output / RESULTS_FILE})")
 
 
 def _test(arguments: Sequence[str], prog: str) -> int:

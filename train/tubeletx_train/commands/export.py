@@ -37,15 +37,12 @@ class ExportConfig:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Write the query encoder of a checkpoint for other code, with a model card."""
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--checkpoint", *arguments]
     config = parse_config(
         ExportConfig,
         arguments,
         prog=prog,
-        description=f"""usage: {prog} CHECKPOINT [--format FORMAT] [--output FILE]
-
-Write the query encoder of a pretraining checkpoint for other code to load, with a model card beside it.""",
+        positional="checkpoint",
+        description="Write the query encoder of a pretraining checkpoint for other code to load, with a model card.",
         epilog=f"""examples:
   {prog} runs/mini_kinetics --format torchvision
   {prog} runs/mini_kinetics/checkpoints/step-00240000.pt --format safetensors --output encoder.safetensors""",

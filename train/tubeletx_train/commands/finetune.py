@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
+from tubeletx_train.commands.reporting import GOES_ON, report_run
 from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.downstream.finetune import finetune
-from tubeletx_train.downstream.results import format_metrics
+from tubeletx_train.downstream.results import RESULTS_FILE, format_metrics
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -26,13 +26,7 @@ collects, and model.pt, which `tubeletx-train evaluate` tests again.""",
   {prog} --config downstream/charades --checkpoint tclr.pth --data.train charades.csv --protocol released
   torchrun --nproc-per-node 4 -m tubeletx_train finetune --config downstream/ssv2 ...
 
-Started again with the same output folder, a run goes on from its newest checkpoint.""",
+{GOES_ON}""",
     )
     result, metrics = finetune(config)
-    if not result.is_main:
-        return result.exit_code
-    if result.exit_code:
-        print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
-    else:
-        print(f"done: {format_metrics(metrics)}  ({result.output / 'results.json'})")
-    return result.exit_code
+    return report_run(result, lambda: f"{format_metrics(metrics)}  ({result.output / RESULTS_FILE})")

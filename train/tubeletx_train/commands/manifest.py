@@ -19,13 +19,13 @@ from tubeletx_train.data.datasets.build import (
 def main(arguments: Sequence[str], prog: str) -> int:
     """Write a manifest."""
     if arguments and not arguments[0].startswith("-"):
-        arguments = ["--dataset", arguments[0].replace("-", "_"), *arguments[1:]]
+        arguments = [arguments[0].replace("-", "_"), *arguments[1:]]
     config = parse_config(
         ManifestConfig,
         arguments,
         prog=prog,
-        description=f"""usage: {prog} DATASET --root VIDEOS --output LIST.csv [--annotations LISTS]
-
+        positional="dataset",
+        description=f"""\
 List the videos of a data set in a manifest, the CSV file that every other command reads. Every listed video is looked
 for; where one is missing nothing is written but the list of what is missing, unless --allow_missing true.
 

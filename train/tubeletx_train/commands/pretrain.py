@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
+from tubeletx_train.commands.reporting import GOES_ON, report_run
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.pretrain.loop import pretrain
@@ -22,14 +22,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
   {prog} --config my.yaml --optim.lr 0.02 --print_config
   torchrun --nproc-per-node 8 -m tubeletx_train pretrain --config pretrain/kinetics400 --data.videos kinetics.csv
 
-Started again with the same output folder, a run goes on from its newest checkpoint.
+{GOES_ON}
 Ctrl-C and SIGTERM save one before they end the run.""",
     )
     result = pretrain(config)
-    if not result.is_main:
-        return result.exit_code
-    if result.exit_code:
-        print(f"stopped after step {result.step}; the same command goes on from {result.checkpoint}", file=sys.stderr)
-    else:
-        print(f"done: {result.step} steps, last checkpoint {result.checkpoint}")
-    return result.exit_code
+    return report_run(result, lambda: f"{result.step} steps, last checkpoint {result.checkpoint}")

@@ -10,14 +10,12 @@ from tubeletx_train.downstream.tables import TABLES, TableConfig, write_table
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Collect finished runs into a table."""
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--number", *arguments]
     config = parse_config(
         TableConfig,
         arguments,
         prog=prog,
-        description=f"""usage: {prog} NUMBER --runs FOLDER
-
+        positional="number",
+        description=f"""\
 Collect the results.json of finished runs into one of the paper's downstream tables ({", ".join(map(str, TABLES))}).
 Beside them stands what the paper prints, and cells that are still empty say what command fills them.""",
         epilog=f"""examples:

@@ -7,22 +7,43 @@ from typing import Literal
 
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
-from tubeletx_train.data import ColorConfig
+from tubeletx_train.data import ColorConfig, ReadingConfig
+from tubeletx_train.engine.limits import (
+    require_at_least,
+    require_positive,
+    require_positive_share,
+    require_range,
+    require_share,
+)
 
 Task = Literal["recognition", "multilabel"]
 Protocol = Literal["paper", "released"]
 Mode = Literal["test", "linear", "knn", "retrieval"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TestedDataConfig(ReadingConfig):
+    """Which videos are tested on beside those that are trained on, the manifest `train`.
+
+    Attributes:
+        test: Manifest of the test videos; null: the test split of `train`.
+        train_split: Rows of `train` that count; null: all.
+        test_split: Rows of the test manifest that count; null: all.
+        allow_unreadable: Leave out test videos that cannot be read, and count them in the results.
+    """
+
+    test: str | None = None
+    train_split: str | None = "train"
+    test_split: str | None = "test"
+    allow_unreadable: bool = False
+
+
 @dataclass(frozen=True)
-class LabelledDataConfig:
+class LabelledDataConfig(TestedDataConfig):
     """Which labelled videos are read, and how clips are cut from them.
 
     Attributes:
         train: Manifest (CSV) of the training videos; an evaluation of a fine-tuned network needs none.
-        test: Manifest of the test videos; null: the test split of `train`.
-        train_split: Rows of `train` that count; null: all.
-        test_split: Rows of the test manifest that count; null: all.
         num_classes: Outputs of the network; null: as many as the manifests have labels. More than that is allowed, as
             a split may lack a class; fewer is an error.
         per_class: Train on this many videos of each class, drawn from `run.seed`; null: all.
@@ -43,19 +64,9 @@ class LabelledDataConfig:
         test_clips: Clips, linearly spaced in time, that a test video is judged by.
         test_crops: Windows of each of them: 1 (centre) or 3 (along the long side).
         test_crop_share: Side of a test window as a share of the frame's short side.
-        allow_unreadable: Leave out test videos that cannot be read, and count them in the results.
-        reader: Which decoder reads the videos.
-        num_workers: Decoding processes; 0 decodes in the training process.
-        prefetch: Batches that each worker prepares ahead.
-        timeout: Seconds without a batch after which a worker counts as hung.
-        check_timeout: Seconds that the check before a run waits for one video.
-        max_bad_share: Share of the training videos that may be unreadable before the run stops with the list.
     """
 
     train: str | None = None
-    test: str | None = None
-    train_split: str | None = "train"
-    test_split: str | None = "test"
     num_classes: int | None = None
     per_class: int | None = None
     share: float | None = None
@@ -74,34 +85,17 @@ class LabelledDataConfig:
     test_clips: int = 10
     test_crops: Literal[1, 3] = 1
     test_crop_share: float = 0.875
-    allow_unreadable: bool = False
-    reader: str = "decord"
-    num_workers: int = 2
-    prefetch: int = 4
-    timeout: float = 300.0
-    check_timeout: float = 60.0
-    max_bad_share: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "stride", "crop_size", "samples_per_video", "test_clips", "prefetch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("num_classes", "per_class", "decode_size", "fps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, not {value}")
-        if self.share is not None and not 0 < self.share <= 1:
-            raise ValueError(f"share must lie in (0, 1], not {self.share}")
+        super().__post_init__()
+        require_at_least(self, 1, "num_frames", "stride", "crop_size", "samples_per_video", "test_clips")
+        require_positive(self, "num_classes", "per_class", "decode_size", "fps")
+        require_positive_share(self, "share", "test_crop_share")
+        require_share(self, "flip")
+        require_range(self, "crop_area", most=1)
+        require_range(self, "crop_ratio")
         if self.share is not None and self.per_class is not None:
             raise ValueError("per_class and share exclude each other")
-        if not 0 < self.test_crop_share <= 1:
-            raise ValueError(f"test_crop_share must lie in (0, 1], not {self.test_crop_share}")
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
-        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError(f"crop_area must be two shares, the smaller first, not {self.crop_area}")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise ValueError(f"crop_ratio must be two positive numbers, the smaller first, not {self.crop_ratio}")
         if self.crop == "short_side" and not self.crop_size <= self.short_sides[0] <= self.short_sides[1]:
             raise ValueError(
                 f"short_sides must be two sizes of at least crop_size={self.crop_size}, the smaller first, "
@@ -115,19 +109,28 @@ class LabelledDataConfig:
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
-    """The encoder and its classifier.
+class EncoderConfig:
+    """An encoder, where it is to be another than its checkpoint says.
 
     Attributes:
         encoder: Name of an encoder; null: as in the checkpoint, or r2plus1d_18.
         width: Channels of the first stage; null: as in the checkpoint, or 64.
         temporal_strides: Of the four stages; null: as in the checkpoint, or (1, 2, 2, 2).
-        dropout: Share of the pooled features that training leaves out.
     """
 
     encoder: str | None = None
     width: int | None = None
     temporal_strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(EncoderConfig):
+    """The encoder and its classifier.
+
+    Attributes:
+        dropout: Share of the pooled features that training leaves out.
+    """
+
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -151,8 +154,7 @@ class SelectionConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out must lie in [0, 1), not {self.held_out}")
-        if self.clips < 1:
-            raise ValueError(f"clips must be 1 or more, not {self.clips}")
+        require_at_least(self, 1, "clips")
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class FrozenProbeConfig:
     """How frozen features are judged.
 
     Attributes:
@@ -220,8 +222,7 @@ class ProbeConfig:
     neighbors: int = 10
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.neighbors < 1:
-            raise ValueError("epochs, batch_size and neighbors must be 1 or more")
+        require_at_least(self, 1, "epochs", "batch_size", "neighbors")
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ class EvaluateConfig:
     task: Task = "recognition"
     protocol: Protocol = "paper"
     model: ClassifierConfig = field(default_factory=ClassifierConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    probe: FrozenProbeConfig = field(default_factory=FrozenProbeConfig)
     batch_size: int = 32
     features: str = "runs/features"
     output: str = "runs/evaluate"
@@ -265,7 +266,6 @@ class EvaluateConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more, not {self.batch_size}")
+        require_at_least(self, 1, "batch_size")
         if self.mode != "test" and self.task != "recognition":
             raise ValueError(f'mode "{self.mode}" needs task "recognition"')

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tubeletx_train.engine.limits import require_at_least, require_positive
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -55,24 +57,16 @@ class OptimConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "epochs", "steps", "schedule_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"optim.{name} must be 1 or more, got {value}")
-        for name in ("lr", "momentum", "weight_decay", "warmup_steps", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"optim.{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("clip_norm", "gamma"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"optim.{name} must be positive, got {value}")
+        require_at_least(self, 1, "batch_size", "accumulate", "epochs", "steps", "schedule_epochs")
+        require_at_least(self, 0, "lr", "momentum", "weight_decay", "warmup_steps", "warmup_epochs")
+        require_positive(self, "clip_norm", "gamma")
         if self.warmup_steps and self.warmup_epochs:
-            raise ValueError("optim.warmup_steps and optim.warmup_epochs exclude each other")
+            raise ValueError("warmup_steps and warmup_epochs exclude each other")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
-            raise ValueError('optim.nesterov needs optim.optimizer "sgd" and a momentum')
+            raise ValueError('nesterov needs optimizer "sgd" and a momentum')
         if self.schedule == "cosine" and self.milestones:
-            raise ValueError('optim.milestones need optim.schedule "step"')
+            raise ValueError('milestones need schedule "step"')
         if self.schedule == "step" and self.schedule_epochs is not None:
-            raise ValueError('optim.schedule_epochs needs optim.schedule "cosine"')
+            raise ValueError('schedule_epochs needs schedule "cosine"')
         if list(self.milestones) != sorted(self.milestones) or any(epoch <= 0 for epoch in self.milestones):
-            raise ValueError(f"optim.milestones must be positive and rising, got {self.milestones}")
+            raise ValueError(f"milestones must be positive and rising, not {self.milestones}")

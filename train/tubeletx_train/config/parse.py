@@ -44,11 +44,14 @@ def option_names(config_class: type) -> list[str]:
     return names
 
 
-def build_parser(config_class: type, prog: str, description: str, epilog: str = "") -> ArgumentParser:
-    """A parser with one option for each setting, plus `--config` and `--print_config`."""
+def build_parser(
+    config_class: type, prog: str, description: str, epilog: str = "", positional: str | None = None
+) -> ArgumentParser:
+    """A parser with one option for each setting, plus `--config` and `--print_config`; see `parse_config`."""
+    first = "" if positional is None else f"{positional.upper()} "
     parser = ArgumentParser(
         prog=prog,
-        usage="%(prog)s [--config RECIPE] [--SETTING VALUE] ...",  # not the one hundred options once more
+        usage=f"%(prog)s {first}[--config RECIPE] [--SETTING VALUE] ...",  # not the one hundred options once more
         description=description,
         epilog=epilog,
         exit_on_error=False,
@@ -65,17 +68,33 @@ def build_parser(config_class: type, prog: str, description: str, epilog: str = 
 
 
 def parse_config(
-    config_class: type[T], arguments: Sequence[str], *, prog: str, description: str = "", epilog: str = ""
+    config_class: type[T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    epilog: str = "",
+    positional: str | None = None,
 ) -> T:
     """Read a configuration from command-line arguments.
 
     Recipes are put in first, whatever their place, then `--tubelets.preset`, then the other options.
+
+    Args:
+        config_class: Dataclass of the settings.
+        arguments: Command line without the program's name.
+        prog: What the help calls the command.
+        description: What it does.
+        epilog: Examples and remarks.
+        positional: The setting that the first argument is a value of, unless that is an option.
 
     Raises:
         UsageError: An unknown setting (the nearest known one is named) or a value of the wrong type.
         SystemExit: After `--help` or `--print_config`, with code 0.
     """
     names = option_names(config_class)
+    if positional is not None and arguments and not arguments[0].startswith("-"):
+        arguments = [f"--{positional}", *arguments]
     recipe, rest = _take_recipes(arguments, names)
     for argument in rest:
         name = argument[2:].split("=", 1)[0]
@@ -84,7 +103,7 @@ def parse_config(
             raise UsageError(f"unknown option --{name}{nearest(name, names)}")
     if recipe:
         rest = ["--config", json.dumps(recipe), *rest]
-    parser = build_parser(config_class, prog, description, epilog)
+    parser = build_parser(config_class, prog, description, epilog, positional)
     return _instantiate(config_class, parser, lambda: parser.parse_args(rest))
 
 
@@ -98,10 +117,25 @@ def config_from_tree(config_class: type[T], tree: dict[str, Any], origin: str) -
 
 def _instantiate(config_class: type[T], parser: ArgumentParser, parse: Any) -> T:
     try:
-        values: Namespace = parser.instantiate(parse())
-        return config_class(**{item.name: values[item.name] for item in dataclasses.fields(config_class)})  # type: ignore[arg-type]
+        values: Namespace = parser.instantiate(parse(), instantiate_groups=False)
+        return _build(config_class, values)
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+
+
+def _build(config_class: type[T], values: Namespace, section: str = "") -> T:
+    """The dataclass of parsed values; what it says against one of them begins with the name of its section."""
+    hints = get_type_hints(config_class)
+    given = {
+        item.name: _build(hints[item.name], values[item.name], f"{section}{item.name}.")
+        if dataclasses.is_dataclass(hints[item.name])
+        else values[item.name]
+        for item in dataclasses.fields(config_class)  # type: ignore[arg-type]
+    }
+    try:
+        return config_class(**given)
+    except ValueError as error:
+        raise ValueError(f"{section}{str(error).removeprefix(section)}") from error
 
 
 def _take_recipes(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

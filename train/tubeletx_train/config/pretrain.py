@@ -9,6 +9,7 @@ from tubeletx.config import TubeletConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, DataConfig
+from tubeletx_train.engine.limits import require_at_least, require_positive, require_share
 
 __all__ = ["ContrastConfig", "EvaluationConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
 
@@ -37,8 +38,7 @@ class ModelConfig:
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
 
     def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise ValueError(f"model.dim must be 1 or more, got {self.dim}")
+        require_at_least(self, 1, "dim")
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,12 @@ class ContrastConfig:
 
     def __post_init__(self) -> None:
         if self.mode == "temporal" and self.own_negatives == "resampled":
-            raise ValueError('contrast.own_negatives "resampled" needs contrast.mode "tubelet"')
-        if not 0 <= self.path_offset <= 1:
-            raise ValueError(f"contrast.path_offset must lie in [0, 1], got {self.path_offset}")
-        if not self.temperature > 0:
-            raise ValueError(f"contrast.temperature must be positive, got {self.temperature}")
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"contrast.momentum must lie in [0, 1], got {self.momentum}")
-        if self.queue_size < 0:
-            raise ValueError(f"contrast.queue_size must be 0 or more, got {self.queue_size}")
+            raise ValueError('own_negatives "resampled" needs mode "tubelet"')
+        require_share(self, "path_offset", "momentum")
+        require_positive(self, "temperature")
+        require_at_least(self, 0, "queue_size")
         if self.queue_size == 0 and not self.batch_negatives and self.own_negatives == "none":
-            raise ValueError("contrast.queue_size 0 leaves no negatives; set contrast.batch_negatives or own_negatives")
+            raise ValueError("queue_size 0 leaves no negatives; set batch_negatives or own_negatives")
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,7 @@ class EvaluationConfig:
     clips: int = 4
 
     def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise ValueError(f"evaluation.clips must be 1 or more, got {self.clips}")
+        require_at_least(self, 1, "clips")
 
 
 @dataclass(frozen=True)

@@ -5,78 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tubeletx_train.config.downstream import EncoderConfig, TestedDataConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
+from tubeletx_train.data.config import ReaderName
+from tubeletx_train.engine.limits import require_at_least, require_share
 
 
 @dataclass(frozen=True)
-class RepetitionDataConfig:
+class RepetitionDataConfig(TestedDataConfig):
     """Which marked videos are read, and how.
 
     Attributes:
         train: Manifest (CSV) whose column `boundaries` marks the repetitions (`tubeletx-train manifest ucfrep`).
-        test: Manifest of the test videos; null: the test split of `train`.
-        train_split: Rows of `train` that count; null: all.
-        test_split: Rows of the test manifest that count; null: all.
         frame_size: Side of a frame, pixels: the longer side is brought to it and the rest filled with black.
         windows_per_video: How often an epoch visits each training video, each time another stretch of it.
         max_window: Frames of the longest such stretch, unless two repetitions take more.
         flip: Probability that a training stretch is mirrored left to right.
-        allow_unreadable: Leave out test videos that cannot be read, and count them in the results.
-        reader: Which decoder reads the videos.
-        num_workers: Decoding processes; 0 decodes in the training process.
-        prefetch: Batches that each worker prepares ahead.
-        timeout: Seconds without a batch after which a worker counts as hung.
-        check_timeout: Seconds that the check before a run waits for one video.
-        max_bad_share: Share of the training videos that may be unreadable before the run stops with the list.
     """
 
     train: str
-    test: str | None = None
-    train_split: str | None = "train"
-    test_split: str | None = "val"
     frame_size: int = 112
     windows_per_video: int = 10
     max_window: int = 300
     flip: float = 0.5
-    allow_unreadable: bool = False
-    reader: str = "decord"
-    num_workers: int = 2
-    prefetch: int = 1
-    timeout: float = 300.0
-    check_timeout: float = 60.0
-    max_bad_share: float = 0.05
+    test_split: str | None = field(default="val", kw_only=True)
+    prefetch: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("frame_size", "windows_per_video", "max_window", "prefetch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{name} must be 1 or more, got {getattr(self, name)}")
-        if self.num_workers < 0:
-            raise ValueError(f"data.num_workers must be 0 or more, got {self.num_workers}")
-        for name in ("flip", "max_bad_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.{name} must lie in [0, 1], got {getattr(self, name)}")
+        super().__post_init__()
+        require_at_least(self, 1, "frame_size", "windows_per_video", "max_window")
+        require_share(self, "flip")
 
 
 @dataclass(frozen=True)
-class CounterConfig:
+class CounterConfig(EncoderConfig):
     """The network that estimates lengths of repetitions.
 
     Attributes:
-        encoder: Name of an encoder; null: as in the checkpoint, or r2plus1d_18.
-        width: Channels of its first stage; null: as in the checkpoint, or 64.
-        temporal_strides: Of its four stages; null: as in the checkpoint, or (1, 2, 2, 2).
         side_frames: Frames that it sees of each of the two neighbouring repetitions.
     """
 
-    encoder: str | None = None
-    width: int | None = None
-    temporal_strides: tuple[int, ...] | None = None
     side_frames: int = 16
 
     def __post_init__(self) -> None:
-        if self.side_frames < 1:
-            raise ValueError(f"model.side_frames must be 1 or more, got {self.side_frames}")
+        require_at_least(self, 1, "side_frames")
 
 
 def _optim() -> OptimConfig:
@@ -120,11 +93,8 @@ class RepetitionConfig:
     run: RunConfig = field(default_factory=lambda: RunConfig(output="runs/count"))
 
     def __post_init__(self) -> None:
-        if self.refinements < 0:
-            raise ValueError(f"refinements must be 0 or more, got {self.refinements}")
-        for name in ("videos_per_pass", "clips_per_pass"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        require_at_least(self, 0, "refinements")
+        require_at_least(self, 1, "videos_per_pass", "clips_per_pass")
         every = self.run.evaluate_every or self.run.evaluate_every_epochs
         if self.protocol == "paper" and every is not None:
             raise ValueError('run.evaluate_every needs protocol "released": "paper" never looks at the tests before')
@@ -158,6 +128,10 @@ class CountTestConfig:
     num_workers: int = 2
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "clips_per_pass")
+        require_at_least(self, 0, "num_workers")
+
 
 @dataclass(frozen=True)
 class CountVideosConfig:
@@ -175,6 +149,9 @@ class CountVideosConfig:
     checkpoint: str
     videos: str
     output: str = "counts"
-    reader: str = "decord"
+    reader: ReaderName = "decord"
     clips_per_pass: int = 32
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "clips_per_pass")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tubeletx_train.engine.limits import require_at_least
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -42,11 +44,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         counts = ("threads", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every_epochs")
-        for name in (*counts, "evaluate_every", "evaluate_every_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"run.{name} must be 1 or more, got {value}")
-        if self.seed < 0:
-            raise ValueError(f"run.seed must be 0 or more, got {self.seed}")
+        require_at_least(self, 1, *counts, "evaluate_every", "evaluate_every_epochs")
+        require_at_least(self, 0, "seed")
         if self.evaluate_every is not None and self.evaluate_every_epochs is not None:
-            raise ValueError("run.evaluate_every and run.evaluate_every_epochs exclude each other")
+            raise ValueError("evaluate_every and evaluate_every_epochs exclude each other")

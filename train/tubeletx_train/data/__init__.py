@@ -1,8 +1,9 @@
 """Videos to batches: manifests, checks, decoders, clip sampling, the loader, colour augmentation."""
 
 from tubeletx_train.data.augment import ColorConfig, ColorJitterNormalize, normalize
-from tubeletx_train.data.check import BadVideo, BadVideoTracker, check_videos, prepare_videos
-from tubeletx_train.data.config import DataConfig
+from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
+from tubeletx_train.data.check import check_videos, prepare_videos
+from tubeletx_train.data.config import DataConfig, ReadingConfig
 from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import (
     DataError,
@@ -41,6 +42,7 @@ __all__ = [
     "PairBatch",
     "PairDataset",
     "PairSample",
+    "ReadingConfig",
     "TimedLabel",
     "TooManyBadVideos",
     "VideoError",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tubeletx_train.engine.limits import require_at_least, require_share
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,11 +41,8 @@ class ColorConfig:
     shared: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must lie in [0, 1], not {self.probability}")
+        require_at_least(self, 0, "brightness", "contrast", "saturation")
+        require_share(self, "probability")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"hue must lie in [0, 0.5] turns, not {self.hue}")
 

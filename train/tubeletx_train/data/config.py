@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from tubeletx_train.engine.limits import require_at_least, require_positive, require_range, require_share
+
+ReaderName = Literal["decord", "pyav", "torchcodec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """How videos are read, whatever for.
+
+    Attributes:
+        reader: What decodes video files; folders and zips of frames need none.
+        num_workers: Decoding processes; 0 decodes in the training process.
+        prefetch: Batches that each worker prepares ahead.
+        timeout: Seconds without a batch after which a worker counts as hung.
+        check_timeout: Seconds that the check before a run waits for one video.
+        max_bad_share: Share of the training videos that may be unreadable before the run stops with the list.
+    """
+
+    reader: ReaderName = "decord"
+    num_workers: int = 2
+    prefetch: int = 4
+    timeout: float = 300.0
+    check_timeout: float = 60.0
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "num_workers", "timeout", "check_timeout")
+        require_at_least(self, 1, "prefetch")
+        require_share(self, "max_bad_share")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(ReadingConfig):
     """What is read, how clips are drawn from it, and with how many processes.
 
     Attributes:
@@ -26,14 +56,8 @@ class DataConfig:
             None keeps videos whole. Useful where there are few, long videos.
         same_file_pairs: Whether the two clips of a tubelet pair may come from two segments of one file.
         samples_per_video: How often an epoch visits each video (or segment), each time with other draws.
-        reader: What decodes video files; folders and zips of frames need none.
         cache_frames: Decode everything once and keep the frames in shared memory, for a few short videos.
         cache_limit_gb: Largest size of that cache, GB (1e9 bytes); more than this is refused.
-        num_workers: Decoding processes; 0 decodes in the training process.
-        prefetch: Batches that each worker prepares ahead.
-        timeout: Seconds without a batch after which a worker counts as hung.
-        check_timeout: Seconds that the check before training waits for one video.
-        max_bad_share: Share of the videos that may turn out unreadable before the run stops with the list.
     """
 
     videos: str
@@ -49,39 +73,17 @@ class DataConfig:
     segment_seconds: float | None = None
     same_file_pairs: bool = True
     samples_per_video: int = 1
-    reader: Literal["decord", "pyav", "torchcodec"] = "decord"
     cache_frames: bool = False
     cache_limit_gb: float = 2.0
-    num_workers: int = 2
-    prefetch: int = 4
-    timeout: float = 300.0
-    check_timeout: float = 60.0
-    max_bad_share: float = 0.5
+    max_bad_share: float = field(default=0.5, kw_only=True)
 
     def __post_init__(self) -> None:
-        least = {
-            "num_frames": 1,
-            "crop_size": 1,
-            "samples_per_video": 1,
-            "cache_limit_gb": 0,
-            "num_workers": 0,
-            "prefetch": 1,
-            "timeout": 0,
-            "check_timeout": 0,
-        }
-        for name, bound in least.items():
-            if not getattr(self, name) >= bound:
-                raise ValueError(f"{name} must be {bound} or more, not {getattr(self, name)}")
-        for name in ("decode_size", "segment_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive or none, not {value}")
-        for name in ("flip", "max_bad_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        super().__post_init__()
+        require_at_least(self, 1, "num_frames", "crop_size", "samples_per_video")
+        require_at_least(self, 0, "cache_limit_gb")
+        require_positive(self, "decode_size", "segment_seconds")
+        require_share(self, "flip")
+        require_range(self, "crop_area", most=1)
+        require_range(self, "crop_ratio")
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
-        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError(f"crop_area must be two shares in (0, 1], the smaller first, not {self.crop_area}")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise ValueError(f"crop_ratio must be two positive numbers, the smaller first, not {self.crop_ratio}")

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
-from tubeletx_train.data.check import BadVideo
+from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.clips import clip_generator, draw_frame_indices, draw_random_resized_crop, draw_released_crop
 from tubeletx_train.data.config import DataConfig
 from tubeletx_train.data.errors import DataError, NoUsableVideos, VideoError
 from tubeletx_train.data.frames import CachedFrames, FileFrames, make_sources
 from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.now_reading import NowReading
 
 Mode = Literal["tubelet", "temporal"]
 
@@ -96,9 +97,7 @@ class PairDataset(Dataset[PairSample]):
             self._frames = CachedFrames(videos, config.reader, config.decode_size, config.cache_limit_gb)
         else:
             self._frames = FileFrames(config.reader, config.decode_size)
-        # What each worker is reading, shared with the training process: it names the video should a worker die.
-        self._reading = torch.full((max(config.num_workers, 1),), -1, dtype=torch.int64)
-        self._reading.share_memory_()  # type: ignore[no-untyped-call]
+        self._reading = NowReading(config.num_workers)
 
     def _excluded_partners(self) -> list[tuple[int, int]]:
         """For each source the range of sources that its partner may not come from: itself, or its whole file."""
@@ -148,12 +147,9 @@ class PairDataset(Dataset[PairSample]):
     def _clip(self, index: int, rng: np.random.Generator) -> Tensor:
         """A clip of one source: (T, S, S, 3) uint8."""
         config, source = self.config, self.sources[index]
-        worker = get_worker_info()
-        slot = worker.id if worker is not None else 0
-        self._reading[slot] = index
         indices = draw_frame_indices(rng, source.num_frames, config.num_frames, config.strides)
-        frames = self._frames.read(source, indices)
-        self._reading[slot] = -1
+        with self._reading.video(index):
+            frames = self._frames.read(source, indices)
         height, width = frames.shape[1:3]
         if config.crop == "released":
             box = draw_released_crop(rng, width, height)
@@ -166,7 +162,7 @@ class PairDataset(Dataset[PairSample]):
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.sources[index].record.path for index in self._reading.tolist() if index >= 0]
+        return [self.sources[index].record.path for index in self._reading.places()]
 
 
 def resize_frames(frames: npt.NDArray[np.uint8], size: int) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tubeletx_train.data.check import BadVideo
+from tubeletx_train.data.bad_videos import BadVideo
+from tubeletx_train.data.config import ReadingConfig
 from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos
 from tubeletx_train.data.processes import exit_with_parent, forkserver_context
@@ -24,23 +25,13 @@ _POLL = 5.0
 Batch = TypeVar("Batch")
 
 
-class LoaderSettings(Protocol):
-    """What a loader needs of a configuration; see DataConfig."""
-
-    @property
-    def num_workers(self) -> int: ...  # noqa: D102
-    @property
-    def prefetch(self) -> int: ...  # noqa: D102
-    @property
-    def timeout(self) -> float: ...  # noqa: D102
-
-
 class LoadedDataset(Protocol):
     """A data set that can say what its workers are reading, should one die."""
 
     @property
-    def config(self) -> LoaderSettings: ...  # noqa: D102
+    def config(self) -> ReadingConfig: ...  # noqa: D102
     def videos_being_read(self) -> list[str]: ...  # noqa: D102
+    def __len__(self) -> int: ...
     def __getitem__(self, key: Any) -> Any: ...
 
 

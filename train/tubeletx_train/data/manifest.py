@@ -275,10 +275,10 @@ def scan_folder(root: str | Path, *, label_from_folder: bool = False) -> list[Vi
 
 
 def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]:
-    """Read a manifest or scan a folder, whichever `path` is.
+    """Read a manifest, scan a folder, or take a single video, whichever `path` is.
 
     Args:
-        path: CSV file or folder.
+        path: CSV file, folder or video.
         split: Keep only a manifest's rows of this split.
 
     Returns:
@@ -299,6 +299,10 @@ def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]
             found = f"; to read what a manifest lists, give the manifest: {lists[0]}" if lists else ""
             raise DataError(f"{path}: holds no video ({', '.join(sorted(VIDEO_EXTENSIONS))}){found}")
         return records
+    if path.suffix.lower() in VIDEO_EXTENSIONS:
+        if split is not None:
+            raise DataError(f"{path}: a video has no splits; give a manifest, or leave split out")
+        return [VideoRecord(str(path.absolute()))]
     records = read_manifest(path)
     if not records:
         raise DataError(f"{path}: lists no video")

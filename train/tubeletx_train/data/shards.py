@@ -35,6 +35,7 @@ from tubeletx_train.data.manifest import VideoRecord, load_videos, write_manifes
 from tubeletx_train.data.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.readers import Media, ShardMember
 from tubeletx_train.engine.errors import CommandError
+from tubeletx_train.engine.limits import require_at_least, require_positive
 from tubeletx_train.engine.output import writable_folder
 
 INDEX = "index.json"
@@ -64,10 +65,8 @@ class ShardsConfig:
     num_workers: int = 2
 
     def __post_init__(self) -> None:
-        if not self.shard_mb > 0:
-            raise ValueError(f"shard_mb must be positive, not {self.shard_mb}")
-        if self.num_workers < 1:
-            raise ValueError(f"num_workers must be 1 or more, not {self.num_workers}")
+        require_positive(self, "shard_mb")
+        require_at_least(self, 1, "num_workers")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ frames of one clip can be compared.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from tubeletx_train.config.downstream import ClassifierConfig
+from tubeletx_train.config.downstream import EncoderConfig
 from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, normalize, open_video
+from tubeletx_train.data.config import ReaderName
 from tubeletx_train.data.dataset import resize_frames
-from tubeletx_train.data.find import VIDEO_EXTENSIONS
 from tubeletx_train.downstream.classifier import SCRATCH, load_pretrained
 from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.limits import require_at_least
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.figures.attention import attention_animation, attention_strip
@@ -68,14 +68,12 @@ class AttentionConfig:
     input_size: int = 112
     picture_size: int = 144
     encoder: str | None = None
-    reader: str = "decord"
+    reader: ReaderName = "decord"
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("max_videos", "num_frames", "stride", "input_size", "picture_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        require_at_least(self, 1, "max_videos", "num_frames", "stride", "input_size", "picture_size")
         if self.names and len(self.names) != len(self.checkpoints):
             raise ValueError(f"names must be as many as checkpoints: {len(self.names)} for {len(self.checkpoints)}")
         if not self.checkpoints and not self.untrained:
@@ -131,39 +129,11 @@ def motion_gain(clips: Tensor, maps: Tensor) -> float:
     return float((weighted / motion.mean((1, 2, 3))).nanmean())
 
 
-def draw_attention(
-    output: str | Path,
-    encoders: Mapping[str, nn.Module],
-    clips: Tensor,
-    *,
-    titles: tuple[str, ...] = (),
-    input_size: int | None = None,
-    stem: str = "attention",
-) -> tuple[list[Path], dict[str, float]]:
+def attention(config: AttentionConfig) -> tuple[list[Path], dict[str, float]]:
     """Draw what networks look at in the same clips.
-
-    Args:
-        output: Folder; made if it is not there.
-        encoders: Name to encoder, in the order they are shown.
-        clips: (B, 3, T, H, W) uint8, of the size they are shown at.
-        titles: What to write above each clip.
-        input_size: Side that the encoders see clips at; their own by default.
-        stem: Name of the files less their extension.
 
     Returns:
         The strip (PNG) and the animation (GIF), and each network's `motion_gain`.
-    """
-    maps = {name: activation_maps(encoder, clips, input_size=input_size).cpu() for name, encoder in encoders.items()}
-    folder = Path(output)
-    pictures = [
-        attention_strip(folder / f"{stem}.png", clips, maps, titles=titles),
-        attention_animation(folder / f"{stem}.gif", clips, maps),
-    ]
-    return pictures, {name: motion_gain(clips, values) for name, values in maps.items()}
-
-
-def attention(config: AttentionConfig) -> tuple[list[Path], dict[str, float]]:
-    """What `tubeletx-train attention` does: see `draw_attention`.
 
     Raises:
         UsageError: A checkpoint or the videos cannot be used.
@@ -171,7 +141,14 @@ def attention(config: AttentionConfig) -> tuple[list[Path], dict[str, float]]:
     output = writable_folder(config.output)
     encoders = load_encoders(config)
     titles, clips = read_clips(config)
-    return draw_attention(output, encoders, clips, titles=titles, input_size=config.input_size)
+    maps = {
+        name: activation_maps(encoder, clips, input_size=config.input_size).cpu() for name, encoder in encoders.items()
+    }
+    pictures = [
+        attention_strip(output / "attention.png", clips, maps, titles=titles),
+        attention_animation(output / "attention.gif", clips, maps),
+    ]
+    return pictures, {name: motion_gain(clips, values) for name, values in maps.items()}
 
 
 def load_encoders(config: AttentionConfig) -> dict[str, nn.Module]:
@@ -180,8 +157,8 @@ def load_encoders(config: AttentionConfig) -> dict[str, nn.Module]:
     names = config.names or _short_names(config.checkpoints)
     shown = [*names, _UNTRAINED] if config.untrained else [*names]
     if len(set(shown)) < len(shown):
-        raise UsageError(f"names must differ from one another, got {', '.join(shown)}")
-    choice = ClassifierConfig(encoder=config.encoder)
+        raise UsageError(f"names must differ from one another, not {', '.join(shown)}")
+    choice = EncoderConfig(config.encoder)
     pretrained = [load_pretrained(path, choice) for path in config.checkpoints]
     encoders: dict[str, nn.Module] = {
         name: item.encoder.to(device) for name, item in zip(names, pretrained, strict=True)
@@ -209,7 +186,7 @@ def read_clips(config: AttentionConfig) -> tuple[tuple[str, ...], Tensor]:
         DataError: Not one video can be read.
     """
     titles, clips, bad = [], [], []
-    records = _records(config)
+    records = load_videos(config.videos, config.split)
     chosen = np.unique(np.linspace(0, len(records) - 1, config.max_videos).round().astype(int))
     for record in (records[index] for index in chosen):
         try:
@@ -221,13 +198,6 @@ def read_clips(config: AttentionConfig) -> tuple[tuple[str, ...], Tensor]:
     if not clips:
         raise DataError(f"{config.videos}: not one of {len(bad)} videos can be read (the first: {bad[0]})")
     return tuple(titles), torch.stack(clips).permute(0, 4, 1, 2, 3)
-
-
-def _records(config: AttentionConfig) -> list[VideoRecord]:
-    path = Path(config.videos)
-    if path.is_file() and path.suffix.lower() in VIDEO_EXTENSIONS:
-        return [VideoRecord(str(path.absolute()))]
-    return load_videos(path, config.split)
 
 
 def _middle_clip(record: VideoRecord, config: AttentionConfig) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tubeletx_train.config.downstream import ClassifierConfig
+from tubeletx_train.config.downstream import EncoderConfig
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.models import VideoEncoder
 from tubeletx_train.models.weights import build_from_settings, encoder_settings, load_encoder_weights
@@ -48,7 +48,7 @@ class PretrainedEncoder:
     source: str
 
 
-def load_pretrained(checkpoint: str | Path, config: ClassifierConfig) -> PretrainedEncoder:
+def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> PretrainedEncoder:
     """An encoder as its checkpoint has it, and its settings unless `config` says otherwise; or one from "scratch".
 
     Raises:

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from tubeletx_train.config.downstream import LabelledDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord, open_video
 from tubeletx_train.data.clips import CropBox, clip_generator, draw_random_resized_crop
 from tubeletx_train.data.dataset import resize_frames
+from tubeletx_train.data.now_reading import NowReading
 from tubeletx_train.downstream.clips import (
     draw_short_side_crop,
     frame_indices,
@@ -92,8 +93,7 @@ class _Clips:
     def __init__(self, records: Sequence[VideoRecord], config: LabelledDataConfig) -> None:
         self.config = config
         self.records = list(records)
-        self._reading = torch.full((max(config.num_workers, 1),), -1, dtype=torch.int64)
-        self._reading.share_memory_()  # type: ignore[no-untyped-call]
+        self._reading = NowReading(config.num_workers)
 
     def _step(self, record: VideoRecord) -> float:
         """Frames of the file from one frame of a clip to the next."""
@@ -111,21 +111,17 @@ class _Clips:
     def _read(self, place: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """(len(indices), H, W, 3) uint8 of the record at a place. Raises VideoError."""
         record = self.records[place]
-        worker = get_worker_info()
-        slot = worker.id if worker is not None else 0
-        self._reading[slot] = place
         size, short_side = None, None
         if record.width and record.height:
             size = (record.width, record.height)
             limit = self.config.decode_size
             short_side = limit if limit is not None and limit < min(size) else None
-        frames = open_video(record.path, short_side, self.config.reader, size).read(indices)
-        self._reading[slot] = -1
-        return frames
+        with self._reading.video(place):
+            return open_video(record.path, short_side, self.config.reader, size).read(indices)
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.records[place].path for place in self._reading.tolist() if place >= 0]
+        return [self.records[place].path for place in self._reading.places()]
 
 
 def _cut(frames: npt.NDArray[np.uint8], box: CropBox, size: int) -> Tensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +14,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, EpochSampler, VideoRecord, build_clip_loader
+from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, VideoRecord
 from tubeletx_train.downstream.classifier import PretrainedEncoder, VideoClassifier, load_pretrained
 from tubeletx_train.downstream.dataset import LabelledBatch, TrainingClips, collate_clips
 from tubeletx_train.downstream.held_out import hold_out
 from tubeletx_train.downstream.inference import Judgement, judge_classifier
 from tubeletx_train.downstream.labels import Targets
 from tubeletx_train.downstream.results import write_results
+from tubeletx_train.downstream.task import DownstreamTask
 from tubeletx_train.downstream.videos import (
     TestVideos,
     check_test_videos,
@@ -32,11 +31,8 @@ from tubeletx_train.downstream.videos import (
     listed_training_videos,
 )
 from tubeletx_train.engine.checkpoint import save_atomically
-from tubeletx_train.engine.non_finite import require_finite
-from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run, open_run
-from tubeletx_train.engine.seeding import seed_everything
-from tubeletx_train.engine.training import TrainingResult, TrainingTask, run_training
+from tubeletx_train.engine.training import TrainingResult, run_training
 
 MODEL_FILE = "model.pt"
 _logger = logging.getLogger(__name__)
@@ -76,85 +72,34 @@ def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> LabelledVid
     return LabelledVideos(train, selection, test, targets, bad)
 
 
-class Finetuning(TrainingTask[LabelledBatch]):
+class Finetuning(DownstreamTask[LabelledBatch]):
     """Training of an encoder and a classifier with labels, one step at a time."""
 
-    # The lists of videos themselves are compared.
-    free_on_resume = (
-        "run.",
-        "method",
-        "experiment",
-        "data.train",
-        "data.test",
-        "data.allow_unreadable",
-        "data.num_workers",
-        "data.prefetch",
-        "data.timeout",
-        "data.check_timeout",
-    )
+    net: VideoClassifier
 
     def __init__(self, config: FinetuneConfig, videos: LabelledVideos, run: Run) -> None:
         """Builds data set, network and optimiser."""
-        self.config = config
+        dataset = TrainingClips(videos.train, videos.targets, config.data, seed=config.run.seed)
+        super().__init__(config, run, dataset, collate_clips, videos.bad)
         self.videos = videos
-        self.device = run.device
-        self._ranks = run.ranks
-        self._dump = run.output / "non-finite.pt"
-        self._batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
-        self.dataset = TrainingClips(videos.train, videos.targets, config.data, seed=config.run.seed)
-        self.steps_per_epoch = self._sampler().batches_per_epoch
-        self.total_steps = config.optim.steps or config.optim.epochs * self.steps_per_epoch
-        seed_everything(config.run.seed)
         self.pretrained: PretrainedEncoder = load_pretrained(config.checkpoint, config.model)
         self.net = VideoClassifier(self.pretrained.encoder, videos.targets.num_classes, config.model.dropout)
         self.net.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._forward = torch.compile(self.net) if config.run.compile else self.net
         self.augment = ColorJitterNormalize(config.color, seed=config.run.seed)
-        self.optimization = Optimization(
-            self.net,
-            config.optim,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.steps_per_epoch,
-            device=self.device,
-            ranks=run.ranks,
-        )
-        # Step, score and weights of the best look so far.
-        self.best: dict[str, Any] | None = None
-
-    def _sampler(self, start: int = 0, stop: int | None = None) -> EpochSampler:
-        return EpochSampler(
-            len(self.dataset),
-            self._batch_size,
-            seed=self.config.run.seed,
-            rank=self._ranks.rank,
-            world_size=self._ranks.world_size,
-            start=start,
-            stop=stop,
-        )
-
-    def batches(self, start: int, stop: int) -> Iterator[LabelledBatch]:
-        """Batches on the device. Raises TooManyBadVideos once too many could not be read."""
-        pin = self.device.type == "cuda"
-        for batch in build_clip_loader(self.dataset, self._sampler(start, stop), collate_clips, pin_memory=pin):
-            self.videos.bad.update(batch.bad)
-            yield batch.to(self.device)
-
-    def clips(self, batch: LabelledBatch) -> int:
-        """One a sample."""
-        return len(batch.sample_ids)
+        self.optimization = self.build_optimization(self.net)
 
     def train_step(self, batch: LabelledBatch) -> dict[str, float]:
         """One optimiser step; returns loss, top-1 (for recognition) and gradient norm."""
         self.net.train()
         clip = self.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0)
         losses, correct = [], 0.0
-        for part, target in zip(
-            clip.chunk(self.config.optim.accumulate), batch.target.chunk(self.config.optim.accumulate), strict=True
-        ):
+        whole = (clip, batch.target, batch.sample_ids)
+        for part, target, sample_ids in zip(*(x.chunk(self.config.optim.accumulate) for x in whole), strict=True):
             with self.optimization.autocast():
                 logits = self._forward(part)
             loss = self._loss(logits.float(), target)
-            self._require_finite(loss, batch)
+            self.require_finite(loss, batch, sample_ids)
             self.optimization.backward(loss.sum() / len(clip))
             losses.append(loss.detach())
             if self.config.task == "recognition":
@@ -170,36 +115,17 @@ class Finetuning(TrainingTask[LabelledBatch]):
             return binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
         return cross_entropy(logits, target, reduction="none")
 
-    def _require_finite(self, loss: Tensor, batch: LabelledBatch) -> None:
-        require_finite(
-            loss if len(loss) == len(batch.sample_ids) else loss.mean(),
-            step=self.step + 1,
-            epoch=batch.epoch,
-            sample_ids=batch.sample_ids,
-            dump=lambda: {"batch": dataclasses.asdict(batch), "model": self.net.state_dict()},
-            path=self._dump,
-        )
-
-    def learning_rate(self) -> float:
-        """Of the step to come."""
-        return self.optimization.learning_rate
-
     def evaluate(self) -> Mapping[str, float]:
         """Judge the weights on the videos that they are chosen by, and keep them if they are the best yet."""
         if not self.videos.selection:
             return {}
         metrics = self.judge(self.videos.selection, self.config.selection.clips).metrics
-        score = metrics[primary_metric(self.config)]
-        if self.best is None or score > self.best["score"]:
-            weights = copy.deepcopy({name: value.cpu() for name, value in self.net.state_dict().items()})
-            self.best = {"step": self.step, "score": score, "model": weights}
+        self.keep_if_best(metrics[primary_metric(self.config)])
         return metrics
 
     def judge(self, records: list[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
         """Test the weights on videos, by so many clips of each; the same in every process."""
-        # Each process has gathered running statistics of its own; what is tested and kept are the main one's.
-        buffers = {name: buffer.cpu() for name, buffer in self.net.named_buffers()}
-        self.net.load_state_dict(self._ranks.broadcast(buffers), strict=False)
+        self.share_running_statistics()
         return judge_classifier(
             self.net,
             records,
@@ -207,20 +133,17 @@ class Finetuning(TrainingTask[LabelledBatch]):
             dataclasses.replace(self.config.data, test_clips=clips),
             protocol=self.config.protocol,
             device=self.device,
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             precision=self.config.optim.precision,
-            ranks=self._ranks,
+            ranks=self.run.ranks,
             progress=progress,
         )
 
     def choose(self) -> int:
         """Take the best weights, the last ones included, and return the step that they are of."""
-        if not self.videos.selection:
-            return self.step
-        self.evaluate()
-        assert self.best is not None
-        self.net.load_state_dict(self.best["model"])
-        return int(self.best["step"])
+        if self.videos.selection:
+            self.evaluate()
+        return self.take_best()
 
     def identity(self) -> dict[str, object]:
         """The lists of videos and what their labels mean."""
@@ -229,16 +152,6 @@ class Finetuning(TrainingTask[LabelledBatch]):
             "list of videos that weights are chosen by": fingerprint(self.videos.selection),
             "classes": self.videos.targets.classes,
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Network, optimiser, best weights."""
-        return {"model": self.net.state_dict(), "best": self.best} | self.optimization.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.net.load_state_dict(state["model"])
-        self.best = state["best"]
-        self.optimization.load_state_dict(state)
 
 
 def primary_metric(config: FinetuneConfig) -> str:
@@ -260,7 +173,7 @@ def finetune(config: FinetuneConfig) -> tuple[TrainingResult, dict[str, float]]:
         with run.ranks.main_first():
             videos = prepare_labelled_videos(config, run.output)
         task = Finetuning(config, videos, run)
-        result = run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
+        result = run_training(task, run)
         if result.exit_code:
             return result, {}
         chosen = task.choose()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim.lr_scheduler import MultiStepLR
 
-from tubeletx_train.config.downstream import ProbeConfig
+from tubeletx_train.config.downstream import FrozenProbeConfig
 from tubeletx_train.downstream.inference import by_video
 
 _GAMMA = 0.3
@@ -39,7 +39,7 @@ class LabelledFeatures:
 
 
 def linear_logits(
-    train: LabelledFeatures, test: LabelledFeatures, num_classes: int, config: ProbeConfig, seed: int
+    train: LabelledFeatures, test: LabelledFeatures, num_classes: int, config: FrozenProbeConfig, seed: int
 ) -> Tensor:
     """Train a linear classifier on standardised features, and put the test views through it: (N, C).
 

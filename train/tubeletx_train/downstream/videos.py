@@ -7,38 +7,23 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from tubeletx_train.config.downstream import LabelledDataConfig
+from tubeletx_train.config.downstream import LabelledDataConfig, TestedDataConfig
 from tubeletx_train.data import (
     BadVideo,
     BadVideoTracker,
     DataError,
     NoUsableVideos,
+    ReadingConfig,
     VideoRecord,
     check_videos,
     load_videos,
     write_manifest,
 )
+from tubeletx_train.data.bad_videos import name_some
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 _logger = logging.getLogger(__name__)
-_NAMES_SHOWN = 20
-
-
-class ReadSettings(Protocol):
-    """What a check of videos needs of a configuration; see LabelledDataConfig."""
-
-    @property
-    def reader(self) -> str: ...  # noqa: D102
-    @property
-    def num_workers(self) -> int: ...  # noqa: D102
-    @property
-    def check_timeout(self) -> float: ...  # noqa: D102
-    @property
-    def max_bad_share(self) -> float: ...  # noqa: D102
-    @property
-    def allow_unreadable(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ def listed_test_videos(config: LabelledDataConfig) -> list[VideoRecord]:
 
 
 def check_training_videos(
-    records: Sequence[VideoRecord], config: ReadSettings, index: Path
+    records: Sequence[VideoRecord], config: ReadingConfig, index: Path
 ) -> tuple[list[VideoRecord], BadVideoTracker]:
     """The readable ones, and what counts those that turn out bad later.
 
@@ -101,7 +86,7 @@ def check_training_videos(
     return good, tracker
 
 
-def check_test_videos(records: Sequence[VideoRecord], config: ReadSettings, index: Path) -> TestVideos:
+def check_test_videos(records: Sequence[VideoRecord], config: TestedDataConfig, index: Path) -> TestVideos:
     """The readable ones. Raises DataError, naming the others, unless `config.allow_unreadable`."""
     good, bad = _check(records, config, index)
     refuse_unreadable(bad, config)
@@ -110,21 +95,19 @@ def check_test_videos(records: Sequence[VideoRecord], config: ReadSettings, inde
     return TestVideos(good, bad)
 
 
-def refuse_unreadable(bad: Sequence[BadVideo], config: ReadSettings) -> None:
+def refuse_unreadable(bad: Sequence[BadVideo], config: TestedDataConfig) -> None:
     """Log test videos that cannot be read. Raises DataError, naming them, unless `config.allow_unreadable`."""
     for video in bad:
         _logger.warning("unreadable test video %s", video)
     if bad and not config.allow_unreadable:
-        shown = "".join(f"\n  {video}" for video in bad[:_NAMES_SHOWN])
-        rest = f"\n  and {len(bad) - _NAMES_SHOWN} more" if len(bad) > _NAMES_SHOWN else ""
         raise DataError(
             f"{len(bad)} test videos cannot be read; mend them, or leave them out with --data.allow_unreadable true "
-            f"(results.json then lists them):{shown}{rest}"
+            f"(results.json then lists them):\n{name_some(bad)}"
         )
 
 
 def _check(
-    records: Sequence[VideoRecord], config: ReadSettings, index: Path
+    records: Sequence[VideoRecord], config: ReadingConfig, index: Path
 ) -> tuple[list[VideoRecord], list[BadVideo]]:
     return check_videos(
         records,

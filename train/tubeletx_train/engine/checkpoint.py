@@ -97,7 +97,7 @@ class CheckpointFolder:
             permanent_every: Checkpoints of steps that are multiples of it are never deleted.
         """
         if keep < 1:
-            raise ValueError(f"keep must be at least 1, got {keep}")
+            raise ValueError(f"keep must be at least 1, not {keep}")
         self.folder = Path(folder)
         self.keep = keep
         self.permanent_every = permanent_every

@@ -42,12 +42,16 @@ class TrainingTask(ABC, Generic[Batch]):
 
     Attributes:
         config: The dataclass of settings, saved with every checkpoint and compared at a resume.
+        total_steps: Length of the run.
+        steps_per_epoch: Steps an epoch.
         step: Steps done; the loop counts it up after each `train_step`.
         free_on_resume: Prefixes of settings that a resumed run may change without becoming another run. `run.seed` is
             never free.
     """
 
     config: Any
+    total_steps: int
+    steps_per_epoch: int
     step: int = 0
     free_on_resume: tuple[str, ...] = ("run.",)
 
@@ -119,7 +123,7 @@ class TrainingResult:
     is_main: bool = True
 
 
-def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps_per_epoch: int) -> TrainingResult:
+def run_training(task: TrainingTask[Batch], run: Run) -> TrainingResult:
     """Train to the end, or until SIGTERM or SIGINT, going on from a checkpoint where there is one.
 
     Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl` and `tensorboard/`. A run stopped anywhere,
@@ -128,15 +132,13 @@ def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps
     Args:
         task: What is trained.
         run: As `open_run` made it.
-        total_steps: Length of the run.
-        steps_per_epoch: Steps an epoch.
 
     Raises:
         UsageError: The checkpoint to go on from is of another run, or damaged.
         CommandError: The run broke down; one line says why.
     """
     try:
-        return _Loop(task, run, total_steps, steps_per_epoch).run()
+        return _Loop(task, run).run()
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -146,13 +148,11 @@ def run_training(task: TrainingTask[Batch], run: Run, *, total_steps: int, steps
 
 
 class _Loop(Generic[Batch]):
-    def __init__(self, task: TrainingTask[Batch], run: Run, total_steps: int, steps_per_epoch: int) -> None:
+    def __init__(self, task: TrainingTask[Batch], run: Run) -> None:
         self._task = task
         self._run = run
-        self._total_steps = total_steps
-        self._steps_per_epoch = steps_per_epoch
         kept = run.config.keep_every_epochs
-        self._checkpoints = run.checkpoints(None if kept is None else kept * steps_per_epoch)
+        self._checkpoints = run.checkpoints(None if kept is None else kept * task.steps_per_epoch)
         self._log: RunLog | None = None  # of the main rank
         self._evaluated = 0
         self._saved: int | None = None
@@ -170,7 +170,7 @@ class _Loop(Generic[Batch]):
             StopRequest() as stop,  # before the workers start, so that they do not die of the signals first
             RunLog(
                 run.output,
-                total_steps=self._total_steps,
+                total_steps=self._task.total_steps,
                 first_step=task.step,
                 last_evaluation=self._evaluated,
                 every=run.config.log_every,
@@ -186,8 +186,8 @@ class _Loop(Generic[Batch]):
         task, ranks, config = self._task, self._run.ranks, self._run.config
         if self._evaluation_due():  # the run was stopped between a step and its evaluation
             self._evaluate()
-        batches = task.batches(task.step, self._total_steps)
-        while task.step < self._total_steps:
+        batches = task.batches(task.step, self._task.total_steps)
+        while task.step < self._task.total_steps:
             batch, waited = _next(batches, stop)
             # A signal may reach one process a step before another: all stop at the same one.
             if ranks.any(batch is None):
@@ -197,7 +197,7 @@ class _Loop(Generic[Batch]):
                 picture = task.draw_batch(batch, self._run.output)
                 if picture is not None:
                     self._log.image("first_batch", picture)
-            extra: dict[str, float] = {"epoch": task.step // self._steps_per_epoch}
+            extra: dict[str, float] = {"epoch": task.step // self._task.steps_per_epoch}
             if (rate := task.learning_rate()) is not None:
                 extra["lr"] = rate
             values = ranks.mean(task.train_step(batch))
@@ -222,7 +222,7 @@ class _Loop(Generic[Batch]):
         config = self._run.config
         every = config.evaluate_every
         if config.evaluate_every_epochs is not None:
-            every = config.evaluate_every_epochs * self._steps_per_epoch
+            every = config.evaluate_every_epochs * self._task.steps_per_epoch
         step = self._task.step
         return every is not None and step > self._evaluated and step % every == 0
 
@@ -243,7 +243,7 @@ class _Loop(Generic[Batch]):
                 "config": to_tree(task.config),
                 "identity": task.identity(),
                 "step": task.step,
-                "total_steps": self._total_steps,
+                "total_steps": self._task.total_steps,
                 "evaluated": self._evaluated,
                 "rng": generators,
                 "log": self._log.state_dict(),
@@ -254,7 +254,7 @@ class _Loop(Generic[Batch]):
     def _result(self, stop: StopRequest) -> TrainingResult:
         step = self._task.step
         path = self._checkpoints.folder / f"step-{step:08d}.pt"
-        early = step < self._total_steps
+        early = step < self._task.total_steps
         # A rank that stopped because another one got the signal has none of its own.
         exit_code = (stop.exit_code or 128 + signal.SIGTERM) if early else 0
         return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main)
@@ -277,7 +277,7 @@ class _Loop(Generic[Batch]):
             set_rng_state(state["rng"][ranks.rank])
         else:
             _logger.warning("%s was written by %d processes, there are %d", path, len(state["rng"]), ranks.world_size)
-        _logger.info("going on from %s (step %d of %d)", path, task.step, self._total_steps)
+        _logger.info("going on from %s (step %d of %d)", path, task.step, self._task.total_steps)
         log: dict[str, Any] = state["log"]
         return log
 
@@ -304,8 +304,8 @@ class _Loop(Generic[Batch]):
         differing = _differences(flatten(state["config"]), flatten(to_tree(self._task.config)), free)
         identity = self._task.identity()
         differing += [f"the {what}" for what in identity if state["identity"].get(what) != identity[what]]
-        if state["total_steps"] != self._total_steps:
-            differing.append(f"steps in all (was {state['total_steps']}, now {self._total_steps})")
+        if state["total_steps"] != self._task.total_steps:
+            differing.append(f"steps in all (was {state['total_steps']}, now {self._task.total_steps})")
         if differing:
             raise UsageError(
                 f"{origin} is of a run with other settings: {'; '.join(differing)}. "

@@ -46,7 +46,6 @@ def attention_strip(
     *,
     titles: Sequence[str] = (),
     columns: int = 8,
-    heading: str = "Class-agnostic activation maps",
 ) -> Path:
     """Write a PNG: for each clip a row of frames and below it a row a network, as in Figures 6 and 7 of the paper.
 
@@ -56,7 +55,6 @@ def attention_strip(
         maps: Name of a network to its (B, T, H, W) maps in [0, 1], see `downstream.attention.activation_maps`.
         titles: What to write above each clip; none by default.
         columns: Frames shown, spread over the clip.
-        heading: What to write above all.
 
     Returns:
         `path`.
@@ -74,7 +72,7 @@ def attention_strip(
         "RGB", (max(2 * MARGIN + _LABEL + len(shown) * (width + GAP), 420), top + count * block + MARGIN), PAPER
     )
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 4), heading, fill=INK, font=font(20))
+    draw.text((MARGIN, MARGIN - 4), "Class-agnostic activation maps", fill=INK, font=font(20))
     for column, frame in enumerate(shown):
         x = MARGIN + _LABEL + column * (width + GAP)
         draw.text((x + width // 2, top - 8), f"frame {frame + 1}", fill=FAINT, font=font(12), anchor="ms")

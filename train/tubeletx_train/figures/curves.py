@@ -13,17 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 
-def training_curves(
-    log: str | Path, path: str | Path, *, loss: str = "loss", accuracy: str = "top1", title: str = "Pretraining"
-) -> Path:
+def training_curves(log: str | Path, path: str | Path, *, title: str = "Pretraining") -> Path:
     """Draw loss and contrastive top-1 over steps, raw and smoothed.
 
     Args:
-        log: JSON lines with "step" and the two named fields (top-1 as a share in [0, 1]); lines without them are
-            passed over, and a step that was logged again after a resume counts as it was last.
+        log: JSON lines with "step", "loss" and "top1" (a share in [0, 1]); lines without them are passed over, and a
+            step that was logged again after a resume counts as it was last.
         path: PNG to write; parent folders are made.
-        loss: Field of the loss.
-        accuracy: Field of the contrastive top-1.
         title: Heading.
 
     Returns:
@@ -36,11 +32,11 @@ def training_curves(
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=14)
     left, right = figure.subplots(1, 2)
-    panels = ((left, loss, "InfoNCE loss", "#c44e52"), (right, accuracy, "contrastive top-1", "#2f6fb0"))
+    panels = ((left, "loss", "InfoNCE loss", "#c44e52"), (right, "top1", "contrastive top-1", "#2f6fb0"))
     for axes, name, label, color in panels:
         steps, values = _series(Path(log), name)
-        if name == loss and not len(steps):
-            raise ValueError(f"{log}: no line holds both 'step' and {loss!r}")
+        if name == "loss" and not len(steps):
+            raise ValueError(f"{log}: no line holds both 'step' and 'loss'")
         axes.plot(steps, values, color=color, alpha=0.3, linewidth=1, label="logged")
         axes.plot(steps, smooth(values), color=color, linewidth=2, label="smoothed")
         axes.set_xlabel("step")

@@ -127,7 +127,6 @@ def contact_sheet(
     *,
     max_pairs: int = 4,
     columns: int = 8,
-    title: str = "Positive pairs",
 ) -> Path:
     """Write a PNG: two rows a pair (query above, key below), `columns` frames spread over the clip.
 
@@ -138,7 +137,6 @@ def contact_sheet(
         tubelets: Their tubelets.
         max_pairs: Pairs shown.
         columns: Frames shown of each clip.
-        title: Heading.
 
     Returns:
         `path`.
@@ -154,7 +152,7 @@ def contact_sheet(
         PAPER,
     )
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 4), title, fill=INK, font=font(20))
+    draw.text((MARGIN, MARGIN - 4), "Positive pairs", fill=INK, font=font(20))
     for column, frame in enumerate(frames):
         x = MARGIN + _LABEL + column * (width + GAP)
         draw.text((x + width // 2, top - 6), f"frame {frame + 1}", fill=FAINT, font=font(13), anchor="ms")

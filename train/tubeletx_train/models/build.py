@@ -45,7 +45,7 @@ def build_encoder(
         ValueError: An unknown name, or a number out of range.
     """
     if not batch_norm_eps > 0:
-        raise ValueError(f"batch_norm_eps must be positive, got {batch_norm_eps}")
+        raise ValueError(f"batch_norm_eps must be positive, not {batch_norm_eps}")
     encoder: VideoEncoder
     if name == _I3D:
         if tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:
@@ -58,7 +58,7 @@ def build_encoder(
         factored, blocks = _RESNETS[name]
         encoder = VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)
     else:
-        raise ValueError(f"encoder must be one of {', '.join(encoder_names())}; got {name!r}")
+        raise ValueError(f"encoder must be one of {', '.join(encoder_names())}, not {name!r}")
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eps = batch_norm_eps

@@ -103,9 +103,9 @@ class VideoResNet(VideoEncoder):
         """
         super().__init__()
         if width < 1:
-            raise ValueError(f"width must be positive, got {width}")
+            raise ValueError(f"width must be positive, not {width}")
         if len(temporal_strides) != len(blocks) or not set(temporal_strides) <= {1, 2}:
-            raise ValueError(f"temporal_strides must be four of 1 or 2, got {tuple(temporal_strides)}")
+            raise ValueError(f"temporal_strides must be four of 1 or 2, not {tuple(temporal_strides)}")
         conv: _ConvBuilder = _conv_2plus1d if factored else _conv_3d
         self.stem = _stem_2plus1d(width) if factored else _stem_3d(width)
         in_channels = width

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import (
-    BadVideoTracker,
-    EpochSampler,
-    PairBatch,
-    PairDataset,
-    VideoRecord,
-    build_loader,
-    prepare_videos,
-)
+from tubeletx_train.data import BadVideoTracker, PairBatch, PairDataset, VideoRecord, prepare_videos
+from tubeletx_train.data.loader import collate_pairs
+from tubeletx_train.engine.epoch_task import EpochTask
 from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.engine.non_finite import require_finite
-from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run, open_run
-from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
-from tubeletx_train.engine.training import TrainingResult, TrainingTask, run_training
+from tubeletx_train.engine.training import TrainingResult, run_training
 from tubeletx_train.figures import contact_sheet
 from tubeletx_train.pretrain.build import build_moco, channels_last
+from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.views import PairViews, Views
 from tubeletx_train.pretrain.watch import EncoderEvaluation, label_probe_of, motion_probe_of
 
 
-class Pretraining(TrainingTask[PairBatch]):
+class Pretraining(EpochTask[PairBatch]):
     """Momentum contrast of clip pairs, one step at a time."""
 
+    net: MoCo
+
     # `data.videos` is free because the list itself is compared.
-    free_on_resume = (
-        "run.",
-        "evaluation.",
-        "data.videos",
-        "data.num_workers",
-        "data.prefetch",
-        "data.timeout",
-        "data.check_timeout",
-        "data.cache_",
-    )
+    free_on_resume = (*EpochTask.free_on_resume, "evaluation.", "data.videos", "data.cache_")
 
     def __init__(
         self,
@@ -66,55 +49,23 @@ class Pretraining(TrainingTask[PairBatch]):
             bad_videos: Counts those that go bad later.
             evaluation: What `run.evaluate_every` asks for.
         """
-        self.config = config
-        self.device = run.device
-        self._ranks = run.ranks
-        self._bad_videos = bad_videos
-        self._evaluation = evaluation
-        self._videos = fingerprint(videos)
-        self._dump = run.output / "non-finite.pt"
-        self._batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
-        if self._batch_size % config.optim.accumulate:
+        dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
+        super().__init__(config, run, dataset, collate_pairs, bad_videos)
+        if self.batch_size % config.optim.accumulate:
             raise UsageError(
-                f"optim.batch_size brings each process {self._batch_size} pairs, which do not split into "
+                f"optim.batch_size brings each process {self.batch_size} pairs, which do not split into "
                 f"optim.accumulate {config.optim.accumulate} equal parts"
             )
-        self.dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
-        self.steps_per_epoch = self._sampler().batches_per_epoch
-        self.total_steps = config.optim.steps or config.optim.epochs * self.steps_per_epoch
-        seed_everything(config.run.seed)
-        self.moco = channels_last(build_moco(config).to(self.device))
+        self._evaluation = evaluation
+        self._videos = fingerprint(videos)
+        self.net = channels_last(build_moco(config).to(self.device))
         if config.model.batch_norm == "sync" and run.ranks.world_size > 1:
-            self.moco = synchronize_batch_norm(self.moco, self.device)
+            self.net = synchronize_batch_norm(self.net, self.device)
         if config.run.compile:
-            self.moco.query_net.compile()
-            self.moco.key_net.compile()
+            self.net.query_net.compile()
+            self.net.key_net.compile()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
-        self.optimization = Optimization(
-            self.moco.query_net,
-            config.optim,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.steps_per_epoch,
-            device=self.device,
-            ranks=run.ranks,
-        )
-
-    def _sampler(self, start: int = 0, stop: int | None = None) -> EpochSampler:
-        return EpochSampler(
-            len(self.dataset),
-            self._batch_size,
-            seed=self.config.run.seed,
-            rank=self._ranks.rank,
-            world_size=self._ranks.world_size,
-            start=start,
-            stop=stop,
-        )
-
-    def batches(self, start: int, stop: int) -> Iterator[PairBatch]:
-        """Batches on the device. Raises TooManyBadVideos once too many could not be read."""
-        for batch in build_loader(self.dataset, self._sampler(start, stop), pin_memory=self.device.type == "cuda"):
-            self._bad_videos.update(batch.bad)
-            yield batch.to(self.device)
+        self.optimization = self.build_optimization(self.net.query_net)
 
     def clips(self, batch: PairBatch) -> int:
         """Two a pair, three with own negatives."""
@@ -131,50 +82,30 @@ class Pretraining(TrainingTask[PairBatch]):
         """One optimiser step; returns loss, metrics and gradient norm."""
         views = self.views(batch)
         num_parts = self.config.optim.accumulate
-        self.moco.train()
-        self.moco.update_key_net()
+        self.net.train()
+        self.net.update_key_net()
         values: dict[str, float] = {}
         keys: list[Tensor] = []
         for query, key, own_negative in _parts(views, num_parts):
             with self.optimization.autocast():
-                output = self.moco.compare(query, key, own_negative)
-            require_finite(
-                output.loss,
-                step=self.step + 1,
-                epoch=batch.epoch,
-                sample_ids=batch.sample_ids.chunk(num_parts)[len(keys)],
-                dump=lambda: {"batch": dataclasses.asdict(batch), "model": self.moco.state_dict()},
-                path=self._dump,
-            )
+                output = self.net.compare(query, key, own_negative)
+            self.require_finite(output.loss, batch, batch.sample_ids.chunk(num_parts)[len(keys)])
             loss = output.loss.mean()
             measured = {"loss": loss.detach()} | output.metrics
             for name, value in zip(measured, torch.stack(list(measured.values())).tolist(), strict=True):
                 values[name] = values.get(name, 0.0) + value / num_parts
             self.optimization.backward(loss / num_parts)
             keys.append(output.key)
-        self.moco.enqueue(torch.cat(keys))
+        self.net.enqueue(torch.cat(keys))
         return values | self.optimization.step()
-
-    def learning_rate(self) -> float:
-        """Of the step to come."""
-        return self.optimization.learning_rate
 
     def evaluate(self) -> Mapping[str, float]:
         """The evaluation of the query encoder, in the main process; the others wait."""
-        return self._evaluation(self.moco.query_net.encoder) if self._ranks.is_main else {}
+        return self._evaluation(self.net.query_net.encoder) if self.run.ranks.is_main else {}
 
     def identity(self) -> dict[str, object]:
         """The list of videos, wherever they lie."""
         return {"list of readable videos": self._videos}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Networks, queue and optimiser."""
-        return {"model": self.moco.state_dict()} | self.optimization.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.moco.load_state_dict(state["model"])
-        self.optimization.load_state_dict(state)
 
 
 def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
@@ -208,7 +139,7 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
                 else label_probe_of(labelled, config)
             )
         task = Pretraining(config, videos, run, bad_videos, evaluation)
-        return run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
+        return run_training(task, run)
 
 
 def fingerprint(videos: Sequence[VideoRecord]) -> str:

@@ -82,7 +82,7 @@ class MoCo(nn.Module):
         """
         super().__init__()
         if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+            raise ValueError(f"momentum must lie in [0, 1], not {momentum}")
         self.query_net = EmbeddingNet(encoder, dim)
         self.key_net = copy.deepcopy(self.query_net).requires_grad_(False)
         self.contrast = QueueInfoNCE(dim, queue_size, temperature, normalize=False)  # rows are unit already

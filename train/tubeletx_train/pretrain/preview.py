@@ -9,6 +9,7 @@ from pathlib import Path
 from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
 from tubeletx_train.data import DataConfig, EpochSampler, PairDataset, build_loader, prepare_videos
+from tubeletx_train.engine.limits import require_at_least
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.figures import animation, contact_sheet
 
@@ -30,6 +31,9 @@ class PreviewConfig:
     output: str = "preview"
     pairs: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "pairs")
 
 
 def preview(config: PreviewConfig) -> list[Path]:

@@ -6,11 +6,11 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from tqdm import tqdm
 
 from tubeletx_train.data.check import check_videos
+from tubeletx_train.data.config import ReaderName
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.files import replace_text
@@ -18,6 +18,7 @@ from tubeletx_train.data.find import VideoIndex, find_videos
 from tubeletx_train.data.manifest import VideoRecord, write_manifest
 from tubeletx_train.data.readers import tells_rate
 from tubeletx_train.data.subsets import draw_per_class, draw_share
+from tubeletx_train.engine.limits import require_at_least, require_positive, require_positive_share
 
 FOLDER = "folder"
 
@@ -58,7 +59,7 @@ class ManifestConfig:
     group_pattern: str | None = None
     fps: float | None = None
     check: bool = False
-    reader: Literal["decord", "pyav", "torchcodec"] = "decord"
+    reader: ReaderName = "decord"
     num_workers: int = 2
     check_timeout: float = 60.0
     allow_missing: bool = False
@@ -68,14 +69,10 @@ class ManifestConfig:
             raise ValueError(f"dataset must be one of {', '.join([*DATASETS, FOLDER])}, not {self.dataset!r}")
         if self.subset is not None and self.per_class is not None:
             raise ValueError("subset and per_class exclude each other")
-        if self.subset is not None and not 0 < self.subset <= 1:
-            raise ValueError(f"subset must lie in (0, 1], not {self.subset}")
-        for name, least in (("per_class", 1), ("subset_seed", 0), ("num_workers", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be {least} or more, not {value}")
-        if self.fps is not None and not self.fps > 0:
-            raise ValueError(f"fps must be positive, not {self.fps}")
+        require_positive(self, "fps")
+        require_positive_share(self, "subset")
+        require_at_least(self, 1, "per_class", "num_workers")
+        require_at_least(self, 0, "subset_seed", "check_timeout")
         if self.dataset == FOLDER:
             if self.annotations is not None:
                 raise ValueError("annotations is for data sets with list files, not for a folder")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from tubeletx_train.config.repetition import RepetitionDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
 from tubeletx_train.data.clips import clip_generator
+from tubeletx_train.data.now_reading import NowReading
 from tubeletx_train.downstream.repetition.frames import read_letterboxed
 
 # Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
@@ -38,9 +39,34 @@ class Window:
     bad: list[BadVideo]
 
 
-def keep_windows(windows: list[Window]) -> list[Window]:
-    """Put windows together: they differ in length and stay as they are."""
-    return windows
+@dataclass
+class WindowBatch:
+    """Windows of one epoch, which differ in length.
+
+    Attributes:
+        windows: At least one.
+    """
+
+    windows: list[Window]
+
+    @property
+    def sample_ids(self) -> Tensor:
+        """(B,) int64."""
+        return torch.tensor([window.sample_id for window in self.windows])
+
+    @property
+    def epoch(self) -> int:
+        """The one epoch all of them belong to."""
+        return self.windows[0].epoch
+
+    @property
+    def bad(self) -> list[BadVideo]:
+        """Videos that could not be read while the batch was made."""
+        return [video for window in self.windows for video in window.bad]
+
+    def to(self, device: torch.device) -> WindowBatch:
+        """The batch with its frames on a device."""
+        return WindowBatch([replace(window, frames=window.frames.to(device)) for window in self.windows])
 
 
 class RepetitionWindows(Dataset[Window]):
@@ -64,8 +90,7 @@ class RepetitionWindows(Dataset[Window]):
                 "boundaries; `tubeletx-train manifest ucfrep` writes such a manifest"
             )
         self._seed = seed
-        self._reading = torch.full((max(config.num_workers, 1),), -1, dtype=torch.int64)
-        self._reading.share_memory_()  # type: ignore[no-untyped-call]
+        self._reading = NowReading(config.num_workers)
 
     def __len__(self) -> int:
         """Windows of an epoch."""
@@ -92,16 +117,12 @@ class RepetitionWindows(Dataset[Window]):
         )
 
     def _read(self, place: int, first: int, stop: int) -> Tensor:
-        worker = get_worker_info()
-        slot = worker.id if worker is not None else 0
-        self._reading[slot] = place
-        frames = read_letterboxed(self.records[place], self.config.frame_size, self.config.reader, first, stop)
-        self._reading[slot] = -1
-        return frames
+        with self._reading.video(place):
+            return read_letterboxed(self.records[place], self.config.frame_size, self.config.reader, first, stop)
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.records[place].path for place in self._reading.tolist() if place >= 0]
+        return [self.records[place].path for place in self._reading.places()]
 
 
 def draw_window(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, ...]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from torch import Tensor
 from tqdm import tqdm
 
+from tubeletx_train.config.downstream import TestedDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
 from tubeletx_train.downstream.repetition.count import count_repetitions
 from tubeletx_train.downstream.repetition.frames import read_letterboxed
 from tubeletx_train.downstream.repetition.metrics import counting_metrics
 from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator
-from tubeletx_train.downstream.videos import ReadSettings, refuse_unreadable
+from tubeletx_train.downstream.videos import refuse_unreadable
 from tubeletx_train.engine.distributed import Ranks
 
 
@@ -40,7 +41,7 @@ class CountedVideos:
 def count_records(
     net: CycleNet,
     records: Sequence[VideoRecord],
-    config: ReadSettings,
+    config: TestedDataConfig,
     *,
     frame_size: int,
     videos_per_pass: int,

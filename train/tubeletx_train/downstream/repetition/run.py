@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tubeletx_train.config.downstream import ClassifierConfig
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, open_video
-from tubeletx_train.data.find import VIDEO_EXTENSIONS
-from tubeletx_train.downstream.classifier import load_pretrained
 from tubeletx_train.downstream.repetition.count import Count, count_repetitions
 from tubeletx_train.downstream.repetition.evaluate import CountedVideos, count_records
 from tubeletx_train.downstream.repetition.frames import read_letterboxed
@@ -61,22 +58,18 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
             index = run.output / _INDEX_FILE
             train, bad_videos = check_training_videos(load_videos(data.train, data.train_split), data, index)
             test = _marked_test_videos(data.test or data.train, data.test_split, config, index)
-        chosen = config.model
-        pretrained = load_pretrained(
-            config.checkpoint, ClassifierConfig(chosen.encoder, chosen.width, chosen.temporal_strides)
-        )
-        task = RepetitionTraining(config, run, pretrained, train, test.records, bad_videos)
-        result = run_training(task, run, total_steps=task.total_steps, steps_per_epoch=task.steps_per_epoch)
+        task = RepetitionTraining(config, run, train, test.records, bad_videos)
+        result = run_training(task, run)
         if result.exit_code:
             return result, {}
-        step = task.choose()
+        step = task.take_best()
         counted = task.count(test.records, "counting")
         if run.ranks.is_main:
             state = {
                 "counter": task.net.state_dict(),
-                "encoder": to_tree(pretrained.settings),
-                "source": pretrained.source,
-                "train_videos": len(task.dataset.records),
+                "encoder": to_tree(task.pretrained.settings),
+                "source": task.pretrained.source,
+                "train_videos": len(task.records),
                 "config": to_tree(config),
             }
             save_atomically(state, run.output / MODEL_FILE)
@@ -161,9 +154,7 @@ def count_videos(config: CountVideosConfig) -> list[tuple[str, Count, Path]]:
     output = writable_folder(config.output)
     device = resolve_device(config.device)
     counter = load_counter(config.checkpoint, device)
-    path = Path(config.videos)
-    single = path.is_file() and path.suffix.lower() in VIDEO_EXTENSIONS
-    records = [VideoRecord(str(path.absolute()))] if single else load_videos(path)
+    records = load_videos(config.videos)
     done: list[tuple[str, Count, Path]] = []
     bad: list[VideoError] = []
     for place, record in enumerate(tqdm(records, "counting", unit="video", disable=len(records) == 1)):
