@@ -75,19 +75,19 @@ class Form(ABC):
         seed_everything(config.run.seed)
         self.moco = build_moco(config).to(device).train()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(device)
-        self._time_tubelets()
+        self._time_colour()
         dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
         sampler = EpochSampler(len(dataset), config.optim.batch_size, seed=config.run.seed, stop=1000)
         self.batches = iter(build_loader(dataset, sampler, pin_memory=device.type == "cuda"))
 
-    def _time_tubelets(self) -> None:
+    def _time_colour(self) -> None:
         started: list[float] = []
-        self.views.pair.register_forward_pre_hook(lambda *_: started.append(self.clock.now()))
+        self.views.color.register_forward_pre_hook(lambda *_: started.append(self.clock.now()))
 
         def stop(*_: object) -> None:
-            self.clock.seconds["tubelets"] += self.clock.now() - started.pop()
+            self.clock.seconds["colour"] += self.clock.now() - started.pop()
 
-        self.views.pair.register_forward_hook(stop)
+        self.views.color.register_forward_hook(stop)
 
     def __call__(self) -> tuple[dict[str, float], float]:
         """One step: seconds of its parts and of all, and the loss."""
@@ -96,9 +96,9 @@ class Form(ABC):
         since = clock.now()
         with clock.part("data"):
             batch = next(self.batches).to(self.device)
-        with clock.part("colour"):
+        with clock.part("tubelets"):
             query, key = self._look(batch)
-        clock.seconds["colour"] -= clock.seconds["tubelets"]
+        clock.seconds["tubelets"] -= clock.seconds["colour"]
         with clock.part("momentum"):
             self._update_key_net()
         with clock.part("forward"):

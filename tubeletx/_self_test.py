@@ -104,6 +104,8 @@ CHECKS: tuple[Callable[[torch.device], None], ...] = (_pair_checksum, _paste, _p
 def seconds_of_a_pair(device: torch.device, batch: int = 8) -> tuple[float, float]:
     """Times a pair of 16 x 112 x 112, preset "paper", beside a copy of the bytes that pasting must write.
 
+    On the CPU one thread works, since several wait for each other where other programs keep a core busy.
+
     Returns:
         Median seconds a pair of sampling, cropping and pasting; and of the copy.
     """
@@ -117,7 +119,13 @@ def seconds_of_a_pair(device: torch.device, batch: int = 8) -> tuple[float, floa
     covered = tubelets.coverage((16, 112, 112), per_tubelet=True).sum().item() * 16 * 112 * 112
     source = torch.empty(int(covered) * 3 * 2, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return (_seconds(lambda: pair(*clips, ids), device) / batch, _seconds(lambda: target.copy_(source), device) / batch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, copy = (_seconds(call, device) for call in (lambda: pair(*clips, ids), lambda: target.copy_(source)))
+    finally:
+        torch.set_num_threads(threads)
+    return ours / batch, copy / batch
 
 
 def _seconds(call: Callable[[], object], device: torch.device, repeats: int = 20) -> float:
