@@ -90,6 +90,17 @@ def test_index_remembers_until_the_file_changes(videos, tmp_path):
     assert again == first
 
 
+def test_another_reader_looks_for_itself(write_video, tmp_path):
+    # decord cannot decode this width, and says that pyav can.
+    records = [VideoRecord(str(write_video(tmp_path / "narrow.mp4", width=48, height=40)))]
+    index = tmp_path / "videos.json"
+    for _ in range(2):
+        for reader, readable in (("decord", 0), ("pyav", 1)):
+            good, bad = check_videos(records, reader=reader, index=index, progress=False)
+            assert (len(good), len(bad)) == (readable, 1 - readable)
+    assert len(index.read_text().splitlines()) == 2
+
+
 def test_tracker_logs_each_once_and_stops_past_the_share(caplog):
     tracker = BadVideoTracker(10, 0.2)
     with caplog.at_level(logging.WARNING):

@@ -356,7 +356,10 @@ def test_train_test_and_count_end_to_end(dataset, tmp_path, capsys):
     assert all(np.isfinite(entry["loss"]) for entry in losses)
 
     model = str(output / "model.pt")
-    assert main(["count", "test", "--checkpoint", model, "--output", str(tmp_path / "test"), "--device", "cpu"]) == 0
+    # The folder of the run stands for it.
+    assert (
+        main(["count", "test", "--checkpoint", str(output), "--output", str(tmp_path / "test"), "--device", "cpu"]) == 0
+    )
     assert json.loads((tmp_path / "test" / "results.json").read_text())["metrics"] == metrics
 
     video = next(dataset.parent.glob("videos/Square/*g03*.avi"))

@@ -109,7 +109,7 @@ class CountTestConfig:
     """Settings of a test of a trained counter.
 
     Attributes:
-        checkpoint: A checkpoint of `count train`.
+        checkpoint: The model.pt of `count train`, or the folder of its run.
         videos: Manifest of the test videos; null: that of the training run.
         split: Rows of it that count; null: those of the training run.
         output: Folder for results.json.
@@ -138,7 +138,7 @@ class CountVideosConfig:
     """Settings of counting in videos that nobody has marked.
 
     Attributes:
-        checkpoint: A checkpoint of `count train`.
+        checkpoint: The model.pt of `count train`, or the folder of its run.
         videos: A video, a folder of videos or a manifest.
         output: Folder for the pictures, one a video.
         reader: Which decoder reads the videos.

@@ -24,16 +24,21 @@ _log = logging.getLogger(__name__)
 
 
 class _Index:
-    """Findings of earlier checks, a file of JSON lines that only grows; a line counts while its file is unchanged."""
+    """Findings of earlier checks, a file of JSON lines that only grows; a line counts while its file is unchanged.
 
-    def __init__(self, path: Path) -> None:
+    What one reader cannot read another may, and they may count frames differently: a finding is of its reader.
+    """
+
+    def __init__(self, path: Path, reader: str) -> None:
         self._path = path
+        self._reader = reader
         self._known: dict[str, dict[str, Any]] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
-                    self._known[entry["path"]] = entry
+                    if entry["reader"] == reader:
+                        self._known[entry["path"]] = entry
                 except (ValueError, KeyError, TypeError):
                     continue  # cut off by a stopped run: the file is looked at again
 
@@ -56,7 +61,8 @@ class _Index:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"path": path, "stamp": self._stamp(path), "finding": asdict(finding)}) + "\n")
+            entry = {"path": path, "reader": self._reader, "stamp": self._stamp(path), "finding": asdict(finding)}
+            file.write(json.dumps(entry) + "\n")
 
 
 def check_videos(
@@ -77,7 +83,8 @@ def check_videos(
         reader: Decoder.
         workers: Child processes.
         timeout: Seconds for one video.
-        index: JSON-lines file that remembers results by (path, size, modification time); None remembers nothing.
+        index: JSON-lines file that remembers results by (path, size, modification time, reader);
+            None remembers nothing.
         progress: Show a progress bar (on a terminal).
 
     Returns:
@@ -88,7 +95,7 @@ def check_videos(
         DataError: The reader is not installed.
     """
     require_reader(reader)
-    remembered = _Index(Path(index)) if index is not None else None
+    remembered = _Index(Path(index), reader) if index is not None else None
     findings: dict[str, Finding] = {}
     open_paths = []
     for path in dict.fromkeys(record.path for record in records):

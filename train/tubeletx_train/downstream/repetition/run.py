@@ -200,8 +200,8 @@ class Counter:
 
 
 def load_counter(path: str, device: torch.device) -> Counter:
-    """Read a counter that `train_counter` wrote. Raises CheckpointError where the file is anything else."""
-    state = load_checkpoint(path)
+    """Read a counter that `train_counter` wrote, a file or its folder. Raises CheckpointError for anything else."""
+    state = load_checkpoint(Path(path) / MODEL_FILE if Path(path).is_dir() else path)
     if not {"counter", "encoder", "config", "source", "train_videos"} <= state.keys():
         raise CheckpointError(f"{path}: is no counter; give the {MODEL_FILE} that `count train` leaves in its folder")
     config = config_from_tree(RepetitionConfig, state["config"], path)
