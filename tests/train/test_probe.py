@@ -3,11 +3,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
+from fixed_network import Fixed, noise_batches
 from tubeletx_train.cli import main
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from tubeletx_train.data import DataConfig, DataError, PairBatch
+from tubeletx_train.data import DataConfig, DataError
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.models import build_encoder
@@ -20,26 +20,6 @@ from tubeletx_train.pretrain.readout import read_out, read_out_by_group
 
 T, S = 8, 32
 EACH = 40  # clips of a motion
-
-
-class Fixed(nn.Module):
-    """A network that returns given features of a clip."""
-
-    def __init__(self, feature):
-        super().__init__()
-        self.feature = feature
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def forward(self, clip):
-        return self.feature(clip)
-
-
-def noise(count, size=5, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    for number in range(count):
-        clips = torch.randint(256, (2, size, 3, T, S, S), dtype=torch.uint8, generator=generator)
-        ids = torch.arange(size) + number * size
-        yield PairBatch(clips[0], clips[1], ids, 0, torch.zeros(size, 2, dtype=torch.int64), [])
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +140,14 @@ def test_patches_lie_in_the_frame_they_are_cropped_from():
 
 
 def test_probe_tasks_are_balanced_and_repeatable():
-    task, again = (draw_probe_task(noise(9), 40, seed=4) for _ in range(2))
+    task, again = (draw_probe_task(noise_batches(9), 40, seed=4) for _ in range(2))
     assert task.clips.shape == (40, 3, T, S, S)
     assert torch.equal(task.clips, again.clips)
     assert torch.bincount(task.labels).tolist() == [2] * 20
     moving = (task.clips[:, :, 1:] != task.clips[:, :, :1]).flatten(1).any(1)
     assert torch.equal(moving, task.labels != MOTION_NAMES.index("still"))
     with pytest.raises(ValueError, match="hold 25 pairs, count=26"):
-        draw_probe_task(noise(5), 26)
+        draw_probe_task(noise_batches(5), 26)
 
 
 def white_task(seed, count=400):
@@ -240,7 +220,7 @@ def test_the_ceiling_trains_the_network_it_is_given():
     torch.manual_seed(0)
     encoder = build_encoder("r2plus1d_10", 2)
     before = encoder.layer1[0].conv1[0][0].weight.clone()
-    clips = torch.cat([batch.clip_1 for batch in noise(2)])
+    clips = torch.cat([batch.clip_1 for batch in noise_batches(2)])
     accuracy = supervised_ceiling(encoder, clips, white_task(0, 40), steps=2, batch_size=8)
     assert 0 <= accuracy <= 1
     assert not torch.equal(before, encoder.layer1[0].conv1[0][0].weight)

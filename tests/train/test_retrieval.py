@@ -5,33 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from fixed_network import Fixed, noise_batches
 from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
-from tubeletx_train.data import PairBatch
 from tubeletx_train.pretrain.held_out import calibrate_batch_norm, embed, mean_and_spread
 from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_retrieval, recall
 
 T, S = 8, 32
-
-
-def batches(count, size=5, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    for number in range(count):
-        clips = torch.randint(256, (2, size, 3, T, S, S), dtype=torch.uint8, generator=generator)
-        ids = torch.arange(size) + number * size
-        yield PairBatch(clips[0], clips[1], ids, 0, torch.zeros(size, 2, dtype=torch.int64), [])
-
-
-class Fixed(nn.Module):
-    """A network that looks only at the first pixel of a clip and returns a feature of it."""
-
-    def __init__(self, feature):
-        super().__init__()
-        self.feature = feature
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def forward(self, clip):
-        return self.feature(clip)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 9])
@@ -68,19 +48,19 @@ def test_retrieval_of_a_network_that_sees_the_pair_and_one_that_does_not():
 
 def test_pair_sets_carry_the_same_tubelets_and_are_repeatable():
     pair = TubeletPair(TubeletConfig(transforms=(), num_tubelets=1), seed=3)
-    first, again = (draw_pair_set(batches(3), pair, 12) for _ in range(2))
+    first, again = (draw_pair_set(noise_batches(3), pair, 12) for _ in range(2))
     assert first.query.shape == first.key.shape == (12, 3, T, S, S)
     assert torch.equal(first.query, again.query)
     # Independent noise agrees at one pixel in 2^24; pasted patches agree everywhere that they cover.
     same = (first.query == first.key).all(1).flatten(1).float().mean(1)
     assert (same > 0.01).all()
     with pytest.raises(ValueError, match="hold 15 pairs, count=16"):
-        draw_pair_set(batches(3), pair, 16)
+        draw_pair_set(noise_batches(3), pair, 16)
 
 
 def test_still_backgrounds_move_under_tubelets_only():
     pair = TubeletPair(TubeletConfig(num_tubelets=1), seed=3)
-    moving = draw_pair_set(batches(1), pair, 5, still_background=True).key
+    moving = draw_pair_set(noise_batches(1), pair, 5, still_background=True).key
     changed = (moving[:, :, 1:] != moving[:, :, :-1]).any(1).float().mean((1, 2, 3))
     assert (changed < 0.6).all()
     assert (changed > 0).all()
