@@ -266,10 +266,21 @@ def test_estimates_against_scipy():
     assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
     assert str(found) == "25.7 ± 13.7"
     assert str(estimate([0.5])) == "50.0"
-    assert difference([0.5], [0.1, 0.2]) is None
-    low, high = difference([0.5, 0.52, 0.51], [0.1, 0.14, 0.12])
-    assert low < 0.39 < high
-    assert low > 0.3
+
+
+def test_differences_are_taken_seed_by_seed():
+    generator = np.random.default_rng(3)
+    seeds = range(5)
+    common = generator.normal(0, 10, len(seeds))
+    first = {seed: common[seed] + generator.normal(1, 0.1) for seed in seeds}
+    second = {seed: common[seed] + generator.normal(0, 0.1) for seed in seeds}
+    found = difference(first, second | {99: 1e6})
+    reference = stats.ttest_rel(list(first.values()), list(second.values())).confidence_interval(0.95)
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    assert (low, high) == pytest.approx((reference.low, reference.high))
+    assert 0.5 < low < high < 1.5  # a common part ten times as large is not in the way
+    assert difference(first, {0: 1.0}).half_width is None
+    assert difference(first, {99: 1.0}) is None
 
 
 def report_of(tmp_path, arms, seeds):
@@ -293,7 +304,9 @@ def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     assert "| Tubelet contrast learns motion, temporal contrast does not (Table 2) | +46.0" in text
     assert "| Static tubelets do worse than temporal contrast (Table 3) | -6.0 [" in text
     assert "the opposite" in text
-    assert "Linear motion does better than none (Table 3) | not run" in text
+    assert "| Linear motion does better than none (Table 3) | - | - | - | not run |" in text
+    assert "| An own negative played backwards helps | -45.0 [-45.0, -45.0] |" in text
+    assert "| `rotation` | 90.0 |" in text  # of the search
     assert "for 600 steps the same network is right in 93.0 ± 0.0 %" in text
     assert "| growing / shrinking |" in text
     assert "--arms [linear,one_tubelet" in text
@@ -301,7 +314,7 @@ def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert "/nowhere" not in json.dumps(results)
     assert len(results) == 3 * len(arms) + 2
-    for picture in ("arms", "videos", "along", "confusion"):
+    for picture in ("arms", "videos", "along", "along_own", "confusion"):
         assert f"({picture}.png)" in text
         assert (tmp_path / "report" / f"{picture}.png").stat().st_size > 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tubeletx_train.engine.limits import require_positive
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -25,6 +27,8 @@ class StudyConfig:
         minutes: Stop after so long; runs under way save a checkpoint. Null runs to the end.
         labelled: Labelled videos that each run is also probed with: a manifest, or a folder for each class.
         group_pattern: See `probe --help`.
+        attention_videos: Videos that the report draws activation maps of; null takes held-out ones, whose frames the
+            report then shows.
         report: Folder of the report; null means "report" in the output folder.
         report_only: Run nothing, report on what there is.
     """
@@ -42,17 +46,15 @@ class StudyConfig:
     minutes: float | None = None
     labelled: str | None = None
     group_pattern: str | None = None
+    attention_videos: str | None = None
     report: str | None = None
     report_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be one or more different numbers of 0 or more, got {self.seeds}")
+            raise ValueError(f"seeds must be one or more different numbers of 0 or more, not {self.seeds}")
         if self.search_seed in self.seeds or self.search_seed < 0:
-            raise ValueError(f"search_seed must be 0 or more and none of the reported seeds, got {self.search_seed}")
+            raise ValueError(f"search_seed must be 0 or more and none of the reported seeds, not {self.search_seed}")
         if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise ValueError(f"learning_rates must be one or more positive numbers, got {self.learning_rates}")
-        for name in ("jobs", "steps", "minutes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"learning_rates must be one or more positive numbers, not {self.learning_rates}")
+        require_positive(self, "jobs", "steps", "minutes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
@@ -42,9 +42,14 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, quantile * deviation / math.sqrt(count), count)
 
 
-def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of mean(first) - mean(second), Welch's; None where either has fewer than two values."""
-    if min(len(first), len(second)) < 2:
-        return None
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(_CONFIDENCE)
-    return float(interval.low), float(interval.high)
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
+    """Mean of first - second and its interval, over the seeds that both have; None where they have none in common.
+
+    Taken seed by seed: runs of one seed share first weights and the order of videos, and what that brings cancels.
+
+    Args:
+        first: Values by seed.
+        second: Likewise.
+    """
+    shared = first.keys() & second.keys()
+    return estimate([first[seed] - second[seed] for seed in sorted(shared)]) if shared else None

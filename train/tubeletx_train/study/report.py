@@ -3,105 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tubeletx_train.config.tree import merge
 from tubeletx_train.data import read_manifest
-from tubeletx_train.downstream.attention import AttentionConfig, attention
-from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.output import writable_folder
-from tubeletx_train.figures.confusion import confusion_picture
-from tubeletx_train.figures.study import Bar, interval_bars, interval_curves
 from tubeletx_train.pretrain.motions import MOTION_NAMES, MOTION_PAIRS
 from tubeletx_train.study.arms import FULL, REFERENCES, SUPERVISED, UNTRAINED, all_arms, description, own_arms
+from tubeletx_train.study.claims import OWN_CLAIMS, PAPER_CLAIMS, claims_table
 from tubeletx_train.study.config import StudyConfig
-from tubeletx_train.study.intervals import Estimate, difference, estimate
+from tubeletx_train.study.intervals import estimate
 from tubeletx_train.study.measure import PAIRS
-from tubeletx_train.study.videos import HELD_OUT, SHARES, TRAIN
-
-Values = Callable[[dict[str, Any]], float]
-
-_MEASURES: dict[str, Values] = {
-    "linear probe": lambda result: float(result["probe"]["linear"]),
-    "10-NN probe": lambda result: float(result["probe"]["knn"]),
-    "retrieval R@1": lambda result: float(result["retrieval"]["r@1"]),
-    "labelled videos": lambda result: float(result["labelled"]["linear"]),
-}
-_MAIN = "linear probe"
-
-# Side that the networks see frames at in the activation maps, pixels; a map has a cell for each 16.
-_ATTENTION_SIZE = 112
-
-_PANELS = {
-    "Tubelets or time (Tables 2, 3)": (UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL),
-    "Transformation (Table 4)": ("nonlinear", "scale", "shear", FULL),
-    "Tubelets in a clip (Table 5)": ("one_tubelet", FULL, "three_tubelets"),
-    "Temperature": ("temperature_07", FULL, "temperature_20"),
-}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Something to settle: whether `higher` does better than `lower`."""
-
-    text: str
-    higher: str
-    lower: str
-
-
-_CLAIMS = (
-    Claim("Tubelet contrast learns motion, temporal contrast does not (Table 2)", FULL, "temporal"),
-    Claim("Static tubelets do worse than temporal contrast (Table 3)", "temporal", "static"),
-    Claim("Linear motion does better than none (Table 3)", "linear", "static"),
-    Claim("Non-linear motion does better than linear (Table 3)", "nonlinear", "linear"),
-    Claim("Scaling helps (Table 4)", "scale", "nonlinear"),
-    Claim("Shearing helps (Table 4)", "shear", "nonlinear"),
-    Claim("Rotation helps (Table 4)", FULL, "nonlinear"),
-    Claim("Two tubelets do better than one (Table 5)", FULL, "one_tubelet"),
-    Claim("Two tubelets do better than three (Table 5)", FULL, "three_tubelets"),
-    Claim("All videos serve tubelet contrast better than a quarter; the paper: hardly (Figure 5)", FULL, "rotation_25"),
-    Claim("All videos serve temporal contrast better than a quarter (Figure 5)", "temporal", "temporal_25"),
-)
-
-
-class Results:
-    """Results of the reported runs, by arm."""
-
-    def __init__(self, runs: Sequence[dict[str, Any]]) -> None:
-        """Args: `runs` may hold runs of the search and diverged ones; both are listed, not averaged."""
-        self.runs = list(runs)
-        self.by_arm: dict[str, list[dict[str, Any]]] = {}
-        for run in sorted(runs, key=lambda run: int(run["seed"])):
-            if not run["search"] and "probe" in run:
-                self.by_arm.setdefault(run["arm"], []).append(run)
-
-    def values(self, arm: str, measure: str = _MAIN) -> list[float]:
-        """One value for each seed; none where the arm was not run or not measured by that."""
-        found = []
-        for run in self.by_arm.get(arm, []):
-            try:
-                found.append(_MEASURES[measure](run))
-            except KeyError:
-                continue
-        return found
-
-    def estimate(self, arm: str, measure: str = _MAIN) -> Estimate | None:
-        """Mean over seeds with its interval."""
-        values = self.values(arm, measure)
-        return estimate(values) if values else None
-
-    def ran(self, arms: Sequence[str]) -> list[str]:
-        """Those of the arms that have results."""
-        return [arm for arm in arms if arm in self.by_arm]
-
-    @property
-    def chance(self) -> float:
-        """Of the motion probe."""
-        return float(next(iter(self.by_arm.values()))[0]["probe"]["chance"])
+from tubeletx_train.study.pictures import ATTENTION_SIZE, draw_attention, draw_pictures
+from tubeletx_train.study.results import Results, public_result
+from tubeletx_train.study.runs import accuracy
+from tubeletx_train.study.videos import HELD_OUT, TRAIN
 
 
 def write_report(folder: Path, config: StudyConfig, runs: Sequence[dict[str, Any]], manifest: Path) -> Path:
@@ -118,34 +35,30 @@ def write_report(folder: Path, config: StudyConfig, runs: Sequence[dict[str, Any
     """
     folder = writable_folder(folder)
     results = Results(runs)
-    pictures = _pictures(folder, results) | _attention(folder, results, manifest)
+    pictures = draw_pictures(folder, results)
+    videos, split = (config.attention_videos, None) if config.attention_videos else (str(manifest), HELD_OUT)
+    if strip := draw_attention(folder, results, videos, split):
+        pictures["attention"] = strip
     sections = [
         _introduction(config, results, manifest),
         _picture(pictures, "arms", "Linear motion probe of each arm"),
         *(f"## {title}\n\n{_table(results, arms)}" for title, arms in _tables(results).items()),
-        _claims(results),
+        f"## What the paper says, and what came out\n\n{_CLAIMS}\n\n{claims_table(results, PAPER_CLAIMS)}",
         _picture(pictures, "videos", "Motion probe over the share of the videos, as in Figure 5"),
         _picture(pictures, "along", "Motion probe along training"),
+        _own_claims(results),
+        _picture(pictures, "along_own", "Motion probe along training, arms of our own"),
         _pairs(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
         _attention_section(pictures),
+        _search(config, results),
         _left_out(config, results),
     ]
     path = folder / "README.md"
     path.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
-    lines = ",\n".join(json.dumps(_public(run), sort_keys=True) for run in results.runs)
+    lines = ",\n".join(json.dumps(public_result(run), sort_keys=True) for run in results.runs)
     (folder / "results.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return path
-
-
-def _public(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's result without where things lay on the machine that ran it."""
-    config = run["config"]
-    places = {
-        "data": {"videos": Path(config["data"].get("videos", "")).name},
-        "run": {"output": Path(config["run"]["output"]).name},
-    }
-    return {name: value for name, value in run.items() if name != "measurements"} | {"config": merge(config, places)}
 
 
 _INTRODUCTION = """# What each part of the method brings, at a small size
@@ -162,6 +75,10 @@ arms share steps, data, augmentation and network (recipe `study/base`); each arm
 
 Figures are percent, mean ± half of the 95 % interval over seeds (Student's t). The probe pastes patches as pretraining
 does, which favours tubelet arms: read it beside the labelled videos."""
+
+_CLAIMS = """Differences are taken seed by seed, as runs of one seed share first weights and the order of videos. The
+last column asks whether the 95 % interval of the linear probe's difference leaves out zero; of twenty ties one does so
+by chance."""
 
 
 def _introduction(config: StudyConfig, results: Results, manifest: Path) -> str:
@@ -217,7 +134,7 @@ def _tables(results: Results) -> dict[str, list[str]]:
 
 
 def _table(results: Results, arms: Sequence[str]) -> str:
-    measures = [measure for measure in _MEASURES if any(results.values(arm, measure) for arm in arms)]
+    measures = results.measured(arms)
     lines = [
         f"| arm | what it is | lr | seeds | {' | '.join(measures)} |",
         f"|---|---|---|---|{'---|' * len(measures)}",
@@ -230,23 +147,10 @@ def _table(results: Results, arms: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _claims(results: Results) -> str:
-    lines = ["## What the paper says, and what came out", "", "| claim | difference, linear probe | verdict |"]
-    lines.append("|---|---|---|")
-    for claim in _CLAIMS:
-        first, second = results.values(claim.higher), results.values(claim.lower)
-        if not first or not second:
-            lines.append(f"| {claim.text} | not run | - |")
-            continue
-        gap = estimate(first).mean - estimate(second).mean
-        interval = difference(first, second)
-        if interval is None:
-            lines.append(f"| {claim.text} | {100 * gap:+.1f} (one seed) | one seed decides nothing |")
-            continue
-        low, high = interval
-        verdict = "holds" if low > 0 else "the opposite" if high < 0 else "not told apart"
-        lines.append(f"| {claim.text} | {100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] | {verdict} |")
-    return "\n".join(lines)
+def _own_claims(results: Results) -> str:
+    if not any(results.difference(claim.higher, claim.lower) for claim in OWN_CLAIMS):
+        return ""
+    return f"## Questions of our own\n\n{claims_table(results, OWN_CLAIMS)}"
 
 
 def _pairs(results: Results) -> str:
@@ -263,6 +167,29 @@ def _pairs(results: Results) -> str:
         name = " / ".join(pair)
         cells = [str(estimate([float(run["probe"]["pairs"][name]) for run in results.by_arm[arm]])) for arm in arms]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _search(config: StudyConfig, results: Results) -> str:
+    found: dict[str, dict[float, str]] = {}
+    for run in results.runs:
+        if run["search"]:
+            cell = f"{100 * accuracy(run):.1f}" if "probe" in run else "diverged"
+            found.setdefault(run["arm"], {})[float(run["lr_factor"])] = cell
+    if not found:
+        return ""
+    factors = sorted({factor for cells in found.values() for factor in cells})
+    lines = [
+        "## The search for learning rates",
+        "",
+        f"Linear probe on seed {config.search_seed}, percent, at multiples of the recipe's learning rate.",
+        "",
+        f"| arm | {' | '.join(f'x {factor:g}' for factor in factors)} |",
+        f"|---|{'---|' * len(factors)}",
+    ]
+    for arm in all_arms():
+        if cells := found.get(arm):
+            lines.append(f"| `{arm}` | {' | '.join(cells.get(factor, '-') for factor in factors)} |")
     return "\n".join(lines)
 
 
@@ -287,114 +214,12 @@ def _picture(pictures: dict[str, Path], name: str, caption: str) -> str:
     return f"![{caption}]({pictures[name].name})" if name in pictures else ""
 
 
-def _bar(results: Results, arm: str) -> Bar:
-    values = results.values(arm)
-    found = estimate(values)
-    return Bar(arm.removeprefix("own/"), found.mean, found.half_width, values)
-
-
-def _pictures(folder: Path, results: Results) -> dict[str, Path]:
-    pictures = {}
-    panels = {title: results.ran(arms) for title, arms in _PANELS.items()}
-    if own := results.ran(own_arms()):
-        panels["Our own"] = [*results.ran([FULL]), *own]
-    # A panel with one arm compares nothing.
-    bars = {title: [_bar(results, arm) for arm in arms] for title, arms in panels.items() if len(arms) > 1}
-    lines = {"chance": results.chance}
-    if untrained := results.estimate(UNTRAINED):
-        lines["untrained"] = untrained.mean
-    if bars:
-        pictures["arms"] = interval_bars(
-            folder / "arms.png", bars, lines, title="Motion probe, held-out videos", ylabel="linear accuracy"
-        )
-    if curves := _share_curves(results):
-        pictures["videos"] = interval_curves(
-            folder / "videos.png",
-            curves,
-            title="Fewer videos to train on, equal steps",
-            xlabel="% of the training videos",
-            ylabel="linear motion probe",
-            chance=results.chance,
-        )
-    if curves := _along_curves(results):
-        pictures["along"] = interval_curves(
-            folder / "along.png",
-            curves,
-            title="Motion probe along training, mean over seeds",
-            xlabel="step",
-            ylabel="linear motion probe",
-            chance=results.chance,
-        )
-    if full := results.by_arm.get(FULL):
-        title = f"Full method, seed {full[0]['seed']}: {full[0]['probe']['linear']:.0%} right"
-        pictures["confusion"] = confusion_picture(
-            folder / "confusion.png", full[0]["probe"]["confusion"], MOTION_NAMES, title=title
-        )
-    return pictures
-
-
-def _attention(folder: Path, results: Results, manifest: Path) -> dict[str, Path]:
-    """Where the networks of the first seed look in held-out videos, if their checkpoints are still there."""
-    checkpoints = {name: _checkpoint(results, arm) for name, arm in (("tubelet", FULL), ("temporal", "temporal"))}
-    found = {name: path for name, path in checkpoints.items() if path is not None}
-    if len(found) < len(checkpoints):
-        return {}
-    settings = AttentionConfig(
-        checkpoints=tuple(map(str, found.values())),
-        names=tuple(found),
-        videos=str(manifest),
-        split=HELD_OUT,
-        output=str(folder),
-        max_videos=3,
-        num_frames=8,
-        input_size=_ATTENTION_SIZE,
-        picture_size=_ATTENTION_SIZE,
-    )
-    (strip, _), _ = attention(settings)
-    return {"attention": strip}
-
-
-def _checkpoint(results: Results, arm: str) -> Path | None:
-    for run in results.by_arm.get(arm, []):
-        paths = CheckpointFolder(Path(run["config"]["run"]["output"]) / "checkpoints").paths()
-        if paths:
-            return paths[0]
-    return None
-
-
 def _attention_section(pictures: dict[str, Path]) -> str:
     if "attention" not in pictures:
         return ""
     return f"""## Where the networks look
 
-Class-agnostic activation maps of held-out videos without fine-tuning, as in Figure 6, seen at {_ATTENTION_SIZE} pixels
+Class-agnostic activation maps of held-out videos without fine-tuning, as in Figure 6, seen at {ATTENTION_SIZE} pixels
 for maps of more than a few cells.
 
 {_picture(pictures, "attention", "Activation maps: tubelet contrast, temporal contrast, untrained")}"""
-
-
-def _share_curves(results: Results) -> dict[str, list[tuple[float, float, float]]]:
-    curves = {}
-    for name, arm in (("tubelet contrast (full)", FULL), ("temporal contrast", "temporal")):
-        points = []
-        for share, member in (*((share, f"{arm}_{share}") for share in SHARES), (100, arm)):
-            if found := results.estimate(member):
-                points.append((float(share), found.mean, _or_nan(found)))
-        if len(points) > 1:
-            curves[name] = points
-    return curves
-
-
-def _along_curves(results: Results) -> dict[str, list[tuple[float, float, float]]]:
-    curves = {}
-    for arm in results.ran(("temporal", "static", "linear", "nonlinear", FULL, "one_tubelet", "three_tubelets")):
-        by_step: dict[int, list[float]] = {}
-        for run in results.by_arm[arm]:
-            for point in run["along"]:
-                by_step.setdefault(int(point["step"]), []).append(float(point["linear"]))
-        curves[arm] = [(float(step), estimate(values).mean, math.nan) for step, values in sorted(by_step.items())]
-    return curves
-
-
-def _or_nan(found: Estimate) -> float:
-    return math.nan if found.half_width is None else found.half_width

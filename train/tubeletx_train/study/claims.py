@@ -1,0 +1,89 @@
+"""What the study is to settle: which of two arms does better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tubeletx_train.study.arms import FULL
+from tubeletx_train.study.intervals import Estimate
+from tubeletx_train.study.results import MAIN_MEASURE, MEASURES, Results
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something to settle: whether `higher` does better than `lower`."""
+
+    text: str
+    higher: str
+    lower: str
+
+
+PAPER_CLAIMS = (
+    Claim("Tubelet contrast learns motion, temporal contrast does not (Table 2)", FULL, "temporal"),
+    Claim("Static tubelets do worse than temporal contrast (Table 3)", "temporal", "static"),
+    Claim("Linear motion does better than none (Table 3)", "linear", "static"),
+    Claim("Non-linear motion does better than linear (Table 3)", "nonlinear", "linear"),
+    Claim("Scaling helps (Table 4)", "scale", "nonlinear"),
+    Claim("Shearing helps (Table 4)", "shear", "nonlinear"),
+    Claim("Rotation helps (Table 4)", FULL, "nonlinear"),
+    Claim("Rotation helps more than scaling (Table 4)", FULL, "scale"),
+    Claim("Two tubelets do better than one (Table 5)", FULL, "one_tubelet"),
+    Claim("Two tubelets do better than three (Table 5)", FULL, "three_tubelets"),
+    Claim("All videos serve tubelet contrast better than a quarter; the paper: hardly (Figure 5)", FULL, "rotation_25"),
+    Claim("All videos serve temporal contrast better than a quarter (Figure 5)", "temporal", "temporal_25"),
+)
+
+OWN_CLAIMS = (
+    Claim("Temperature .1 does better than .07", FULL, "temperature_07"),
+    Claim("Temperature .1 does better than the paper's .2", FULL, "temperature_20"),
+    Claim("Negatives of the same step do better than a queue", FULL, "own/queue"),
+    Claim("An own negative played backwards helps", "own/reversed", FULL),
+    Claim("An own negative on another path helps", "own/resampled", FULL),
+    Claim("Still backgrounds help", "own/still", FULL),
+    Claim("Over still backgrounds an own negative played backwards helps", "own/still_reversed", "own/still"),
+    Claim("The same patches on both clips do better than other ones", FULL, "own/per_clip_patches"),
+    Claim(
+        "With other patches an own negative played backwards helps",
+        "own/per_clip_patches_reversed",
+        "own/per_clip_patches",
+    ),
+    Claim("Paths in the same place do better than paths moved as a whole", FULL, "own/path_offset"),
+    Claim("Colour jitter helps", "own/color_independent", FULL),
+    Claim("A jitter for each clip does better than one for both", "own/color_independent", "own/color_shared"),
+)
+
+
+def claims_table(results: Results, claims: Sequence[Claim]) -> str:
+    """A Markdown table: for each claim the differences between its arms, and what the linear probe says.
+
+    Args:
+        results: Of all arms.
+        claims: Rows; those whose arms were not both run say so.
+    """
+    measures = results.measured([arm for claim in claims for arm in (claim.higher, claim.lower)]) or [MAIN_MEASURE]
+    lines = [f"| claim | {' | '.join(measures)} | by the {MAIN_MEASURE} |", f"|---|{'---|' * (len(measures) + 1)}"]
+    for claim in claims:
+        found = {measure: results.difference(claim.higher, claim.lower, measure) for measure in MEASURES}
+        cells = [_difference(found[measure]) for measure in measures]
+        lines.append(f"| {claim.text} | {' | '.join(cells)} | {_verdict(found[MAIN_MEASURE])} |")
+    return "\n".join(lines)
+
+
+def _difference(found: Estimate | None) -> str:
+    if found is None:
+        return "-"
+    if found.half_width is None:
+        return f"{100 * found.mean:+.1f}"
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    return f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _verdict(found: Estimate | None) -> str:
+    if found is None:
+        return "not run"
+    if found.half_width is None:
+        return "one seed decides nothing"
+    if abs(found.mean) <= found.half_width:
+        return "not told apart"
+    return "holds" if found.mean > 0 else "the opposite"
