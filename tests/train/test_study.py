@@ -18,7 +18,7 @@ from tubeletx_train.data import DataError, VideoRecord, read_manifest, write_man
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.pretrain.loop import pretrain
 from tubeletx_train.pretrain.motions import MOTION_NAMES, MOTION_PAIRS
-from tubeletx_train.study.arms import FULL, REFERENCES, all_arms, arm_recipe, check_arms, description
+from tubeletx_train.study.arms import FULL, REFERENCES, all_arms, arm_recipe, check_arms, description, own_arms
 from tubeletx_train.study.config import StudyConfig
 from tubeletx_train.study.intervals import difference, estimate
 from tubeletx_train.study.measure import Measurements, draw_measurements
@@ -207,6 +207,22 @@ def test_the_search_comes_first_and_decides_the_learning_rate(tmp_path):
     assert len(store.started) == schedule.total()
 
 
+def test_an_arm_of_our_own_takes_the_rate_of_the_full_method(tmp_path):
+    store = FakeStore(StudyConfig(videos="v"), tmp_path)
+    schedule = schedule_of(("own/reversed", "own/still", "temporal"), (0,))
+    run_missing(schedule, store, jobs=1)
+    assert [run.name for run in store.started] == [
+        "rotation/lr-1-seed-100",
+        "rotation/lr-2-seed-100",
+        "own-reversed/lr-1-seed-0",
+        "own-still/lr-1-seed-0",
+        "temporal/lr-1-seed-100",
+        "temporal/lr-2-seed-100",
+        "temporal/lr-2-seed-0",
+    ]
+    assert len(store.started) == schedule.total()
+
+
 def test_a_stopped_study_goes_on_where_it_was(tmp_path):
     config = StudyConfig(videos="v")
     first = FakeStore(config, tmp_path, seconds=0.05)
@@ -248,7 +264,8 @@ def test_what_quick_and_full_ask_for():
     assert quick.total() == 5
     full = plan(StudyConfig(videos="v"))
     assert full.arms == all_arms()
-    assert full.total() == 3 * len(all_arms()) + 3 * (len(all_arms()) - len(REFERENCES))
+    searched = len(all_arms()) - len(own_arms()) - len(REFERENCES)
+    assert full.total() == 3 * len(all_arms()) + 3 * searched
     with pytest.raises(ValueError, match="search_seed"):
         StudyConfig(videos="v", seeds=(0, 100))
 
@@ -301,11 +318,11 @@ def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     assert "1 videos; 2 others" in text
     # Means of .5, .51, .52, half of the interval 2.5 (t = 4.303, s = .01).
     assert "| `rotation` | Non-linear motion and rotation (Table 4) | 0.002 | 3 | 51.0 ± 2.5 |" in text
-    assert "| Tubelet contrast learns motion, temporal contrast does not (Table 2) | +46.0" in text
-    assert "| Static tubelets do worse than temporal contrast (Table 3) | -6.0 [" in text
+    assert "| Tubelet contrast learns motion, temporal contrast does not (Table 2) | **+46.0 [+46.0, +46.0]** |" in text
+    assert "| Static tubelets do worse than temporal contrast (Table 3) | **-6.0 [-6.0, -6.0]** |" in text
     assert "the opposite" in text
     assert "| Linear motion does better than none (Table 3) | - | - | - | not run |" in text
-    assert "| An own negative played backwards helps | -45.0 [-45.0, -45.0] |" in text
+    assert "| An own negative played backwards helps | **-45.0 [-45.0, -45.0]** |" in text
     assert "| `rotation` | 90.0 |" in text  # of the search
     assert "for 600 steps the same network is right in 93.0 ± 0.0 %" in text
     assert "| growing / shrinking |" in text

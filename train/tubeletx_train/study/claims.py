@@ -55,14 +55,14 @@ OWN_CLAIMS = (
 
 
 def claims_table(results: Results, claims: Sequence[Claim]) -> str:
-    """A Markdown table: for each claim the differences between its arms, and what the linear probe says.
+    """A Markdown table: for each claim the differences between its arms, bold where their interval leaves out zero.
 
     Args:
         results: Of all arms.
         claims: Rows; those whose arms were not both run say so.
     """
     measures = results.measured([arm for claim in claims for arm in (claim.higher, claim.lower)]) or [MAIN_MEASURE]
-    lines = [f"| claim | {' | '.join(measures)} | by the {MAIN_MEASURE} |", f"|---|{'---|' * (len(measures) + 1)}"]
+    lines = [f"| claim | {' | '.join(measures)} | {MAIN_MEASURE} says |", f"|---|{'---|' * (len(measures) + 1)}"]
     for claim in claims:
         found = {measure: results.difference(claim.higher, claim.lower, measure) for measure in MEASURES}
         cells = [_difference(found[measure]) for measure in measures]
@@ -76,7 +76,8 @@ def _difference(found: Estimate | None) -> str:
     if found.half_width is None:
         return f"{100 * found.mean:+.1f}"
     low, high = found.mean - found.half_width, found.mean + found.half_width
-    return f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    text = f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return text if low <= 0 <= high else f"**{text}**"
 
 
 def _verdict(found: Estimate | None) -> str:

@@ -20,7 +20,7 @@ class StudyConfig:
         arms: Arms to run, as the recipes under study/ are called; null runs all.
         seeds: Seeds that are reported.
         learning_rates: Tried for each arm on `search_seed`, as multiples of the recipe's; the best by the linear
-            probe is taken for the reported seeds. One value tries nothing.
+            probe is taken for the reported seeds. Arms below own/ take the full method's. One value tries nothing.
         search_seed: Seed of the search, not reported.
         steps: Steps of a run; null takes the recipe's.
         jobs: Runs at once; null takes one for each GPU, or for each core where there is none.

@@ -76,9 +76,8 @@ arms share steps, data, augmentation and network (recipe `study/base`); each arm
 Figures are percent, mean ± half of the 95 % interval over seeds (Student's t). The probe pastes patches as pretraining
 does, which favours tubelet arms: read it beside the labelled videos."""
 
-_CLAIMS = """Differences are taken seed by seed, as runs of one seed share first weights and the order of videos. The
-last column asks whether the 95 % interval of the linear probe's difference leaves out zero; of twenty ties one does so
-by chance."""
+_CLAIMS = """Differences are taken seed by seed, as runs of one seed share first weights and the order of videos; bold
+where the 95 % interval leaves out zero, as it does by chance for one of twenty ties."""
 
 
 def _introduction(config: StudyConfig, results: Results, manifest: Path) -> str:
@@ -120,7 +119,7 @@ def _search_text(config: StudyConfig) -> str:
     factors = ", ".join(f"{factor:g}" for factor in config.learning_rates)
     return (
         f"Learning rate of each arm: the recipe's times {factors}, whichever has the best linear probe on seed "
-        f"{config.search_seed}, which is not reported."
+        f"{config.search_seed}, which is not reported; arms of our own take the full method's."
     )
 
 

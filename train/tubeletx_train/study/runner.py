@@ -27,7 +27,7 @@ _POINTS = 5
 
 @dataclass
 class Schedule:
-    """Which run comes next: for each seed in turn every arm, an arm's first preceded by its search.
+    """Which run comes next: for each seed in turn every arm, an arm's first preceded by the search for its rate.
 
     Attributes:
         arms: In the order in which they are run.
@@ -45,7 +45,8 @@ class Schedule:
 
     def total(self) -> int:
         """Runs in all."""
-        return sum(len(self._search(arm)) + len(self.seeds) for arm in self.arms)
+        searches = {run for arm in self.arms for run in self._search(arm)}
+        return len(searches) + len(self.arms) * len(self.seeds)
 
     def factor(self, arm: str) -> float | None:
         """The learning rate chosen for an arm, None while its search is not complete."""

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.study.arms import REFERENCES, write_recipe
+from tubeletx_train.study.arms import FULL, REFERENCES, own_arms, write_recipe
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,14 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def search_runs(arm: str, factors: Sequence[float], seed: int) -> list[Run]:
-    """The runs that choose an arm's learning rate; none where there is nothing to choose."""
+    """The runs that choose an arm's learning rate; none where there is nothing to choose.
+
+    An arm of our own asks what one change to the full method does, so it takes the full method's rate.
+    """
     if arm in REFERENCES or len(factors) < 2:
         return []
-    return [Run(arm, factor, seed, search=True) for factor in factors]
+    searched = FULL if arm in own_arms() else arm
+    return [Run(searched, factor, seed, search=True) for factor in factors]
 
 
 def accuracy(result: dict[str, Any]) -> float:
