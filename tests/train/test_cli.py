@@ -67,6 +67,13 @@ def test_print_config_prints_and_stops(capsys):
         (["pretrain", "--data.videos", "x", "--evaluation.videos", "y"], "needs run.evaluate_every"),
         (["pretrain", "--data.videos", "x", "--evaluation.clips", "0"], "evaluation.clips must be 1 or more"),
         (["retrieval", "--checkpoint", "/nowhere.pt", "--videos", "x"], "/nowhere.pt: no such file"),
+        (["finetune", "--checkpoint", "scratch"], "data.train is missing"),
+        (["finetune", "--data.train", "x.csv"], "checkpoint"),
+        (["finetune", "--checkpoint", "scratch", "--data.per_clas", "3"], "did you mean 'data.per_class'"),
+        (["evaluate", "--checkpoint", "/nowhere.pt"], "/nowhere.pt: no such checkpoint"),
+        (["evaluate", "--checkpoint", "x", "--mode", "linear", "--task", "multilabel"], "linear"),
+        (["study", "--videos", "x", "--seeds", "[0,0]"], "seeds must be one or more different numbers"),
+        (["study", "--videos", "x", "--minutes", "0"], "minutes must be positive, not 0"),
     ],
 )
 def test_mistakes_end_with_code_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):

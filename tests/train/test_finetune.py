@@ -283,24 +283,6 @@ def test_one_process_of_several_prints_the_last_line(command, exit_code, monkeyp
         assert bool(printed.out + printed.err) == is_main
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["finetune", "--checkpoint", "scratch"], "data.train is missing"),
-        (["finetune", "--data.train", "x.csv"], "checkpoint"),
-        (["evaluate", "--checkpoint", "/nowhere.pt"], "/nowhere.pt: no such checkpoint"),
-        (["evaluate", "--checkpoint", "x", "--mode", "linear", "--task", "multilabel"], "linear"),
-        (["finetune", "--checkpoint", "scratch", "--data.per_clas", "3"], "did you mean 'data.per_class'"),
-    ],
-)
-def test_mistakes_end_with_code_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    error = capsys.readouterr().err.strip()
-    assert message in error
-    assert "\n" not in error
-
-
 # Table 10: batch size, learning rate, epochs, steps.
 TABLE_10 = {
     "ucf101": (32, 1e-4, 160, (60, 100, 140), 101),
