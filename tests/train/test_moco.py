@@ -124,6 +124,9 @@ def test_metrics_against_plain_loops():
     assert uniformity(query[:1]).item() == 0
     ranks = [sum((query[i] @ key[j] > query[i] @ key[i]).item() for j in range(7)) for i in range(7)]
     assert batch_rank(query, key).tolist() == ranks
+    assert batch_rank(query[3:], key, first=3).tolist() == ranks[3:]
+    collapsed = query[:1].expand(7, 5)
+    assert batch_rank(collapsed, collapsed).tolist() == [6] * 7  # the same point for all clips finds none of them
     assert top_k(torch.tensor([0, 1, 4, 5]), 1).item() == 0.25
     assert top_k(torch.tensor([0, 1, 4, 5]), 5).item() == 0.75
 

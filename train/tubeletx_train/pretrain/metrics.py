@@ -24,7 +24,9 @@ def top_k(rank: Tensor, k: int) -> Tensor:
 
 
 def batch_rank(query: Tensor, keys: Tensor, first: int = 0) -> Tensor:
-    """For each query, how many of the other rows' keys score strictly above its own.
+    """For each query, how many of the other rows' keys score as high as its own or higher.
+
+    Ties count against it: a network that maps all clips to one point would be right in every row otherwise.
 
     Args:
         query: (B, D).
@@ -35,4 +37,5 @@ def batch_rank(query: Tensor, keys: Tensor, first: int = 0) -> Tensor:
         (B,) int64.
     """
     scores = query @ keys.T
-    return (scores > scores.diagonal(first)[:, None]).sum(1)
+    # "Not below" also counts what is not a number.
+    return (~(scores < scores.diagonal(first)[:, None])).sum(1) - 1
