@@ -331,7 +331,7 @@ def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert "/nowhere" not in json.dumps(results)
     assert len(results) == 3 * len(arms) + 2
-    for picture in ("arms", "videos", "along", "along_own", "confusion"):
+    for picture in ("arms", "arms_own", "videos", "along", "along_own", "confusion"):
         assert f"({picture}.png)" in text
         assert (tmp_path / "report" / f"{picture}.png").stat().st_size > 0
 

@@ -93,8 +93,8 @@ def interval_curves(
     axes = figure.subplots()
     for number, (name, points) in enumerate(curves.items()):
         x, mean, half = (np.array(column, np.float64) for column in zip(*points, strict=True))
-        color = _COLORS[number % len(_COLORS)]
-        axes.errorbar(x, mean, yerr=half, color=color, marker="o", ms=4, capsize=3, label=name)
+        color, style = _COLORS[number % len(_COLORS)], ("-", "--", ":")[number // len(_COLORS) % 3]
+        axes.errorbar(x, mean, yerr=half, color=color, linestyle=style, marker="o", ms=4, capsize=3, label=name)
     if chance is not None:
         axes.axhline(chance, color=_GREY, linestyle="--", linewidth=1, label="chance")
     axes.set_ylim(bottom=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tubeletx_train.downstream.attention import AttentionConfig, attention
@@ -38,21 +38,26 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
         results: Of all arms.
 
     Returns:
-        Files by name: "arms", "videos", "along", "along_own", "confusion".
+        Files by name: "arms", "arms_own", "videos", "along", "along_own", "confusion".
     """
     pictures = {}
-    if bars := _bars(results):
-        lines = {"chance": results.chance}
-        if untrained := results.estimate(UNTRAINED):
-            lines["untrained"] = untrained.mean
-        pictures["arms"] = interval_bars(
-            folder / "arms.png", bars, lines, title="Motion probe, held-out videos", ylabel="linear accuracy"
-        )
+    levels = {"chance": results.chance}
+    if untrained := results.estimate(UNTRAINED):
+        levels["untrained"] = untrained.mean
     own = _with_full(results, own_arms())
+    panels: dict[str, Mapping[str, Sequence[str]]] = {
+        "arms": _PANELS,
+        "arms_own": {"Arms of our own, beside the full method": own},
+    }
+    for name, arms in panels.items():
+        if bars := _bars(results, arms):
+            pictures[name] = interval_bars(
+                folder / f"{name}.png", bars, levels, title="Motion probe, held-out videos", ylabel="linear accuracy"
+            )
     curves = {
         "videos": (_share_curves(results), "Fewer videos to train on, equal steps", "% of the training videos"),
-        "along": (_along_curves(results, _ALONG), "Motion probe along training, mean over seeds", "step"),
-        "along_own": (_along_curves(results, own), "The same for arms of our own", "step"),
+        "along": (_along_curves(results, _ALONG), "Motion probe along training", "step"),
+        "along_own": (_along_curves(results, own), "Motion probe along training, arms of our own", "step"),
     }
     for name, (found, title, xlabel) in curves.items():
         if found:
@@ -96,7 +101,8 @@ def draw_attention(folder: Path, results: Results, videos: str, split: str | Non
         input_size=ATTENTION_SIZE,
         picture_size=ATTENTION_SIZE,
     )
-    (strip, _), _ = attention(settings)
+    (strip, animation), _ = attention(settings)
+    animation.unlink()
     return strip
 
 
@@ -114,11 +120,10 @@ def _with_full(results: Results, arms: Sequence[str]) -> list[str]:
     return [*results.ran([FULL]), *ran] if ran else []
 
 
-def _bars(results: Results) -> dict[str, list[Bar]]:
-    panels = {title: results.ran(arms) for title, arms in _PANELS.items()}
-    panels["Our own"] = _with_full(results, own_arms())
+def _bars(results: Results, panels: Mapping[str, Sequence[str]]) -> dict[str, list[Bar]]:
+    ran = {title: results.ran(arms) for title, arms in panels.items()}
     # A panel with one arm compares nothing.
-    return {title: [_bar(results, arm) for arm in arms] for title, arms in panels.items() if len(arms) > 1}
+    return {title: [_bar(results, arm) for arm in arms] for title, arms in ran.items() if len(arms) > 1}
 
 
 def _bar(results: Results, arm: str) -> Bar:
@@ -141,11 +146,14 @@ def _share_curves(results: Results) -> dict[str, Curve]:
 
 
 def _along_curves(results: Results, arms: Sequence[str]) -> dict[str, Curve]:
+    """Means over the seeds that all of the arms have: seeds differ in when they begin to learn."""
+    ran = results.ran(arms)
+    shared = set.intersection(*({int(run["seed"]) for run in results.by_arm[arm]} for arm in ran)) if ran else set()
     curves = {}
-    for arm in results.ran(arms):
+    for arm in ran:
         by_step: dict[int, list[float]] = {}
         for run in results.by_arm[arm]:
-            for point in run["along"]:
+            for point in run["along"] if run["seed"] in shared else ():
                 by_step.setdefault(int(point["step"]), []).append(float(point["linear"]))
         curves[arm] = [(float(step), estimate(values).mean, math.nan) for step, values in sorted(by_step.items())]
-    return curves
+    return curves if shared else {}

@@ -47,6 +47,7 @@ def write_report(folder: Path, config: StudyConfig, runs: Sequence[dict[str, Any
         _picture(pictures, "videos", "Motion probe over the share of the videos, as in Figure 5"),
         _picture(pictures, "along", "Motion probe along training"),
         _own_claims(results),
+        _picture(pictures, "arms_own", "Linear motion probe of arms of our own"),
         _picture(pictures, "along_own", "Motion probe along training, arms of our own"),
         _pairs(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
@@ -218,7 +219,7 @@ def _attention_section(pictures: dict[str, Path]) -> str:
         return ""
     return f"""## Where the networks look
 
-Class-agnostic activation maps of held-out videos without fine-tuning, as in Figure 6, seen at {ATTENTION_SIZE} pixels
-for maps of more than a few cells.
+Class-agnostic activation maps without fine-tuning, as in Figure 6, seen at {ATTENTION_SIZE} pixels for maps of more
+than a few cells.
 
 {_picture(pictures, "attention", "Activation maps: tubelet contrast, temporal contrast, untrained")}"""
