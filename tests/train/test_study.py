@@ -273,7 +273,7 @@ def test_what_quick_and_full_ask_for():
 def test_steps_scale_the_warm_up(tmp_path):
     store = Store(StudyConfig(videos="v", steps=30), tmp_path)
     assert store.recipe(Run(FULL, 1.0, 0))["optim"]["warmup_steps"] == 2
-    assert store.recipe(Run(FULL, 2.0, 0))["optim"]["lr"] == 0.004
+    assert store.recipe(Run(FULL, 2.0, 0))["optim"]["lr"] == 0.008
 
 
 def test_estimates_against_scipy():
@@ -317,7 +317,7 @@ def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     assert "0123456789ab" in text
     assert "1 videos; 2 others" in text
     # Means of .5, .51, .52, half of the interval 2.5 (t = 4.303, s = .01).
-    assert "| `rotation` | Non-linear motion and rotation (Table 4) | 0.002 | 3 | 51.0 ± 2.5 |" in text
+    assert "| `rotation` | Non-linear motion and rotation (Table 4) | 0.004 | 3 | 51.0 ± 2.5 |" in text
     assert "| Tubelet contrast learns motion, temporal contrast does not (Table 2) | **+46.0 [+46.0, +46.0]** |" in text
     assert "| Static tubelets do worse than temporal contrast (Table 3) | **-6.0 [-6.0, -6.0]** |" in text
     assert "the opposite" in text
