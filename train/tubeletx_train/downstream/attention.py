@@ -139,16 +139,26 @@ def attention(config: AttentionConfig) -> tuple[list[Path], dict[str, float]]:
         UsageError: A checkpoint or the videos cannot be used.
     """
     output = writable_folder(config.output)
-    encoders = load_encoders(config)
-    titles, clips = read_clips(config)
-    maps = {
-        name: activation_maps(encoder, clips, input_size=config.input_size).cpu() for name, encoder in encoders.items()
-    }
+    titles, clips, maps = look(config)
     pictures = [
         attention_strip(output / "attention.png", clips, maps, titles=titles),
         attention_animation(output / "attention.gif", clips, maps),
     ]
     return pictures, {name: motion_gain(clips, values) for name, values in maps.items()}
+
+
+def look(config: AttentionConfig) -> tuple[tuple[str, ...], Tensor, dict[str, Tensor]]:
+    """Titles of the clips, the clips, and each network's maps of them; `config.output` does not matter.
+
+    Raises:
+        UsageError: A checkpoint or the videos cannot be used.
+    """
+    encoders = load_encoders(config)
+    titles, clips = read_clips(config)
+    maps = {
+        name: activation_maps(encoder, clips, input_size=config.input_size).cpu() for name, encoder in encoders.items()
+    }
+    return titles, clips, maps
 
 
 def load_encoders(config: AttentionConfig) -> dict[str, nn.Module]:

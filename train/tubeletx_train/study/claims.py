@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tubeletx_train.study.arms import FULL
 from tubeletx_train.study.intervals import Estimate
-from tubeletx_train.study.results import MAIN_MEASURE, MEASURES, Results
+from tubeletx_train.study.markdown import table
+from tubeletx_train.study.results import MAIN_MEASURE, Results
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,11 @@ def claims_table(results: Results, claims: Sequence[Claim]) -> str:
         claims: Rows; those whose arms were not both run say so.
     """
     measures = results.measured([arm for claim in claims for arm in (claim.higher, claim.lower)]) or [MAIN_MEASURE]
-    lines = [f"| claim | {' | '.join(measures)} | {MAIN_MEASURE} says |", f"|---|{'---|' * (len(measures) + 1)}"]
+    rows = []
     for claim in claims:
-        found = {measure: results.difference(claim.higher, claim.lower, measure) for measure in MEASURES}
-        cells = [_difference(found[measure]) for measure in measures]
-        lines.append(f"| {claim.text} | {' | '.join(cells)} | {_verdict(found[MAIN_MEASURE])} |")
-    return "\n".join(lines)
+        found = {measure: results.difference(claim.higher, claim.lower, measure) for measure in measures}
+        rows.append([claim.text, *map(_difference, found.values()), _verdict(found[MAIN_MEASURE])])
+    return table(["claim", *measures, f"{MAIN_MEASURE} says"], rows)
 
 
 def _difference(found: Estimate | None) -> str:
@@ -77,7 +77,7 @@ def _difference(found: Estimate | None) -> str:
         return f"{100 * found.mean:+.1f}"
     low, high = found.mean - found.half_width, found.mean + found.half_width
     text = f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return text if low <= 0 <= high else f"**{text}**"
+    return f"**{text}**" if found.leaves_out_zero else text
 
 
 def _verdict(found: Estimate | None) -> str:
@@ -85,6 +85,6 @@ def _verdict(found: Estimate | None) -> str:
         return "not run"
     if found.half_width is None:
         return "one seed decides nothing"
-    if abs(found.mean) <= found.half_width:
+    if not found.leaves_out_zero:
         return "not told apart"
     return "holds" if found.mean > 0 else "the opposite"

@@ -26,6 +26,11 @@ class Estimate:
     half_width: float | None
     count: int
 
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether there is an interval and zero is not in it."""
+        return self.half_width is not None and abs(self.mean) > self.half_width
+
     def __str__(self) -> str:
         spread = "" if self.half_width is None else f" ± {100 * self.half_width:.1f}"
         return f"{100 * self.mean:.1f}{spread}"

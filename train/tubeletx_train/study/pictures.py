@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tubeletx_train.downstream.attention import AttentionConfig, attention
+from tubeletx_train.downstream.attention import AttentionConfig, look
 from tubeletx_train.engine.checkpoint import CheckpointFolder
+from tubeletx_train.figures.attention import attention_strip
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.figures.study import Bar, interval_bars, interval_curves
 from tubeletx_train.pretrain.motions import MOTION_NAMES
@@ -44,7 +45,7 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
     levels = {"chance": results.chance}
     if untrained := results.estimate(UNTRAINED):
         levels["untrained"] = untrained.mean
-    own = _with_full(results, own_arms())
+    own = results.beside_full(own_arms())
     panels: dict[str, Mapping[str, Sequence[str]]] = {
         "arms": _PANELS,
         "arms_own": {"Arms of our own, beside the full method": own},
@@ -95,15 +96,13 @@ def draw_attention(folder: Path, results: Results, videos: str, split: str | Non
         names=tuple(found),
         videos=videos,
         split=split,
-        output=str(folder),
         max_videos=3,
         num_frames=8,
         input_size=ATTENTION_SIZE,
         picture_size=ATTENTION_SIZE,
     )
-    (strip, animation), _ = attention(settings)
-    animation.unlink()
-    return strip
+    titles, clips, maps = look(settings)
+    return attention_strip(folder / "attention.png", clips, maps, titles=titles)
 
 
 def _checkpoint(results: Results, arm: str) -> Path | None:
@@ -112,12 +111,6 @@ def _checkpoint(results: Results, arm: str) -> Path | None:
         if paths:
             return paths[0]
     return None
-
-
-def _with_full(results: Results, arms: Sequence[str]) -> list[str]:
-    """Those of the arms that have results, behind what they are to be compared with; none if none has."""
-    ran = results.ran(arms)
-    return [*results.ran([FULL]), *ran] if ran else []
 
 
 def _bars(results: Results, panels: Mapping[str, Sequence[str]]) -> dict[str, list[Bar]]:
@@ -148,7 +141,9 @@ def _share_curves(results: Results) -> dict[str, Curve]:
 def _along_curves(results: Results, arms: Sequence[str]) -> dict[str, Curve]:
     """Means over the seeds that all of the arms have: seeds differ in when they begin to learn."""
     ran = results.ran(arms)
-    shared = set.intersection(*({int(run["seed"]) for run in results.by_arm[arm]} for arm in ran)) if ran else set()
+    shared = set.intersection(*(set(results.values(arm)) for arm in ran)) if ran else set()
+    if not shared:
+        return {}
     curves = {}
     for arm in ran:
         by_step: dict[int, list[float]] = {}
@@ -156,4 +151,4 @@ def _along_curves(results: Results, arms: Sequence[str]) -> dict[str, Curve]:
             for point in run["along"] if run["seed"] in shared else ():
                 by_step.setdefault(int(point["step"]), []).append(float(point["linear"]))
         curves[arm] = [(float(step), estimate(values).mean, math.nan) for step, values in sorted(by_step.items())]
-    return curves if shared else {}
+    return curves

@@ -14,6 +14,7 @@ from tubeletx_train.study.arms import FULL, REFERENCES, SUPERVISED, UNTRAINED, a
 from tubeletx_train.study.claims import OWN_CLAIMS, PAPER_CLAIMS, claims_table
 from tubeletx_train.study.config import StudyConfig
 from tubeletx_train.study.intervals import estimate
+from tubeletx_train.study.markdown import table
 from tubeletx_train.study.measure import PAIRS
 from tubeletx_train.study.pictures import ATTENTION_SIZE, draw_attention, draw_pictures
 from tubeletx_train.study.results import Results, public_result
@@ -128,23 +129,20 @@ def _tables(results: Results) -> dict[str, list[str]]:
     own = own_arms()
     paper = [arm for arm in all_arms() if arm not in own]
     tables = {"Arms of the paper": results.ran(paper)}
-    if ran := results.ran(own):
-        tables["Arms of our own"] = [*results.ran([FULL]), *ran]
+    if beside := results.beside_full(own):
+        tables["Arms of our own"] = beside
     return tables
 
 
 def _table(results: Results, arms: Sequence[str]) -> str:
     measures = results.measured(arms)
-    lines = [
-        f"| arm | what it is | lr | seeds | {' | '.join(measures)} |",
-        f"|---|---|---|---|{'---|' * len(measures)}",
-    ]
+    rows = []
     for arm in arms:
         runs = results.by_arm[arm]
         lr = "-" if arm == UNTRAINED else f"{runs[0]['lr']:g}"
         cells = [str(results.estimate(arm, measure) or "-") for measure in measures]
-        lines.append(f"| `{arm}` | {description(arm)} | {lr} | {len(runs)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"`{arm}`", description(arm), lr, str(len(runs)), *cells])
+    return table(["arm", "what it is", "lr", "seeds", *measures], rows)
 
 
 def _own_claims(results: Results) -> str:
@@ -155,19 +153,16 @@ def _own_claims(results: Results) -> str:
 
 def _pairs(results: Results) -> str:
     arms = results.ran((UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL))
-    lines = [
-        "## Motions that differ by one thing",
-        "",
-        "The linear probe's choice between the two, percent right; 50 is chance.",
-        "",
-        f"| pair | {' | '.join(f'`{arm}`' for arm in arms)} |",
-        f"|---|{'---|' * len(arms)}",
-    ]
+    rows = []
     for pair in MOTION_PAIRS:
         name = " / ".join(pair)
         cells = [str(estimate([float(run["probe"]["pairs"][name]) for run in results.by_arm[arm]])) for arm in arms]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return f"""## Motions that differ by one thing
+
+The linear probe's choice between the two, percent right; 50 is chance.
+
+{table(["pair", *(f"`{arm}`" for arm in arms)], rows)}"""
 
 
 def _search(config: StudyConfig, results: Results) -> str:
@@ -179,18 +174,12 @@ def _search(config: StudyConfig, results: Results) -> str:
     if not found:
         return ""
     factors = sorted({factor for cells in found.values() for factor in cells})
-    lines = [
-        "## The search for learning rates",
-        "",
-        f"Linear probe on seed {config.search_seed}, percent, at multiples of the recipe's learning rate.",
-        "",
-        f"| arm | {' | '.join(f'x {factor:g}' for factor in factors)} |",
-        f"|---|{'---|' * len(factors)}",
-    ]
-    for arm in all_arms():
-        if cells := found.get(arm):
-            lines.append(f"| `{arm}` | {' | '.join(cells.get(factor, '-') for factor in factors)} |")
-    return "\n".join(lines)
+    rows = [[f"`{arm}`", *(found[arm].get(factor, "-") for factor in factors)] for arm in all_arms() if arm in found]
+    return f"""## The search for learning rates
+
+Linear probe on seed {config.search_seed}, percent, at multiples of the recipe's learning rate.
+
+{table(["arm", *(f"x {factor:g}" for factor in factors)], rows)}"""
 
 
 def _left_out(config: StudyConfig, results: Results) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tubeletx_train.config.tree import merge
+from tubeletx_train.study.arms import FULL
 from tubeletx_train.study.intervals import Estimate, difference, estimate
 
 MEASURES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -56,6 +57,11 @@ class Results:
     def ran(self, arms: Sequence[str]) -> list[str]:
         """Those of the arms that have results."""
         return [arm for arm in arms if arm in self.by_arm]
+
+    def beside_full(self, arms: Sequence[str]) -> list[str]:
+        """Those of the arms that have results, behind the full method; none if none has."""
+        ran = self.ran(arms)
+        return [*self.ran([FULL]), *ran] if ran else []
 
     def measured(self, arms: Sequence[str]) -> list[str]:
         """Names of the measures that any of the arms has values of."""
