@@ -46,10 +46,10 @@ inline Tensor empty_patches(const Tensor& clip, const CropArguments& a) {
   const int64_t row = a.width * a.channels, patch = a.height * row;
   const std::array<int64_t, 5> strides{a.num_tubelets * patch, patch, 1, row, a.channels};
   int32_t dtype, device_type;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(clip.get(), &dtype));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(clip.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(clip.get(), &dtype));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(clip.get(), &device_type));
   AtenTensorHandle patches;
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(5, sizes.data(), strides.data(), dtype, device_type, clip.get_device_index(), &patches));
   return Tensor(patches);
 }
