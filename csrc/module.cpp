@@ -1,4 +1,5 @@
-// Importing this module registers the CPU operators with torch; it also says how it was built.
+// What Python asks of the build: its versions, and the order of the sampler's settings. The operators lie in libraries
+// without Python (csrc/ops, csrc/cpu, csrc/cuda).
 #include <pybind11/pybind11.h>
 
 #include "core/sampler_settings.h"
@@ -27,7 +28,7 @@ py::list sampler_settings() {
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Compiled operators of tubeletx.";
+  module.doc() = "Facts about the build of tubeletx's operators.";
   module.def("build_info", &build_info, "Versions and settings of this build; empty strings where CUDA was left out.");
   module.def("sampler_settings", &sampler_settings,
              "Names and lengths of the sampler's settings, in the order of the operator's list of floats.");

@@ -11,7 +11,7 @@ import torch
 
 from tubeletx import _C
 
-EMULATION = pathlib.Path(_C.__file__).with_name("_C_emulation.so")
+EMULATION = pathlib.Path(_C.__file__).with_name("libtubeletx_emulation.so")
 if EMULATION.exists():
     torch.ops.load_library(EMULATION)
 

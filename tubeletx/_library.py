@@ -6,25 +6,42 @@ import pathlib
 
 import torch
 
-_IMPORT_HELP = """tubeletx: its compiled operators could not be loaded: {error}
-Likely causes:
-  1. tubeletx is imported from its source folder without having been built; run `pip install --no-build-isolation -e .`
-     there, or start Python in another folder.
-  2. torch {torch} is older than 2.10, whose stable ABI the operators use; upgrade torch.
-  3. the build belongs to another Python than this one; reinstall tubeletx with this interpreter's pip."""
+_OLDEST_TORCH = "2.10"
+
+_NOT_BUILT = (
+    "tubeletx is imported from its source folder without having been built; run "
+    "`pip install --no-build-isolation -e .` there, or start Python in another folder."
+)
+_OTHER_BUILD = (
+    "the build belongs to another Python than this one, or was stopped halfway; reinstall tubeletx with this "
+    "interpreter's pip."
+)
+_OLD_TORCH = "torch {torch} is older than {oldest}, whose stable ABI the operators use; upgrade torch."
+
+
+def _help(error: Exception, torch_version: str = torch.__version__) -> str:
+    """Why the operators may not have loaded under `torch_version`; only causes that are possible there."""
+    causes = [_NOT_BUILT, _OTHER_BUILD]
+    if torch.torch_version.TorchVersion(torch_version) < _OLDEST_TORCH:  # compares as versions, not as text
+        causes.insert(0, _OLD_TORCH.format(torch=torch_version, oldest=_OLDEST_TORCH))
+    lines = "".join(f"\n  {number}. {cause}" for number, cause in enumerate(causes, start=1))
+    return (
+        f"tubeletx: its compiled operators could not be loaded under torch {torch_version}: {error}\n"
+        f"Likely causes:{lines}"
+    )
+
 
 try:
     from tubeletx import _C
-except ImportError as error:
-    raise ImportError(_IMPORT_HELP.format(error=error, torch=torch.__version__)) from error
 
-# Beside _C, which an editable install keeps apart from the Python sources.
-_cuda_library = pathlib.Path(_C.__file__).with_name("_C_cuda.so")
-if torch.version.cuda is not None and _cuda_library.exists():
-    torch.ops.load_library(_cuda_library)  # type: ignore[no-untyped-call]
-    cuda_operators = True
-else:
-    cuda_operators = False
+    # Beside _C, which an editable install keeps apart from the Python sources.
+    _folder = pathlib.Path(_C.__file__).parent
+    torch.ops.load_library(_folder / "libtubeletx_cpu.so")  # type: ignore[no-untyped-call]
+    cuda_operators = torch.version.cuda is not None and (_folder / "libtubeletx_cuda.so").exists()
+    if cuda_operators:
+        torch.ops.load_library(_folder / "libtubeletx_cuda.so")  # type: ignore[no-untyped-call]
+except (ImportError, OSError) as error:  # OSError: the loader's word for a library that lacks something
+    raise ImportError(_help(error)) from error
 
 
 def build_info() -> dict[str, str]:

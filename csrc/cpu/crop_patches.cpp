@@ -1,12 +1,12 @@
 // Cuts the patches of tubelets out of a clip, padded with zeros to one size.
 #include "ops/crop_patches.h"
 
+#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <cstdint>
 #include <cstring>
 
-#include "cpu/operators.h"
 #include "cpu/parallel.h"
 
 namespace tubeletx::cpu {
@@ -43,8 +43,6 @@ void crop_all(const CropArguments& a, const void* clip, const int32_t* patch_fra
   });
 }
 
-}  // namespace
-
 Tensor crop_patches(const Tensor& clip, const Tensor& patch_frame, const Tensor& patch_box, int64_t height,
                     int64_t width) {
   const CropArguments arguments = check_crop(clip, patch_frame, patch_box, height, width);
@@ -73,4 +71,7 @@ Tensor crop_patches(const Tensor& clip, const Tensor& patch_frame, const Tensor&
   return patches;
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) { library.impl("crop_patches", TORCH_BOX(&crop_patches)); }
+
+}  // namespace
 }  // namespace tubeletx::cpu

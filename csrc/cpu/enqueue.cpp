@@ -1,13 +1,13 @@
 // Ring-buffer write of the queue of negatives.
 #include "ops/enqueue.h"
 
+#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 
-#include "cpu/operators.h"
-
 namespace tubeletx::cpu {
+namespace {
 
 void enqueue_(const Tensor& queue, const Tensor& pointer, const Tensor& keys) {
   check_enqueue(queue, pointer, keys);
@@ -30,4 +30,7 @@ void enqueue_(const Tensor& queue, const Tensor& pointer, const Tensor& keys) {
   next = (next + batch) % slots;
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) { library.impl("enqueue_", TORCH_BOX(&enqueue_)); }
+
+}  // namespace
 }  // namespace tubeletx::cpu

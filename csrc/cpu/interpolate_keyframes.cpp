@@ -1,7 +1,8 @@
 #include "ops/interpolate_keyframes.h"
 
+#include <torch/csrc/stable/library.h>
+
 #include "core/trajectory.h"
-#include "cpu/operators.h"
 #include "cpu/parallel.h"
 
 namespace tubeletx::cpu {
@@ -41,8 +42,6 @@ void interpolate_row(const KeyframeShape& shape, const int64_t* frames, const fl
   }
 }
 
-}  // namespace
-
 Tensor interpolate_keyframes(const Tensor& frames, const Tensor& values, const std::optional<Tensor>& easing,
                              int64_t num_frames) {
   const KeyframeShape shape = check_interpolate_keyframes(frames, values, easing, num_frames);
@@ -67,4 +66,9 @@ Tensor interpolate_keyframes(const Tensor& frames, const Tensor& values, const s
   return output;
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) {
+  library.impl("interpolate_keyframes", TORCH_BOX(&interpolate_keyframes));
+}
+
+}  // namespace
 }  // namespace tubeletx::cpu

@@ -2,6 +2,8 @@
 // vector registers, and then goes to every clip that shares it.
 #include "ops/paste_tubelets.h"
 
+#include <torch/csrc/stable/library.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -13,7 +15,6 @@
 #include "core/pose.h"
 #include "core/shapes.h"
 #include "cpu/multiversion.h"
-#include "cpu/operators.h"
 #include "cpu/paint_order.h"
 #include "cpu/parallel.h"
 #include "cpu/texels.h"
@@ -523,8 +524,6 @@ void paste_all(const PasteArguments& arguments) {
   });
 }
 
-}  // namespace
-
 void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tensor& patch_size, const Tensor& centers,
                      const Tensor& linear, const Tensor& shape, const Tensor& edge, const Tensor& opacity,
                      const Tensor& order, const std::optional<Tensor>& offsets) {
@@ -543,4 +542,10 @@ TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const 
   });
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) {
+  library.impl("paste_tubelets", TORCH_BOX(&paste_tubelets));
+  library.impl("paste_tubelets_", TORCH_BOX(&paste_tubelets_));
+}
+
+}  // namespace
 }  // namespace tubeletx::cpu

@@ -1,6 +1,8 @@
 // Gradients of pasting. With s the strength of a tubelet at a pixel, w its bilinear weights, a and c the alpha and the
 // colour of its taps, a layer is out = background (1 - s sum(w a)) + s sum(w a c); layers are undone from the top. One
 // thread has a whole sample, so that sums over frames and clips have one order whatever the number of threads.
+#include <torch/csrc/stable/library.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -11,7 +13,6 @@
 #include "core/paste_arguments.h"
 #include "core/pose.h"
 #include "core/shapes.h"
-#include "cpu/operators.h"
 #include "cpu/paint_order.h"
 #include "cpu/parallel.h"
 #include "ops/paste_tubelets.h"
@@ -215,8 +216,6 @@ void run_backward(const PasteArguments& arguments, const ClipView* clips, void* 
   });
 }
 
-}  // namespace
-
 std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradients, const TensorList& clips,
                                                        const Tensor& patches, const Tensor& patch_size,
                                                        const Tensor& centers, const Tensor& linear, const Tensor& shape,
@@ -237,4 +236,9 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
   return {std::move(clip_gradients), std::move(patches_gradient)};
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) {
+  library.impl("paste_tubelets_backward", TORCH_BOX(&paste_tubelets_backward));
+}
+
+}  // namespace
 }  // namespace tubeletx::cpu

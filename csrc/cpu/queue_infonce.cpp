@@ -3,6 +3,7 @@
 // that the backward needs as well. Only one tile of the scores exists at a time.
 #include "ops/queue_infonce.h"
 
+#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -17,7 +18,6 @@
 #include "core/log_sum_exp.h"
 #include "cpu/dot.h"
 #include "cpu/multiversion.h"
-#include "cpu/operators.h"
 #include "cpu/parallel.h"
 #include "cpu/single_threaded_blas.h"
 
@@ -359,8 +359,6 @@ class Kernel {
   std::vector<T> means_;                 // (splits, B, D), sums relative to the maximum of their state
 };
 
-}  // namespace
-
 std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, const Tensor& key, const Tensor& queue,
                                                          const std::optional<Tensor>& own_negatives, double temperature,
                                                          bool need_gradient) {
@@ -371,4 +369,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, co
   return Kernel<float>(size, query, key, queue, own_negatives, temperature, need_gradient).run();
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) { library.impl("queue_infonce", TORCH_BOX(&queue_infonce)); }
+
+}  // namespace
 }  // namespace tubeletx::cpu

@@ -1,9 +1,10 @@
 #include "ops/sample_tubelets.h"
 
+#include <torch/csrc/stable/library.h>
+
 #include <vector>
 
 #include "cpu/multiversion.h"
-#include "cpu/operators.h"
 #include "cpu/parallel.h"
 #include "cpu/smooth.h"
 
@@ -144,8 +145,6 @@ void sample(const SampleTubelets& job, const DrawStream& stream, int64_t positio
   }
 }
 
-}  // namespace
-
 TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
                                int64_t height, int64_t width, const std::vector<double>& settings) {
   const SamplerSettings named = check_settings(settings);
@@ -166,4 +165,7 @@ TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t e
   return tubelets;
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) { library.impl("sample_tubelets", TORCH_BOX(&sample_tubelets)); }
+
+}  // namespace
 }  // namespace tubeletx::cpu

@@ -1,9 +1,10 @@
 #include "ops/smooth_path.h"
 
+#include <torch/csrc/stable/library.h>
+
 #include <vector>
 
 #include "cpu/multiversion.h"
-#include "cpu/operators.h"
 #include "cpu/parallel.h"
 #include "cpu/smooth.h"
 
@@ -50,8 +51,6 @@ TUBELETX_MULTIVERSION void smooth_axis(const SmoothPath& job, int64_t row, int64
   }
 }
 
-}  // namespace
-
 Tensor smooth_path(const Tensor& points, double sigma, const std::optional<Tensor>& extent,
                    const std::optional<Tensor>& offset, int64_t num_frames) {
   const PathShape shape = check_smooth_path(points, sigma, extent, offset, num_frames);
@@ -77,4 +76,7 @@ Tensor smooth_path(const Tensor& points, double sigma, const std::optional<Tenso
   return output;
 }
 
+STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) { library.impl("smooth_path", TORCH_BOX(&smooth_path)); }
+
+}  // namespace
 }  // namespace tubeletx::cpu

@@ -13,8 +13,6 @@
 namespace tubeletx::cuda {
 namespace {
 
-using TensorList = std::vector<Tensor>;
-
 /// Device memory beside the arguments; freed memory is reused on the same stream only, so that it may go at once.
 Tensor empty_bytes(const Tensor& like, int64_t count) {
   return torch::stable::new_empty(like, {count}, ScalarType::Byte);

@@ -16,6 +16,8 @@
 
 namespace tubeletx {
 
+using TensorList = std::vector<Tensor>;
+
 /// Checked arguments, and the contiguous tensors that their pointers point into.
 struct PasteInputs {
   PasteArguments arguments;
