@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import conv3d
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubeletx_train.models import build_encoder, encoder_names, projection_head
@@ -82,6 +83,23 @@ def test_temporal_strides_keep_time_and_weights(name):
     assert slow.feature_map(clip).shape == (1, 16, 4, 2, 2)
 
 
+def test_tclrs_last_stage_is_dilated_and_keeps_the_frames():
+    torch.manual_seed(0)
+    plain, tclr = build_encoder("r2plus1d_18", 2).eval(), build_encoder("r2plus1d_18_tclr", 2).eval()
+    inner = "layer4.0.conv1.0"
+    shared = {name: value for name, value in plain.state_dict().items() if not name.startswith(inner)}
+    result = tclr.load_state_dict(shared, strict=False)
+    assert (len(shared), result.missing_keys, result.unexpected_keys) == (222 - 7, [f"{inner}.weight"], [])
+    x = torch.randn(2, 8, 4, 7, 6)
+    theirs, ours = plain.layer4[0], tclr.layer4[0]
+    branch = conv3d(x, ours.conv1[0].weight, stride=(1, 2, 2), padding=(2, 1, 1), dilation=(2, 1, 1))
+    branch = theirs.conv2(theirs.conv1[2](theirs.conv1[1](branch)))
+    shortcut = theirs.downsample[1](conv3d(x, theirs.downsample[0].weight, stride=(1, 2, 2)))
+    expected = plain.layer4[1](torch.relu(branch + shortcut))
+    torch.testing.assert_close(tclr.layer4(x), expected)
+    assert tclr.feature_map(torch.randn(1, 3, 16, 32, 32)).shape == (1, 16, 4, 2, 2)
+
+
 def test_memory_format_does_not_change_the_features():
     torch.manual_seed(0)
     encoder = build_encoder("r2plus1d_10", 4).eval()
@@ -115,3 +133,5 @@ def test_bad_arguments_are_named():
         build_encoder("r3d_18", 0)
     with pytest.raises(ValueError, match=r"temporal_strides must be four of 1 or 2, not \(1, 2\)"):
         build_encoder("r3d_18", 1, (1, 2))
+    with pytest.raises(ValueError, match=r"temporal_strides of r2plus1d_18_tclr cannot be chosen"):
+        build_encoder("r2plus1d_18_tclr", 1, (1, 1, 2, 2))

@@ -116,11 +116,14 @@ class EncoderConfig:
         encoder: Name of an encoder; null: as in the checkpoint, or r2plus1d_18.
         width: Channels of the first stage; null: as in the checkpoint, or 64.
         temporal_strides: Of the four stages; null: as in the checkpoint, or (1, 2, 2, 2).
+        allow_missing: Tensors of the encoder, by their names or what those begin with ("layer4."), that the checkpoint
+            need not hold; they stay random. Any other that it lacks is an error.
     """
 
     encoder: str | None = None
     width: int | None = None
     temporal_strides: tuple[int, ...] | None = None
+    allow_missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

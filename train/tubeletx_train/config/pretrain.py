@@ -19,7 +19,8 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        encoder: r2plus1d_18, r2plus1d_10, r3d_18, r3d_10 or i3d (which takes clips of 224 pixels).
+        encoder: r2plus1d_18, r2plus1d_10, r3d_18, r3d_10, r2plus1d_18_tclr (that of TCLR's checkpoints) or i3d (which
+            takes clips of 224 pixels).
         width: Channels of the first stage; 64 is the standard network.
         temporal_strides: Of the four stages, 1 or 2 each; (1, 2, 2, 2) is the standard network, which leaves a clip of
             8 frames one time step.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tubeletx_train.config.downstream import EncoderConfig
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.models import VideoEncoder
-from tubeletx_train.models.weights import build_from_settings, encoder_settings, load_encoder_weights
+from tubeletx_train.models.weights import build_from_settings, load_encoder_weights, pretrained_settings
 
 SCRATCH = "scratch"
 _logger = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> Pretrained
     Raises:
         CheckpointError: The file cannot be read, or does not fit the encoder.
     """
-    known = None if checkpoint == SCRATCH else encoder_settings(checkpoint)
+    known = ModelConfig() if checkpoint == SCRATCH else pretrained_settings(checkpoint)
     chosen = {
         name: value for name in ("encoder", "width", "temporal_strides") if (value := getattr(config, name)) is not None
     }
-    settings = replace(known or ModelConfig(), **chosen)
+    settings = replace(known, **chosen)
     encoder = build_from_settings(settings)
     if checkpoint == SCRATCH:
         return PretrainedEncoder(encoder, settings, SCRATCH)
-    report = load_encoder_weights(encoder, checkpoint)
+    report = load_encoder_weights(encoder, checkpoint, config.allow_missing)
     _logger.info("%s: %s", checkpoint, report)
     return PretrainedEncoder(encoder, settings, report.source)

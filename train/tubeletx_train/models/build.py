@@ -18,11 +18,13 @@ _RESNETS = {
     "r3d_10": (False, (1, 1, 1, 1)),
 }
 _I3D = "i3d"
+# R(2+1)D-18 with the last stage that TCLR trains.
+TCLR_ENCODER = "r2plus1d_18_tclr"
 
 
 def encoder_names() -> list[str]:
     """Names that `build_encoder` takes."""
-    return [*_RESNETS, _I3D]
+    return [*_RESNETS, TCLR_ENCODER, _I3D]
 
 
 def build_encoder(
@@ -35,6 +37,7 @@ def build_encoder(
 
     Args:
         name: One of `encoder_names()`; a residual network's number counts weight layers, as in torchvision's names.
+            r2plus1d_18_tclr is the network of TCLR's checkpoints, whose last stage does not halve the frames.
         width: Channels of the first stage, 64 in the standard networks.
         temporal_strides: Of the four stages of a residual network; short clips keep more of their order with fewer
             strides of 2.
@@ -47,13 +50,15 @@ def build_encoder(
     if not batch_norm_eps > 0:
         raise ValueError(f"batch_norm_eps must be positive, not {batch_norm_eps}")
     encoder: VideoEncoder
+    if name in (_I3D, TCLR_ENCODER) and tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:
+        raise ValueError(
+            f"temporal_strides of {name} cannot be chosen: needs {STANDARD_TEMPORAL_STRIDES}, "
+            f"got {tuple(temporal_strides)}"
+        )
     if name == _I3D:
-        if tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:
-            raise ValueError(
-                f"temporal_strides of {_I3D} cannot be chosen: needs {STANDARD_TEMPORAL_STRIDES}, "
-                f"got {tuple(temporal_strides)}"
-            )
         encoder = I3D(width)
+    elif name == TCLR_ENCODER:
+        encoder = VideoResNet(factored=True, width=width, dilated=True)
     elif name in _RESNETS:
         factored, blocks = _RESNETS[name]
         encoder = VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)

@@ -18,7 +18,7 @@ class VideoEncoder(nn.Module):
         """Features before pooling: normalised (B, 3, T, H, W) clips to (B, F, T / 8, h, w), sizes rounded up.
 
         h and w are H / 16 and W / 16 in the residual networks, H / 32 and W / 32 in I3D. T is divided by the product of
-        the temporal strides.
+        the temporal strides (TCLR's network leaves T / 4).
         """
         x = clip
         for stage in self.children():

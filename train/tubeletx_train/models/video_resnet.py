@@ -92,6 +92,7 @@ class VideoResNet(VideoEncoder):
         blocks: Sequence[int] = (2, 2, 2, 2),
         width: int = 64,
         temporal_strides: Sequence[int] = STANDARD_TEMPORAL_STRIDES,
+        dilated: bool = False,
     ) -> None:
         """Build the network.
 
@@ -100,12 +101,16 @@ class VideoResNet(VideoEncoder):
             blocks: Residual blocks in each of the four stages.
             width: Channels of the first stage; the later ones have 2, 4 and 8 times as many.
             temporal_strides: Of the four stages, 1 or 2; in space the last three always halve.
+            dilated: Whether the last stage keeps all frames instead of halving them, and begins with a whole 3x3x3
+                convolution dilated by 2 in time, as TCLR has it.
         """
         super().__init__()
         if width < 1:
             raise ValueError(f"width must be positive, not {width}")
         if len(temporal_strides) != len(blocks) or not set(temporal_strides) <= {1, 2}:
             raise ValueError(f"temporal_strides must be four of 1 or 2, not {tuple(temporal_strides)}")
+        if dilated:
+            temporal_strides = (*temporal_strides[:-1], 1)
         conv: _ConvBuilder = _conv_2plus1d if factored else _conv_3d
         self.stem = _stem_2plus1d(width) if factored else _stem_3d(width)
         in_channels = width
@@ -118,5 +123,8 @@ class VideoResNet(VideoEncoder):
                 layer.append(_BasicBlock(conv, in_channels, out_channels, stride))
                 in_channels = out_channels
             self.add_module(f"layer{stage + 1}", layer)
+        if dilated:
+            conv1 = nn.Conv3d(4 * width, 8 * width, 3, (1, 2, 2), (2, 1, 1), dilation=(2, 1, 1), bias=False)
+            self.set_submodule("layer4.0.conv1.0", conv1)
         self.feature_dim = in_channels
         self.initialise()

@@ -7,6 +7,7 @@ from tubeletx_train.models.weights.load import (
     encoder_settings,
     load_encoder,
     load_encoder_weights,
+    pretrained_settings,
 )
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "export_encoder",
     "load_encoder",
     "load_encoder_weights",
+    "pretrained_settings",
 ]

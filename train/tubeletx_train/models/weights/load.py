@@ -12,12 +12,11 @@ from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.engine.checkpoint import CheckpointError
 from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.models.build import build_encoder
+from tubeletx_train.models.build import TCLR_ENCODER, build_encoder
 from tubeletx_train.models.encoder import VideoEncoder
 from tubeletx_train.models.weights.files import read_weight_file
-from tubeletx_train.models.weights.sources import detect_source
+from tubeletx_train.models.weights.sources import detect_source, is_tclr_network, not_built
 
-_LEAST_SHARE = 0.95
 _MOST_NAMED = 4
 _BATCH_COUNTER = "num_batches_tracked"  # old files lack it, and it has no effect
 
@@ -47,15 +46,21 @@ class WeightReport:
         return text
 
 
-def load_encoder_weights(encoder: nn.Module, path: str | Path) -> WeightReport:
+def load_encoder_weights(encoder: nn.Module, path: str | Path, allow_missing: Sequence[str] = ()) -> WeightReport:
     """Fill an encoder from a file, whatever names the file uses.
 
     Known are our pretraining checkpoints (the query encoder), our exports, torchvision's and the released code's names,
     and the checkpoints of the methods in `WEIGHT_SOURCES`; which of them it is follows from the names.
 
+    Args:
+        encoder: Filled in place.
+        path: File, or folder of a run.
+        allow_missing: Names of the encoder's tensors, or what they begin with ("layer4."), that the file need not hold.
+            The counters of batch norms, which old files lack and which have no effect, never need to be there.
+
     Raises:
-        CheckpointError: The file cannot be read, holds fewer than 95 % of the encoder's tensors, or some of another
-            shape. The encoder is then as it was.
+        CheckpointError: The file cannot be read, lacks a tensor of the encoder that is not in `allow_missing`, or has
+            one of another shape. The encoder is then as it was.
     """
     file = read_weight_file(path)
     state = encoder.state_dict()
@@ -77,15 +82,25 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> WeightReport:
         raise CheckpointError(
             f"{path}: made for another encoder than this one, or another width ({source.name}): {_some(wrong)}"
         )
-    needed = sum(_BATCH_COUNTER not in name for name in state)
-    lacking = sum(_BATCH_COUNTER not in name for name in report.missing)
-    if needed - lacking < _LEAST_SHARE * needed:
-        raise CheckpointError(f"{path}: too few tensors fit, {100 * _LEAST_SHARE:.0f} % are needed: {report}")
+    lacking = [name for name in report.missing if _BATCH_COUNTER not in name]
+    needed = [name for name in lacking if not name.startswith(tuple(allow_missing))]
+    if needed:
+        raise CheckpointError(f"{path}: {_lack(needed, report, not_built(file.tensors))}")
     try:
         encoder.load_state_dict(found, strict=False)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
     return report
+
+
+def _lack(needed: Sequence[str], report: WeightReport, other: str | None) -> str:
+    if other is not None:
+        return f"holds {other}; that network is not built here, and its weights fit no other"
+    return (
+        f"does not hold {len(needed)} tensors of the encoder, which would stay random ({_some(needed)}); name those "
+        f"that may be missing (model.allow_missing), or choose the encoder it was made for (model.encoder). It fills "
+        f"{report}"
+    )
 
 
 def encoder_settings(path: str | Path) -> ModelConfig | None:
@@ -97,6 +112,19 @@ def encoder_settings(path: str | Path) -> ModelConfig | None:
     """
     settings = read_weight_file(path).settings
     return None if settings is None else config_from_tree(ModelConfig, settings, f"{path}: the encoder's settings")
+
+
+def pretrained_settings(path: str | Path) -> ModelConfig:
+    """The network that a file was made with: by its own settings, else by its names, else the standard one.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+        UsageError: Its settings are not those of a network.
+    """
+    settings = encoder_settings(path)
+    if settings is not None:
+        return settings
+    return ModelConfig(TCLR_ENCODER) if is_tclr_network(read_weight_file(path).tensors) else ModelConfig()
 
 
 def build_from_settings(settings: ModelConfig) -> VideoEncoder:
@@ -120,9 +148,7 @@ def load_encoder(path: str | Path) -> VideoEncoder:
         encoder = build_from_settings(settings)
     except UsageError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    report = load_encoder_weights(encoder, path)
-    if report.missing:
-        raise CheckpointError(f"{path}: holds only {report}")
+    load_encoder_weights(encoder, path)
     return encoder
 
 

@@ -86,6 +86,24 @@ WEIGHT_SOURCES = (
 
 _PARALLEL = "module."
 
+# A file for each architecture of other methods that is not built here has a tensor of such a name.
+_NOT_BUILT = ((r"(^|\.)conv2x\.(0\.)?spt_conv1\.weight$", "AVID-CMA's own R(2+1)D, with a 3D stem and max pooling"),)
+# TCLR's last stage begins with one whole convolution where the others' have a factored one.
+_TCLR_LAYER = re.compile(r"(^|\.)layer4\.0\.conv1\.0\.weight$")
+_FACTORED_LAYER = re.compile(r"(^|\.)layer1\.0\.conv1\.0\.0\.weight$")
+
+
+def not_built(file_keys: Iterable[str]) -> str | None:
+    """What a file holds if that is an architecture that is not built here."""
+    names = list(file_keys)
+    return next((text for pattern, text in _NOT_BUILT if any(re.search(pattern, name) for name in names)), None)
+
+
+def is_tclr_network(file_keys: Iterable[str]) -> bool:
+    """Whether a file's network is R(2+1)D-18 with TCLR's last stage."""
+    names = list(file_keys)
+    return any(map(_TCLR_LAYER.search, names)) and any(map(_FACTORED_LAYER.search, names))
+
 
 def detect_source(names: Iterable[str], file_keys: Mapping[str, object]) -> WeightSource:
     """The source under which most of an encoder's tensors are found in a file.
