@@ -38,19 +38,26 @@ struct PasteArguments {
   const float* offsets;       ///< (B, V, M, 2) or null
 };
 
-/// The pose of tubelet m of sample b in frame t, as clip v sees it; false where it is not painted.
-template <typename Real>
-TUBELETX_HOST_DEVICE inline bool pose_of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m, int64_t t,
-                                         Pose<Real>& pose) {
+/// Where tubelet m of sample b lies in frame t, as clip v sees it; false where it is not painted.
+TUBELETX_HOST_DEVICE inline bool placement_of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m,
+                                              int64_t t, Placement& placement) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
   const int64_t frame = tubelet * arguments.frames + t;
   const float* offset = nullptr;
   if (arguments.offsets != nullptr) {
     offset = arguments.offsets + 2 * ((b * arguments.num_clips + v) * arguments.num_tubelets + m);
   }
-  return make_pose(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame,
-                   arguments.patch_size[2 * tubelet], arguments.patch_size[2 * tubelet + 1], arguments.edge[tubelet],
-                   arguments.opacity[frame], pose);
+  return place_patch(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame,
+                     arguments.patch_size[2 * tubelet], arguments.patch_size[2 * tubelet + 1],
+                     arguments.opacity[frame], placement);
+}
+
+/// Its pose, from its placement.
+template <typename Real>
+TUBELETX_HOST_DEVICE inline Pose<Real> pose_of(const PasteArguments& arguments, int64_t b, int64_t m, int64_t t,
+                                               const Placement& placement) {
+  const int64_t tubelet = b * arguments.num_tubelets + m;
+  return make_pose<Real>(placement, arguments.edge[tubelet], arguments.opacity[tubelet * arguments.frames + t]);
 }
 
 }  // namespace tubeletx

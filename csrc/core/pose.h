@@ -9,12 +9,69 @@
 
 namespace tubeletx {
 
-/// One patch in one frame, prepared for the arithmetic of every pixel.
+template <typename Real>
+TUBELETX_INLINE bool is_finite(Real value) {
+  return value - value == 0;
+}
+
+/// One patch in one frame, in double precision: what the poses of all pixel types are made of. Pixels are counted from
+/// an anchor, the pixel under the patch centre, so that their distances from it are exact in frames of any size.
+struct Placement {
+  int32_t width, height;       ///< of the patch
+  int32_t anchor_x, anchor_y;  ///< column and row
+  double rest_x, rest_y;       ///< from the patch centre to the centre of the anchor
+  double inverse[4];           ///< image axes to patch axes, row-major
+};
+
+/// Frames are up to this wide and high, and anchors lie no farther from the origin.
+inline constexpr int32_t kFarthestAnchor = 1 << 24;
+
+/// A patch that is shrunk more than this is no longer a patch.
+inline constexpr double kMostShrunk = 1 << 20;
+
+TUBELETX_HOST_DEVICE inline void place_axis(double center, int32_t& anchor, double& rest) {
+  constexpr double kFarthest = kFarthestAnchor;
+  const double cell = std::floor(center);
+  const double nearest = cell < kFarthest ? (cell > -kFarthest ? cell : -kFarthest) : kFarthest;
+  anchor = static_cast<int32_t>(nearest);
+  rest = (nearest - center) + 0.5;
+}
+
+/// Fills `placement`; false where nothing is to be painted: a pose that is singular, shrinks the patch to nothing or is
+/// not finite, an empty patch, no opacity. The rule is the same for all pixel types.
+TUBELETX_HOST_DEVICE inline bool place_patch(const float* center, const float* offset, const float* linear,
+                                             int32_t width, int32_t height, float opacity, Placement& placement) {
+  if (width <= 0 || height <= 0 || !(opacity > 0)) return false;
+  double x = center[0], y = center[1];
+  if (offset != nullptr) {
+    x = x + offset[0];
+    y = y + offset[1];
+  }
+  const double xx = linear[0], xy = linear[1], yx = linear[2], yy = linear[3];
+  const double determinant = xx * yy - xy * yx;
+  if (!is_finite(x) || !is_finite(y) || !is_finite(determinant) || determinant == 0) return false;
+  placement.inverse[0] = yy / determinant;
+  placement.inverse[1] = -xy / determinant;
+  placement.inverse[2] = -yx / determinant;
+  placement.inverse[3] = xx / determinant;
+  for (double entry : placement.inverse) {
+    if (!(std::fabs(entry) <= kMostShrunk)) return false;
+  }
+  place_axis(x, placement.anchor_x, placement.rest_x);
+  place_axis(y, placement.anchor_y, placement.rest_y);
+  placement.width = width;
+  placement.height = height;
+  return true;
+}
+
+/// One patch in one frame, prepared for the arithmetic of every pixel that is not a byte.
 template <typename Real>
 struct Pose {
-  Real center_x, center_y;
-  Real inverse[4];                    ///< image axes to patch axes, row-major
-  Real inverse_half[2];               ///< 1 / (width / 2), 1 / (height / 2)
+  int32_t anchor_x, anchor_y;
+  Real rest_x, rest_y;
+  Real inverse[4];
+  Real half_width, half_height;
+  Real inverse_half[2];               ///< 1 / half_width, 1 / half_height
   Real first_texel_x, first_texel_y;  ///< from the patch centre to the centre of its first texel
   Real last_texel_x, last_texel_y;    ///< width - 1, height - 1
   Real edge_slope;
@@ -22,42 +79,24 @@ struct Pose {
 };
 
 template <typename Real>
-TUBELETX_INLINE bool is_finite(Real value) {
-  return value - value == 0;
-}
-
-/// Fills `pose`; false where nothing is to be painted: a singular or non-finite pose, an empty patch, no opacity.
-template <typename Real>
-TUBELETX_HOST_DEVICE inline bool make_pose(const float* center, const float* offset, const float* linear, int32_t width,
-                                           int32_t height, float edge, float opacity, Pose<Real>& pose) {
-  if (width <= 0 || height <= 0 || !(opacity > 0)) return false;
-  const Real xx = linear[0], xy = linear[1], yx = linear[2], yy = linear[3];
-  const Real determinant = xx * yy - xy * yx;
-  pose.center_x = center[0];
-  pose.center_y = center[1];
-  if (offset != nullptr) {
-    pose.center_x = pose.center_x + offset[0];
-    pose.center_y = pose.center_y + offset[1];
-  }
-  pose.inverse[0] = yy / determinant;
-  pose.inverse[1] = -xy / determinant;
-  pose.inverse[2] = -yx / determinant;
-  pose.inverse[3] = xx / determinant;
-  if (!is_finite(determinant) || determinant == 0 || !is_finite(pose.center_x) || !is_finite(pose.center_y)) {
-    return false;
-  }
-  for (Real entry : pose.inverse) {
-    if (!is_finite(entry)) return false;
-  }
-  pose.inverse_half[0] = Real(2) / Real(width);
-  pose.inverse_half[1] = Real(2) / Real(height);
-  pose.first_texel_x = Real(width - 1) * Real(0.5);
-  pose.first_texel_y = Real(height - 1) * Real(0.5);
-  pose.last_texel_x = Real(width - 1);
-  pose.last_texel_y = Real(height - 1);
+TUBELETX_HOST_DEVICE inline Pose<Real> make_pose(const Placement& placement, float edge, float opacity) {
+  Pose<Real> pose;
+  pose.anchor_x = placement.anchor_x;
+  pose.anchor_y = placement.anchor_y;
+  pose.rest_x = static_cast<Real>(placement.rest_x);
+  pose.rest_y = static_cast<Real>(placement.rest_y);
+  for (int i = 0; i < 4; ++i) pose.inverse[i] = static_cast<Real>(placement.inverse[i]);
+  pose.half_width = Real(placement.width) * Real(0.5);
+  pose.half_height = Real(placement.height) * Real(0.5);
+  pose.inverse_half[0] = Real(1) / pose.half_width;
+  pose.inverse_half[1] = Real(1) / pose.half_height;
+  pose.first_texel_x = Real(placement.width - 1) * Real(0.5);
+  pose.first_texel_y = Real(placement.height - 1) * Real(0.5);
+  pose.last_texel_x = Real(placement.width - 1);
+  pose.last_texel_y = Real(placement.height - 1);
   pose.edge_slope = edge_slope(Real(edge));
   pose.opacity = opacity < 1 ? Real(opacity) : Real(1);
-  return true;
+  return pose;
 }
 
 /// What a pixel of the frame sees of a patch: the texel left and above, the bilinear weights of it and its right, lower
@@ -69,22 +108,24 @@ struct Sight {
   Real strength;
 };
 
-/// The arithmetic of one pixel. Its operations and their order fix the bits of the result, on every processor. kHard
-/// promises an infinite slope of the edge, and changes no bit.
-template <Shape kShape, bool kHard = false, typename Real>
+/// What a caller promises about the slope of the edge; it changes no bit.
+enum class Edge { kAny, kSoft, kHard };
+
+/// The arithmetic of one pixel. Its operations and their order fix the bits of the result, on every processor.
+template <Shape kShape, Edge kEdge = Edge::kAny, typename Real>
 TUBELETX_INLINE Sight<Real> see_patch(const Pose<Real>& pose, int32_t pixel_column, int32_t pixel_row) {
-  const Real dx = (Real(pixel_column) + Real(0.5)) - pose.center_x;
-  const Real dy = (Real(pixel_row) + Real(0.5)) - pose.center_y;
+  const Real dx = Real(pixel_column - pose.anchor_x) + pose.rest_x;
+  const Real dy = Real(pixel_row - pose.anchor_y) + pose.rest_y;
   const Real patch_x = pose.inverse[0] * dx + pose.inverse[1] * dy;
   const Real patch_y = pose.inverse[2] * dx + pose.inverse[3] * dy;
 
   Sight<Real> sight;
-  const Real half_x = patch_x * pose.inverse_half[0];
-  const Real half_y = patch_y * pose.inverse_half[1];
-  if constexpr (kHard) {
-    sight.strength = inside_outline<kShape>(half_x, half_y) ? pose.opacity : Real(0);
+  if (kEdge == Edge::kHard || (kEdge == Edge::kAny && !is_finite(pose.edge_slope))) {
+    const bool inside = inside_outline<kShape>(patch_x, patch_y, pose.half_width, pose.half_height, pose.inverse_half);
+    sight.strength = inside ? pose.opacity : Real(0);
   } else {
-    sight.strength = edge_mask(outline_distance<kShape>(half_x, half_y), pose.edge_slope) * pose.opacity;
+    const Real distance = outline_distance<kShape>(patch_x * pose.inverse_half[0], patch_y * pose.inverse_half[1]);
+    sight.strength = edge_mask(distance, pose.edge_slope) * pose.opacity;
   }
 
   // Clamping the place is the same as clamping the taps: the border texel extends outwards.
@@ -120,25 +161,36 @@ TUBELETX_HOST_DEVICE inline Sight<Real> see_patch(Shape shape, const Pose<Real>&
   }
 }
 
+/// A tap without weight counts nothing, even where it is not finite.
+template <typename Real>
+TUBELETX_INLINE Real weigh(const Real weight, const Real tap) {
+  const Real product = weight * tap;
+  return weight == 0 ? Real(0) : product;
+}
+
 /// Weighted sum of four taps, in the one order that all kernels use.
 template <typename Real>
 TUBELETX_INLINE Real weigh(const Real weight0, const Real weight1, const Real weight2, const Real weight3,
                            const Real tap0, const Real tap1, const Real tap2, const Real tap3) {
-  return ((weight0 * tap0 + weight1 * tap1) + weight2 * tap2) + weight3 * tap3;
+  return ((weigh(weight0, tap0) + weigh(weight1, tap1)) + weigh(weight2, tap2)) + weigh(weight3, tap3);
 }
 
 /// The pixels of a frame that a tubelet may touch, as a range of rows and a span of columns in each. It is never too
-/// small: rounding in see_patch is allowed for. So it decides what is visited, not what is painted.
+/// small: rounding is allowed for. So it decides what is visited, not what is painted.
 class Footprint {
  public:
-  template <typename Real>
-  TUBELETX_HOST_DEVICE Footprint(const Pose<Real>& pose, Shape shape, int64_t height, int64_t width)
-      : round_(shape == Shape::kEllipse), center_x_(pose.center_x), center_y_(pose.center_y), width_(width) {
+  /// `quantum`: of places in the patch, in half sizes, where they are rounded to multiples of one.
+  TUBELETX_HOST_DEVICE Footprint(const Placement& placement, Shape shape, int64_t height, int64_t width,
+                                 double quantum = 0)
+      : round_(shape == Shape::kEllipse),
+        center_x_(double(placement.anchor_x) - placement.rest_x + 0.5),
+        center_y_(double(placement.anchor_y) - placement.rest_y + 0.5),
+        width_(width) {
     // The outline in half sizes: |first| < 1 and |second| < 1 (two strips), or first^2 + second^2 < 1.
-    const double ax = double(pose.inverse[0]) * double(pose.inverse_half[0]);
-    const double ay = double(pose.inverse[1]) * double(pose.inverse_half[0]);
-    const double bx = double(pose.inverse[2]) * double(pose.inverse_half[1]);
-    const double by = double(pose.inverse[3]) * double(pose.inverse_half[1]);
+    const double ax = placement.inverse[0] * (2.0 / placement.width);
+    const double ay = placement.inverse[1] * (2.0 / placement.width);
+    const double bx = placement.inverse[2] * (2.0 / placement.height);
+    const double by = placement.inverse[3] * (2.0 / placement.height);
     const bool turned = shape == Shape::kRhombus;
     first_x_ = turned ? ax + bx : ax;
     first_y_ = turned ? ay + by : ay;
@@ -156,9 +208,10 @@ class Footprint {
       extent_x = (std::fabs(first_y_) + std::fabs(second_y_)) / area;
       extent_y = (std::fabs(first_x_) + std::fabs(second_x_)) / area;
     }
-    // A few roundings of the largest terms that see_patch adds, relative to the half size.
+    // A few roundings of the largest terms that are added up, relative to the half size; each pixel from the anchor on
+    // adds half a quantum on either axis.
     const double terms = (std::fabs(ax) + std::fabs(bx)) * extent_x + (std::fabs(ay) + std::fabs(by)) * extent_y;
-    limit_ = 1.0 + 1e-6 * (4.0 + terms);
+    limit_ = 1.0 + 1e-6 * (4.0 + terms) + quantum * (4.0 + extent_x + extent_y);
     extent_x *= limit_;
     extent_y *= limit_;
     column_begin = clamp_index(std::ceil(center_x_ - extent_x - 0.5), width, 0);

@@ -24,13 +24,22 @@ TUBELETX_INLINE Real outline_distance(Real x, Real y) {
   }
 }
 
-/// outline_distance < 1, to the bit: the root of a number below 1 is rounded to one below 1.
+/// Whether a place in the patch, in pixels from its centre, lies inside a hard edge. Straight edges are half open, the
+/// left and the upper ones belong to the shape, so that shapes that abut leave no pixel out and paint none twice; the
+/// curved one does not belong to it.
 template <Shape kShape, typename Real>
-TUBELETX_INLINE bool inside_outline(Real x, Real y) {
-  if constexpr (kShape == Shape::kEllipse) {
-    return x * x + y * y < 1;
+TUBELETX_INLINE bool inside_outline(Real x, Real y, Real half_width, Real half_height, const Real (&inverse_half)[2]) {
+  if constexpr (kShape == Shape::kRectangle) {
+    return (-half_width <= x) & (x < half_width) & (-half_height <= y) & (y < half_height);
+  } else if constexpr (kShape == Shape::kEllipse) {
+    const Real across = x * inverse_half[0];
+    const Real down = y * inverse_half[1];
+    return across * across + down * down < 1;
   } else {
-    return outline_distance<kShape>(x, y) < 1;
+    const Real across = x * half_height;
+    const Real down = y * half_width;
+    const Real limit = half_width * half_height;
+    return (-limit <= across + down) & (across + down < limit) & (-limit <= across - down) & (across - down < limit);
   }
 }
 

@@ -17,6 +17,8 @@
 #include "cpu/multiversion.h"
 #include "cpu/paint_order.h"
 #include "cpu/parallel.h"
+#include "cpu/paste_bytes.h"
+#include "cpu/same_sight.h"
 #include "cpu/texels.h"
 
 namespace tubeletx::cpu {
@@ -144,7 +146,7 @@ struct Block {
 };
 
 /// Sees `count` pixels of a row from `column` on, into the block from `start` on; returns how many are covered fully.
-template <Shape kShape, bool kHard, typename Pixel>
+template <Shape kShape, Edge kEdge, typename Pixel>
 TUBELETX_INLINE int64_t see_pixels(const Pose<Real<Pixel>>& given, int32_t column, int32_t row, int32_t count,
                                    int32_t pitch, int32_t length, int32_t start, Block<Pixel>& out) {
   using Number = Real<Pixel>;
@@ -153,7 +155,7 @@ TUBELETX_INLINE int64_t see_pixels(const Pose<Real<Pixel>>& given, int32_t colum
   for (int32_t first = 0; first < count; first += kVector) {
     for (int32_t lane = 0; lane < kVector; ++lane) {
       const int32_t i = first + lane;
-      const Sight<Number> sight = see_patch<kShape, kHard>(pose, column + i, row);
+      const Sight<Number> sight = see_patch<kShape, kEdge>(pose, column + i, row);
       const Number strength = i < count ? sight.strength : Number(0);
       out.texel[start + i] = (sight.row * pitch + sight.column) * length;
       for (int k = 0; k < 4; ++k) out.weight[k][start + i] = sight.weight[k];
@@ -169,8 +171,10 @@ TUBELETX_INLINE int64_t see_pixels(const Pose<Real<Pixel>>& given, int32_t colum
 template <Shape kShape, typename Pixel>
 TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& pose, int32_t column, int32_t row, int32_t count,
                                 int32_t pitch, int32_t length, int32_t start, Block<Pixel>& out) {
-  if (is_finite(pose.edge_slope)) return see_pixels<kShape, false>(pose, column, row, count, pitch, length, start, out);
-  return see_pixels<kShape, true>(pose, column, row, count, pitch, length, start, out);
+  if (is_finite(pose.edge_slope)) {
+    return see_pixels<kShape, Edge::kSoft>(pose, column, row, count, pitch, length, start, out);
+  }
+  return see_pixels<kShape, Edge::kHard>(pose, column, row, count, pitch, length, start, out);
 }
 
 /// Fetches the taps of a group of channels, of which the first three or all are looked at.
@@ -433,10 +437,11 @@ template <typename Pixel>
 TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pixel>* texels, int64_t b, int64_t t,
                                  int64_t m, int64_t first, int64_t last, Block<Pixel>& block) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
-  Pose<Real<Pixel>> pose;
-  if (!pose_of(arguments, b, first, m, t, pose)) return;
+  Placement placement;
+  if (!placement_of(arguments, b, first, m, t, placement)) return;
+  const Pose<Real<Pixel>> pose = pose_of<Real<Pixel>>(arguments, b, m, t, placement);
   const Shape shape = static_cast<Shape>(arguments.shape[tubelet]);
-  const Footprint footprint(pose, shape, arguments.height, arguments.width);
+  const Footprint footprint(placement, shape, arguments.height, arguments.width);
   const int32_t length = static_cast<int32_t>(texel_length(arguments));
   const int32_t pitch = arguments.patch_size[2 * tubelet] + 1;
   const int64_t row_length = int64_t{pitch} * length;
@@ -474,14 +479,6 @@ TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pi
   if (block.count > 0) finish_block(arguments, texels, row_length, b, t, first, last, block);
 }
 
-bool same_sight(const PasteArguments& arguments, int64_t b, int64_t m, int64_t clip, int64_t other) {
-  if (arguments.patches_per_clip) return false;
-  if (arguments.offsets == nullptr) return true;
-  const int64_t sample = b * arguments.num_clips;
-  return memcmp(arguments.offsets + 2 * ((sample + clip) * arguments.num_tubelets + m),
-                arguments.offsets + 2 * ((sample + other) * arguments.num_tubelets + m), 2 * sizeof(float)) == 0;
-}
-
 /// Frame t of sample b of every clip, all tubelets in their order.
 template <typename Pixel>
 TUBELETX_INLINE void paste_frame(const PasteArguments& arguments, const Texels<Pixel>& texels, const int64_t* sequence,
@@ -491,8 +488,7 @@ TUBELETX_INLINE void paste_frame(const PasteArguments& arguments, const Texels<P
     const int64_t m = sequence[b * arguments.num_tubelets + k];
     int64_t last;
     for (int64_t first = 0; first < arguments.num_clips; first = last) {
-      last = first + 1;
-      while (last < arguments.num_clips && same_sight(arguments, b, m, first, last)) ++last;
+      last = end_of_sight(arguments, b, m, first);
       paste_layer<Pixel>(arguments, texels.get(b, first, m), b, t, m, first, last, block);
     }
   }
@@ -504,7 +500,6 @@ TUBELETX_INLINE void paste_frame(const PasteArguments& arguments, const Texels<P
                                              const int64_t* sequence, int64_t b, int64_t t) {              \
     paste_frame<Pixel>(arguments, texels, sequence, b, t);                                                 \
   }
-TUBELETX_PASTE_FRAME(uint8_t)
 TUBELETX_PASTE_FRAME(Half)
 TUBELETX_PASTE_FRAME(BFloat16)
 TUBELETX_PASTE_FRAME(float)
@@ -531,7 +526,8 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
                                          shape, edge, opacity, order, offsets);
   check_distinct(clips);
   check_paste_values(inputs.arguments);
-  with_pixel(patches.scalar_type(), [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
+  if (patches.scalar_type() == ScalarType::Byte) return paste_bytes(inputs.arguments);
+  with_float_pixel(patches.scalar_type(), [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
 }
 
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,

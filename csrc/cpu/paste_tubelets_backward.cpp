@@ -90,9 +90,10 @@ class Sample {
     for (int64_t k = 0; k < arguments_.num_tubelets; ++k) {
       const int64_t m = sequence_[b * arguments_.num_tubelets + k];
       const Shape shape = static_cast<Shape>(arguments_.shape[b * arguments_.num_tubelets + m]);
-      Pose<Number> pose;
-      if (!pose_of(arguments_, b, v, m, t, pose)) continue;
-      layers_.push_back({m, shape, pose, Footprint(pose, shape, arguments_.height, arguments_.width)});
+      Placement placement;
+      if (!placement_of(arguments_, b, v, m, t, placement)) continue;
+      layers_.push_back({m, shape, pose_of<Number>(arguments_, b, m, t, placement),
+                         Footprint(placement, shape, arguments_.height, arguments_.width)});
     }
     for (int64_t y = 0; y < arguments_.height; ++y) {
       int64_t begin = arguments_.width, end = 0;

@@ -54,8 +54,10 @@ TUBELETX_HOST_DEVICE inline void make_layer(const PasteArguments& arguments, int
   layer.column_begin = layer.column_end = layer.row_begin = layer.row_end = 0;
   // Nobody has looked at the sizes here: one beyond the storage paints nothing rather than reading past it.
   if (width > arguments.patch_width || height > arguments.patch_height) return;
-  if (!pose_of(arguments, b, v, m, t, layer.pose)) return;
-  const Footprint footprint(layer.pose, layer.shape, arguments.height, arguments.width);
+  Placement placement;
+  if (!placement_of(arguments, b, v, m, t, placement)) return;
+  layer.pose = pose_of<Real>(arguments, b, m, t, placement);
+  const Footprint footprint(placement, layer.shape, arguments.height, arguments.width);
   layer.column_begin = static_cast<int32_t>(footprint.column_begin);
   layer.column_end = static_cast<int32_t>(footprint.column_end);
   layer.row_begin = static_cast<int32_t>(footprint.row_begin);

@@ -144,8 +144,8 @@ struct PatchGradients : Gradients<Pixel> {
                          (std::fabs(pose.inverse[1]) + std::fabs(pose.inverse[3])) * far_y;
     const double reach = 1.0 + 1e-6 * (4.0 + half_width + half_height + terms);
     const double across = column - double(pose.first_texel_x), down = row - double(pose.first_texel_y);
-    const double x = double(pose.center_x) + xx * across + xy * down - 0.5;
-    const double y = double(pose.center_y) + yx * across + yy * down - 0.5;
+    const double x = double(pose.anchor_x) - double(pose.rest_x) + xx * across + xy * down;
+    const double y = double(pose.anchor_y) - double(pose.rest_y) + yx * across + yy * down;
     const double reach_x = reach * (std::fabs(xx) + std::fabs(xy)), reach_y = reach * (std::fabs(yx) + std::fabs(yy));
     const int32_t x_begin = clamp(std::ceil(x - reach_x), layer.column_begin, layer.column_end);
     const int32_t x_end = clamp(std::floor(x + reach_x) + 1.0, layer.column_begin, layer.column_end);
