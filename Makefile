@@ -1,13 +1,14 @@
 # make demo: a short real pretraining on real videos, ending in pictures and numbers.  make test: all tests.
-# make docs: the documentation, into site/.
-# All need only Python 3.10+, a C++17 compiler, cmake and make; everything else goes into .venv.
+# make docs: the documentation, into site/.      make wheel: a wheel to give away, into dist/.
+# make torch-headers: does every source compile against the oldest and the newest torch?
+# All need only Python 3.11+, a C++17 compiler and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Sources whose change asks for a new build of the compiled operators.
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: demo test docs lint build clean
+.PHONY: demo test docs lint build wheel torch-headers clean
 .DELETE_ON_ERROR:
 
 demo: build
@@ -25,6 +26,25 @@ lint: build
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
+torch-headers: build
+	$(BIN)/python tests/build/torch_headers.py
+
+# One wheel for all interpreters that PYTHONS names, as in `make wheel PYTHONS="python3.10 python3.12"`; it is tried by
+# its self-test in an environment of its own.
+PYTHONS ?= $(BIN)/python
+WHEEL := build/wheel
+ask = $$(for python in $(PYTHONS); do $$python -c "import sys; print($(1))"; done | paste -sd '$(2)')
+wheel: build
+	rm -rf dist $(WHEEL)
+	TUBELETX_PYTHONS="$(call ask,sys.executable,;)" \
+	  $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(WHEEL) .
+	$(BIN)/python -m wheel tags --remove --abi-tag none \
+	  --python-tag "$(call ask,'cp%d%d' % sys.version_info[:2],.)" $(WHEEL)/*.whl
+	PATH=$(BIN):$$PATH $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist $(WHEEL)/*.whl
+	$(PYTHON) -m venv $(WHEEL)/fresh
+	$(WHEEL)/fresh/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd $(WHEEL)/fresh && bin/python -m tubeletx
+
 build: $(VENV)/installed
 
 # The packages first, from constraints.txt alone, so that editing a kernel does not resolve them anew.
@@ -34,10 +54,8 @@ $(VENV)/packages: constraints.txt pyproject.toml
 	  torch numpy pybind11 scikit-build-core ninja cmake
 	touch $@
 
-# A torch without CUDA could not load the CUDA operators, so their long build is spared unless it is asked for.
 $(VENV)/installed: $(VENV)/packages $(SOURCES)
-	TUBELETX_CUDA=$${TUBELETX_CUDA:-$$($(BIN)/python -c "import torch; print('auto' if torch.version.cuda else 'off')")} \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
 	  --editable .[demo,dev,docs,examples]
 	touch $@
 

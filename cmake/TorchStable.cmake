@@ -2,7 +2,7 @@
 # wheels of torch demands a full CUDA installation even for a library that uses none of it.
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -c
-          "import os, torch; root = os.path.dirname(torch.__file__); print(root, torch.__version__, sep=';')"
+          "import os, torch as t; print(os.path.dirname(t.__file__), t.__version__, t.version.cuda or '', sep=';')"
   OUTPUT_VARIABLE torch_answer
   ERROR_VARIABLE torch_error
   RESULT_VARIABLE torch_result
@@ -12,6 +12,7 @@ if(NOT torch_result EQUAL 0)
 endif()
 list(GET torch_answer 0 TORCH_ROOT)
 list(GET torch_answer 1 TORCH_VERSION)
+list(GET torch_answer 2 TORCH_CUDA_VERSION)  # empty where torch has none
 if(NOT EXISTS "${TORCH_ROOT}/include/torch/csrc/stable/library.h")
   message(FATAL_ERROR "tubeletx: torch ${TORCH_VERSION} has no stable ABI headers; install torch 2.10 or newer")
 endif()
