@@ -27,7 +27,7 @@ lint: build
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 torch-headers: build
-	$(BIN)/python tests/build/torch_headers.py
+	$(BIN)/python tests/building/torch_headers.py
 
 # One wheel for all interpreters that PYTHONS names, as in `make wheel PYTHONS="python3.10 python3.12"`; it is tried by
 # its self-test in an environment of its own.
