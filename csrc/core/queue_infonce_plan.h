@@ -31,7 +31,7 @@ struct MatrixTile {
   static constexpr int threads = 32 * row_warps * column_warps;
   static constexpr int blocks = 2;  // that share a multiprocessor, registers permitting
   /// Elements from row to row in shared memory: 16 bytes more than the row holds, so that the eight rows that one
-  /// matrix load takes lie in different banks.
+  /// matrix load takes lie in different banks. Behind a query they hold its thresholds.
   static constexpr int stride = width + 8;
 
   static constexpr int64_t shared_bytes(int parts) { return int64_t{2} * stride * (parts * rows + 2 * negatives); }
@@ -107,6 +107,7 @@ struct QueueInfoNCEArguments {
   Numbers own;         // (B, E, D)
   double scale;        // 1 / temperature
   bool need_gradient;
+  bool query_is_aligned;  // its rows and the keys' can be read eight numbers at a time, a whole number of times
   bool queue_is_aligned;  // its rows can be copied 16 bytes at a time
   QueueInfoNCEPlan plan;
 
@@ -115,13 +116,9 @@ struct QueueInfoNCEArguments {
   void* log_sum_exp;    // (B,) T
   void* negative_mean;  // (B, D) T
 
-  void* exact_query;  // (B, D) T, dense; off the matrix units
-  double* positive;   // (B,) scores of the keys before the temperature
-  void* thresholds;   // (B,) RowThresholds<T>
-  void* query_parts;  // (parts, B, width) of the queue's type
-  void* states;       // (splits, B) SoftmaxState<T>, in powers of 2
-  int64_t* ranks;     // (splits, B)
-  void* means;        // (splits, B, D) T, sums of negatives times weights relative to the maximum of their state
+  void* states;    // (splits, B) SoftmaxState<T>, in powers of 2
+  int64_t* ranks;  // (splits, B)
+  void* means;     // (splits, B, D) T, sums of negatives times weights relative to the maximum of their state
 };
 
 namespace infonce {
@@ -210,10 +207,6 @@ int64_t lay_out(QueueInfoNCEArguments& arguments, char* base) {
     if (base != nullptr) pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
     bytes += infonce::divide_up(size, alignment) * alignment;
   };
-  take(arguments.exact_query, plan.parts == 0 ? batch * arguments.features * sizeof(T) : 0);
-  take(arguments.positive, batch * sizeof(double));
-  take(arguments.thresholds, batch * sizeof(RowThresholds<T>));
-  take(arguments.query_parts, plan.parts * batch * plan.width * sizeof(Half));
   take(arguments.states, plan.splits * batch * sizeof(SoftmaxState<T>));
   take(arguments.ranks, plan.splits * batch * sizeof(int64_t));
   take(arguments.means, arguments.need_gradient ? plan.splits * batch * arguments.features * sizeof(T) : 0);

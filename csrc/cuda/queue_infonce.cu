@@ -2,10 +2,9 @@
 // blocks.
 #include "cuda/queue_infonce.h"
 
-#include "cuda/queue_infonce_combine.h"
-#include "cuda/queue_infonce_exact.h"
-#include "cuda/queue_infonce_matrix.h"
-#include "cuda/queue_infonce_prepare.h"
+#include "cuda/infonce/combine.h"
+#include "cuda/infonce/exact.h"
+#include "cuda/infonce/matrix.h"
 
 namespace tubeletx::cuda {
 namespace {
@@ -51,8 +50,6 @@ void run(const QueueInfoNCEArguments& arguments, Stream stream) {
   const auto launch = [&](QueueInfoNCEKernel kernel, int64_t blocks_x, int64_t blocks_y, int threads, int64_t shared) {
     device::launch("queue_infonce", kernel, blocks_x, blocks_y, threads, shared, arguments, stream);
   };
-  launch(queue_infonce_prepare<T>, infonce::divide_up(arguments.batch, kPrepareRows), 1, kPrepareRows * device::kWarp,
-         0);
   if (plan.splits > 0) {
     launch(kernel_over_queue(arguments), plan.row_blocks * plan.splits, plan.slices, static_cast<int>(plan.threads),
            plan.shared_bytes);

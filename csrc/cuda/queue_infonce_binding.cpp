@@ -8,11 +8,11 @@
 namespace tubeletx::cuda {
 namespace {
 
-/// Whether rows can be copied 16 bytes at a time.
-bool is_aligned(const Tensor& queue) {
-  const int64_t vector = 16 / queue.element_size();
-  return queue.stride(1) == 1 && queue.stride(0) % vector == 0 && queue.size(1) % vector == 0 &&
-         reinterpret_cast<uintptr_t>(queue.const_data_ptr()) % 16 == 0;
+/// Whether rows of `multiple` numbers each, or a multiple of that, can be copied 16 bytes at a time.
+bool is_aligned(const Tensor& rows, int64_t multiple) {
+  const int64_t vector = 16 / rows.element_size();
+  return rows.stride(1) == 1 && rows.stride(0) % vector == 0 && rows.size(1) % multiple == 0 &&
+         reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, const Tensor& key, const Tensor& queue,
@@ -35,7 +35,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, co
   arguments.plan = plan_queue_infonce(arguments, multiprocessors());
   // Off the matrix units, half precision is converted on the way to shared memory.
   const bool is_copied = arguments.plan.parts > 0 || queue.element_size() > 2;
-  arguments.queue_is_aligned = is_copied && is_aligned(queue);
+  arguments.queue_is_aligned = is_copied && is_aligned(queue, 16 / queue.element_size());
+  arguments.query_is_aligned = is_aligned(query, 8) && is_aligned(key, 8);
 
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {
     return torch::stable::new_empty(query, sizes, dtype);

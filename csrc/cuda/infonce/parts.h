@@ -11,6 +11,17 @@ namespace tubeletx::cuda {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+/// Four numbers that are loaded together.
+template <typename T>
+struct alignas(16) Four {
+  T values[4];
+};
+
+template <typename T>
+TUBELETX_DEVICE const Four<T>& four_at(const T* numbers) {
+  return *reinterpret_cast<const Four<T>*>(numbers);
+}
+
 /// A block's part of the work: Tile::rows queries from `first_row` on, and the negatives [begin, end) of one split.
 template <typename Tile>
 struct BlockShare {
@@ -37,11 +48,20 @@ TUBELETX_DEVICE double warp_dot(const Numbers& left, int64_t left_offset, int64_
   return device::warp_sum(sum);
 }
 
-TUBELETX_DEVICE double score_of_negative(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
+TUBELETX_DEVICE double score_of_positive(const QueueInfoNCEArguments& arguments, int64_t row) {
+  const Numbers& query = arguments.query;
+  const Numbers& key = arguments.key;
+  return warp_dot(query, row * query.strides[0], query.strides[1], key, row * key.strides[0], key.strides[1],
+                  arguments.features);
+}
+
+/// Decides by exact scores, in double.
+TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
   const Numbers& query = arguments.query;
   const Numbers& queue = arguments.queue;
-  return warp_dot(query, row * query.strides[0], query.strides[1], queue, negative * queue.strides[0], queue.strides[1],
-                  arguments.features);
+  const double score = warp_dot(query, row * query.strides[0], query.strides[1], queue, negative * queue.strides[0],
+                                queue.strides[1], arguments.features);
+  return score > score_of_positive(arguments, row);
 }
 
 /// log2(e) / temperature: softmax weights are powers of 2, for which the hardware has an instruction.

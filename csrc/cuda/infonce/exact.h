@@ -1,63 +1,39 @@
-// Second kernel of queue InfoNCE, for float32 and float64: multiply-adds at full precision, the scores of a tile in
+// First kernel of queue InfoNCE, for float32 and float64: multiply-adds at full precision, the scores of a tile in
 // shared memory in between. A warp softens and accumulates the same queries, so it needs no one to wait for there.
 #pragma once
 
-#include "cuda/queue_infonce_parts.h"
+#include "cuda/infonce/queries.h"
 
 namespace tubeletx::cuda {
 
-/// Four numbers that are loaded together.
-template <typename T>
-struct alignas(16) Four {
-  T values[4];
-};
-
-template <typename T>
-TUBELETX_DEVICE const Four<T>& four_at(const T* numbers) {
-  return *reinterpret_cast<const Four<T>*>(numbers);
-}
-
-/// Features [first_feature, ...) of queries from `first` on into shared memory, zeros past the last of both.
+/// Features [first_feature, ...) of rows [first, last) into shared memory, zeros past the last of both up to `rows` and
+/// the width of the tile. Aligned rows are of type T.
 template <typename T, typename Tile>
-TUBELETX_DEVICE void load_exact_queries(const QueueInfoNCEArguments& arguments, T* target, int64_t first,
-                                        int64_t first_feature) {
-  const T* source = static_cast<const T*>(arguments.exact_query);
-  for (int i = device::thread(); i < Tile::rows * Tile::width; i += Tile::threads) {
-    const int64_t row = first + i / Tile::width;
-    const int64_t feature = first_feature + i % Tile::width;
-    const bool valid = row < arguments.batch && feature < arguments.features;
-    target[i / Tile::width * Tile::stride + i % Tile::width] =
-        valid ? source[row * arguments.features + feature] : T(0);
-  }
-}
-
-/// The same for negatives.
-template <typename T, typename Tile>
-TUBELETX_DEVICE void load_exact_negatives(const QueueInfoNCEArguments& arguments, T* target, int64_t first,
-                                          int64_t last, int64_t first_feature) {
-  const int64_t row_stride = arguments.queue.strides[0];
-  const int64_t column_stride = arguments.queue.strides[1];
-  if (arguments.queue_is_aligned) {
+TUBELETX_DEVICE void load_exact_rows(const Numbers& source, bool is_aligned, T* target, int rows, int64_t first,
+                                     int64_t last, int64_t first_feature, int64_t features) {
+  const int64_t row_stride = source.strides[0];
+  const int64_t column_stride = source.strides[1];
+  if (is_aligned) {
     constexpr int vector = 16 / sizeof(T);
     constexpr int vectors = Tile::width / vector;
-    const T* queue = static_cast<const T*>(arguments.queue.data);
-    for (int i = device::thread(); i < Tile::negatives * vectors; i += Tile::threads) {
+    const T* numbers = static_cast<const T*>(source.data);
+    for (int i = device::thread(); i < rows * vectors; i += Tile::threads) {
       const int row = i / vectors;
       const int column = i % vectors * vector;
-      const bool valid = first + row < last && first_feature + column < arguments.features;
-      const T* source = valid ? queue + (first + row) * row_stride + first_feature + column : queue;
-      device::copy_16_bytes(target + row * Tile::stride + column, source, valid);
+      const bool valid = first + row < last && first_feature + column < features;
+      const T* from = valid ? numbers + (first + row) * row_stride + first_feature + column : numbers;
+      device::copy_16_bytes(target + row * Tile::stride + column, from, valid);
     }
     device::commit_copies();
     device::wait_for_copies<0>();
     return;
   }
-  for (int i = device::thread(); i < Tile::negatives * Tile::width; i += Tile::threads) {
+  for (int i = device::thread(); i < rows * Tile::width; i += Tile::threads) {
     const int64_t row = first + i / Tile::width;
     const int64_t feature = first_feature + i % Tile::width;
-    const bool valid = row < last && feature < arguments.features;
+    const bool valid = row < last && feature < features;
     target[i / Tile::width * Tile::stride + i % Tile::width] =
-        valid ? static_cast<T>(load_number(arguments.queue, row * row_stride + feature * column_stride)) : T(0);
+        valid ? static_cast<T>(load_number(source, row * row_stride + feature * column_stride)) : T(0);
   }
 }
 
@@ -178,7 +154,7 @@ struct ExactBlock {
       const int owner = device::lowest_bit(owners);
       for (uint32_t bits = device::shuffle(marks, owner); bits != 0; bits &= bits - 1) {
         const int64_t negative = first_negative + owner + device::lowest_bit(bits) * device::kWarp;
-        const bool above = score_of_negative(arguments, row, negative) > arguments.positive[row];
+        const bool above = beats_positive(arguments, row, negative);
         rank += above && lane() == owner;
       }
     }
@@ -247,30 +223,38 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
       reinterpret_cast<RowThresholds<T>*>(weights + Tile::negatives * Tile::score_stride);
   ExactBlock<T, Tile> block;
   block.start();
-  for (int i = device::thread(); i < Tile::rows; i += Tile::threads) {
-    // No score of a row past the batch is looked at again.
-    const int64_t row = first_row + i;
-    thresholds[i] = row < arguments.batch ? static_cast<const RowThresholds<T>*>(arguments.thresholds)[row]
-                                          : RowThresholds<T>{T(kInfinity), T(kInfinity), T(1)};
-  }
-  if (chunks == 1) load_exact_queries<T, Tile>(arguments, queries, first_row, 0);
+  prepare_queries<T, Tile>(
+      arguments, first_row,
+      [&](int row, int64_t feature, const T (&values)[8]) {
+        if (chunks > 1) return;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) queries[row * Tile::stride + feature + i] = values[i];
+      },
+      [&](int row, const RowThresholds<T>& prepared) { thresholds[row] = prepared; });
   for (int64_t first = begin; first < end; first += Tile::negatives) {
     const int count = static_cast<int>(end - first < Tile::negatives ? end - first : Tile::negatives);
+    const auto load_negatives = [&](int64_t first_feature) {
+      load_exact_rows<T, Tile>(arguments.queue, arguments.queue_is_aligned, negatives, Tile::negatives, first, end,
+                               first_feature, arguments.features);
+    };
     block.clear_scores();
     // Every slice sums its scores in this order: all of them find the same weights.
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t feature = chunk * Tile::width;
       const int64_t rest = arguments.features - feature;
       device::synchronize_block();
-      if (chunks > 1) load_exact_queries<T, Tile>(arguments, queries, first_row, feature);
-      load_exact_negatives<T, Tile>(arguments, negatives, first, end, feature);
+      if (chunks > 1) {
+        load_exact_rows<T, Tile>(arguments.query, false, queries, Tile::rows, first_row, arguments.batch, feature,
+                                 arguments.features);
+      }
+      load_negatives(feature);
       device::synchronize_block();
       block.score(queries, negatives, static_cast<int>(rest < Tile::width ? rest : Tile::width));
     }
     block.share_scores(weights);
     device::synchronize_block();
     if (arguments.need_gradient && slice != chunks - 1) {
-      load_exact_negatives<T, Tile>(arguments, negatives, first, end, slice * Tile::width);
+      load_negatives(slice * Tile::width);
       device::synchronize_block();
     }
     block.soften(arguments, thresholds, weights, first_row, first, count);

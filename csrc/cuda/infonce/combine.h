@@ -2,7 +2,7 @@
 // 32 features of a row, a column of threads for each; its warps share out the splits, always in the same way.
 #pragma once
 
-#include "cuda/queue_infonce_parts.h"
+#include "cuda/infonce/parts.h"
 
 namespace tubeletx::cuda {
 
@@ -23,18 +23,17 @@ TUBELETX_DEVICE SoftmaxState<T> merge_splits(const QueueInfoNCEArguments& argume
   const int64_t splits = arguments.plan.splits;
   const int lane = device::thread() % device::kWarp;
   SoftmaxState<T> merged = empty_softmax_state<T>();
-  for (int64_t split = lane; split < splits; split += device::kWarp) {
-    const T maximum = states[split * arguments.batch + row].maximum;
-    merged.maximum = maximum > merged.maximum ? maximum : merged.maximum;
-  }
-  merged.maximum = device::warp_maximum(merged.maximum);
   long long count = 0;
+  // A lane's own maximum first, so that every split is read once.
+#pragma unroll 4
   for (int64_t split = lane; split < splits; split += device::kWarp) {
     const SoftmaxState<T> state = states[split * arguments.batch + row];
-    merged.sum += state.sum * device::power_of_two(state.maximum - merged.maximum);
+    const T keep = raise_maximum(merged.maximum, state.maximum);
+    merged.sum = merged.sum * keep + state.sum * device::power_of_two(state.maximum - merged.maximum);
     count += arguments.ranks[split * arguments.batch + row];
   }
-  merged.sum = device::warp_sum(merged.sum);
+  const T keep = raise_maximum(merged.maximum, device::warp_maximum(merged.maximum));
+  merged.sum = device::warp_sum(merged.sum * keep);
   rank = device::warp_sum(count);
   return merged;
 }
@@ -51,19 +50,34 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
   const int64_t feature = slice * kCombineColumns + lane;
   const bool has_mean = arguments.need_gradient && feature < arguments.features;
   const T factor = exponent_factor<T>(arguments);
-  const double positive = arguments.positive[row];
+  const int64_t splits = arguments.plan.splits;
+  const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
+  const T* means = static_cast<const T*>(arguments.means);
 
+  // Under way while the rest is worked out.
+  constexpr int ahead = 16;
+  T early[ahead];
+#pragma unroll
+  for (int i = 0; i < ahead; ++i) {
+    const int64_t split = warp + i * kCombineWarps;
+    early[i] = has_mean && split < splits ? means[(split * arguments.batch + row) * arguments.features + feature] : T(0);
+  }
+  const double positive = score_of_positive(arguments, row);
   int64_t rank = 0;
   SoftmaxState<T> state = merge_splits<T>(arguments, row, rank);
+  const auto share_of = [&](int64_t split) {
+    return device::power_of_two(states[split * arguments.batch + row].maximum - state.maximum);
+  };
   T mean = 0;
+#pragma unroll
+  for (int i = 0; i < ahead; ++i) {
+    const int64_t split = warp + i * kCombineWarps;
+    if (split < splits) mean = fma(early[i], share_of(split), mean);
+  }
   if (has_mean) {
-    const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
-    const T* means = static_cast<const T*>(arguments.means);
-#pragma unroll 4
-    for (int64_t split = warp; split < arguments.plan.splits; split += kCombineWarps) {
-      const int64_t place = split * arguments.batch + row;
-      mean = fma(means[place * arguments.features + feature],
-                 device::power_of_two(states[place].maximum - state.maximum), mean);
+#pragma unroll 8
+    for (int64_t split = warp + ahead * kCombineWarps; split < splits; split += kCombineWarps) {
+      mean = fma(means[(split * arguments.batch + row) * arguments.features + feature], share_of(split), mean);
     }
   }
 

@@ -1,10 +1,10 @@
-// Second kernel of queue InfoNCE, for queues in half precision: both products on the matrix units, scores and weights
+// First kernel of queue InfoNCE, for queues in half precision: both products on the matrix units, scores and weights
 // in registers in between. The layout of the sums of one product is that of the left factor of the next.
 #pragma once
 
 #include <type_traits>
 
-#include "cuda/queue_infonce_parts.h"
+#include "cuda/infonce/queries.h"
 
 namespace tubeletx::cuda {
 
@@ -36,20 +36,31 @@ TUBELETX_DEVICE void load_negatives(const QueueInfoNCEArguments& arguments, Elem
   }
 }
 
+/// The block's queries in 16-bit numbers, and behind each its thresholds.
 template <typename Element, typename Tile>
 TUBELETX_DEVICE void load_queries(const QueueInfoNCEArguments& arguments, Element* target, int64_t first) {
-  constexpr int vector = 8;
-  constexpr int vectors = Tile::width / vector;
-  const Element* parts = static_cast<const Element*>(arguments.query_parts);
-  const int rows = static_cast<int>(arguments.plan.parts) * Tile::rows;
-  for (int i = device::thread(); i < rows * vectors; i += Tile::threads) {
-    const int row = i / vectors;
-    const int column = i % vectors * vector;
-    const int64_t query = first + row % Tile::rows;
-    const bool valid = query < arguments.batch;
-    const int64_t source = valid ? (row / Tile::rows * arguments.batch + query) * Tile::width + column : 0;
-    device::copy_16_bytes(target + row * Tile::stride + column, parts + source, valid);
-  }
+  const int parts = static_cast<int>(arguments.plan.parts);
+  prepare_queries<float, Tile>(
+      arguments, first,
+      [&](int row, int64_t feature, const float (&values)[8]) {
+        float rest[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) rest[i] = values[i];
+        for (int part = 0; part < parts; ++part) {
+          Four<uint32_t> packed;
+#pragma unroll
+          for (int i = 0; i < 8; i += 2) {
+            packed.values[i / 2] = device::pack<Element>(rest[i], rest[i + 1]);
+            rest[i] -= to_real(Element{static_cast<uint16_t>(packed.values[i / 2])});
+            rest[i + 1] -= to_real(Element{static_cast<uint16_t>(packed.values[i / 2] >> 16)});
+          }
+          *reinterpret_cast<Four<uint32_t>*>(target + (part * Tile::rows + row) * Tile::stride + feature) = packed;
+        }
+      },
+      [&](int row, const RowThresholds<float>& thresholds) {
+        static_assert(sizeof(thresholds) <= sizeof(Element) * (Tile::stride - Tile::width));
+        *reinterpret_cast<RowThresholds<float>*>(target + row * Tile::stride + Tile::width) = thresholds;
+      });
 }
 
 /// What a thread of the kernel holds: for each of its queries 2 t and 2 t + 1 (t counts its tiles of 16 rows, in which
@@ -81,13 +92,11 @@ struct MatrixBlock {
   /// Query q of the thread at `lane` in the block.
   static TUBELETX_DEVICE int row_of(int q, int lane) { return warp_row() + q / 2 * 16 + q % 2 * 8 + lane / 4; }
 
-  TUBELETX_DEVICE void start(const QueueInfoNCEArguments& arguments, int64_t first_row) {
+  TUBELETX_DEVICE void start(const Element* query_rows) {
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
-      const int64_t row = first_row + row_of(q, lane());
-      // No score of a row past the batch is looked at again.
-      thresholds[q] = row < arguments.batch ? static_cast<const RowThresholds<float>*>(arguments.thresholds)[row]
-                                            : RowThresholds<float>{kInfinity, kInfinity, 1.0f};
+      const Element* row = query_rows + row_of(q, lane()) * Tile::stride;
+      thresholds[q] = *reinterpret_cast<const RowThresholds<float>*>(row + Tile::width);
       maximum[q] = empty_softmax_state<float>().maximum;
       sum[q] = 0;
       rank[q] = 0;
@@ -193,7 +202,7 @@ struct MatrixBlock {
         const int owned = mark / (score_tiles * 4) * 2 + mark % 4 / 2;
         const int64_t row = first_row + row_of(owned, owner);
         const int64_t negative = first_negative + mark / 4 % score_tiles * 8 + owner % 4 * 2 + mark % 2;
-        const bool above = score_of_negative(arguments, row, negative) > arguments.positive[row];
+        const bool above = beats_positive(arguments, row, negative);
 #pragma unroll
         for (int q = 0; q < queries; ++q) rank[q] += above && q == owned && lane() == owner;
       }
@@ -308,12 +317,13 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   Element* const queries = static_cast<Element*>(device::shared_memory());
   Element* current = queries + parts * Tile::rows * Tile::stride;
   Element* next = current + Tile::negatives * Tile::stride;
-  load_queries<Element, Tile>(arguments, queries, first_row);
   load_negatives<Element, Tile>(arguments, current, begin, end);
   device::commit_copies();
+  load_queries<Element, Tile>(arguments, queries, first_row);
+  device::synchronize_block();
 
   MatrixBlock<Element, Tile> block;
-  block.start(arguments, first_row);
+  block.start(queries);
   for (int64_t first = begin; first < end; first += Tile::negatives) {
     if (first + Tile::negatives < end) {
       load_negatives<Element, Tile>(arguments, next, first + Tile::negatives, end);
