@@ -2,6 +2,8 @@
 // blocks.
 #include "cuda/queue_infonce.h"
 
+#include <cstdlib>
+
 #include "cuda/infonce/combine.h"
 #include "cuda/infonce/exact.h"
 #include "cuda/infonce/matrix.h"
@@ -72,7 +74,9 @@ Multiprocessors multiprocessors() {
   };
   return {attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)};
 #else
-  return {3, 228 * 1024};  // few, so that a block of a small example works through several tiles
+  // Few by default, so that a block of a small example works through several tiles.
+  const char* count = std::getenv("TUBELETX_EMULATED_MULTIPROCESSORS");
+  return {count == nullptr ? 3 : std::atoll(count), 228 * 1024};
 #endif
 }
 

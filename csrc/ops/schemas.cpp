@@ -26,5 +26,8 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
   library.def(
       "queue_infonce(Tensor query, Tensor key, Tensor queue, Tensor? own_negatives, float temperature, "
       "bool need_gradient) -> (Tensor loss, Tensor rank, Tensor log_sum_exp, Tensor negative_mean)");
+  library.def(
+      "queue_infonce_backward(Tensor gradient, Tensor query, Tensor key, Tensor loss, Tensor negative_mean, "
+      "float temperature, bool need_query, bool need_key) -> (Tensor, Tensor)");
   library.def("enqueue_(Tensor(a!) queue, Tensor(b!) pointer, Tensor keys) -> ()");
 }

@@ -94,6 +94,18 @@ def test_equals_the_reference(
     assert_matches(operator, *arguments, 0.2, own_negatives)
 
 
+@pytest.mark.parametrize("multiprocessors", [1, 3, 132])
+@pytest.mark.parametrize("dtypes", [*ON_MATRIX_UNITS, WIDE[0]], ids=str)
+def test_blocks_that_work_through_many_tiles(
+    operator: Operator, dtypes: tuple[torch.dtype, torch.dtype], multiprocessors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUBELETX_EMULATED_MULTIPROCESSORS", str(multiprocessors))
+    dtype, queue_dtype = dtypes
+    query, key, queue = draw(0, 20, 72), draw(1, 20, 72), draw(2, 1500, 72)
+    queue[::97] = key[:16]  # ties in every tile
+    assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
+
+
 @pytest.mark.parametrize("queue_dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("batch", "size", "own"), [(0, 5, 2), (4, 0, 3), (4, 6, 0), (0, 0, 0), (2, 0, 0)])
 def test_empty_arguments(operator: Operator, queue_dtype: torch.dtype, batch: int, size: int, own: int) -> None:

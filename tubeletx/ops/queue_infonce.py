@@ -10,6 +10,7 @@ from torch import Tensor
 import tubeletx._library  # noqa: F401
 
 _operator = torch.ops.tubeletx.queue_infonce.default
+_backward_operator = torch.ops.tubeletx.queue_infonce_backward.default
 
 
 def queue_infonce(
@@ -92,13 +93,26 @@ def _backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Ten
     if torch.is_grad_enabled():
         raise RuntimeError("queue_infonce: has no second derivative; call backward() without create_graph=True")
     query, key, loss, negative_mean = ctx.saved_tensors
-    # The positive's share of the softmax is exp(-loss).
-    positive = torch.expm1(-loss)[:, None]
-    scale = (gradient / ctx.temperature)[:, None]
-    query_gradient = (scale * (negative_mean + positive * key)).to(query.dtype) if ctx.needs_input_grad[0] else None
-    key_gradient = (scale * positive * query).to(key.dtype) if ctx.needs_input_grad[1] else None
+    needs = ctx.needs_input_grad[:2]
+    gradients = _backward_operator(gradient, query, key, loss, negative_mean, ctx.temperature, *needs)
+    query_gradient, key_gradient = (tensor if need else None for tensor, need in zip(gradients, needs, strict=True))
     return query_gradient, key_gradient, None, None, None, None
 
 
+def _fake_backward(
+    gradient: Tensor,  # noqa: ARG001
+    query: Tensor,
+    key: Tensor,
+    loss: Tensor,  # noqa: ARG001
+    negative_mean: Tensor,  # noqa: ARG001
+    temperature: float,  # noqa: ARG001
+    need_query: bool,
+    need_key: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, features = query.shape
+    return query.new_empty(batch if need_query else 0, features), key.new_empty(batch if need_key else 0, features)
+
+
 torch.library.register_fake("tubeletx::queue_infonce", _fake)
+torch.library.register_fake("tubeletx::queue_infonce_backward", _fake_backward)
 torch.library.register_autograd("tubeletx::queue_infonce", _backward, setup_context=_setup_context)

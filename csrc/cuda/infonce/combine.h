@@ -60,7 +60,8 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
 #pragma unroll
   for (int i = 0; i < ahead; ++i) {
     const int64_t split = warp + i * kCombineWarps;
-    early[i] = has_mean && split < splits ? means[(split * arguments.batch + row) * arguments.features + feature] : T(0);
+    early[i] =
+        has_mean && split < splits ? means[(split * arguments.batch + row) * arguments.features + feature] : T(0);
   }
   const double positive = score_of_positive(arguments, row);
   int64_t rank = 0;

@@ -225,7 +225,7 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   block.start();
   prepare_queries<T, Tile>(
       arguments, first_row,
-      [&](int row, int64_t feature, const T (&values)[8]) {
+      [&](int row, int64_t feature, const T(&values)[8]) {
         if (chunks > 1) return;
 #pragma unroll
         for (int i = 0; i < 8; ++i) queries[row * Tile::stride + feature + i] = values[i];
