@@ -28,7 +28,7 @@ _TRANSFORMS: tuple[str, ...] = get_args(Transform)
 
 @dataclasses.dataclass(frozen=True)
 class TubeletConfig:
-    """The law that tubelets are drawn from; the defaults are the paper's (section 4.1).
+    """The law that tubelets are drawn from; the defaults are the preset `paper`: section 4.1, but for `extent`.
 
     Lengths are pixels of a frame whose shorter side is `reference_size`; they scale with the frame. A range (a, b) is
     uniform. Keyframes always hold the first and the last frame.
@@ -50,8 +50,9 @@ class TubeletConfig:
         motion: "static", "linear" (Eq. 5) or "nonlinear" (Eq. 6).
         num_points: N, random points of a non-linear path, up to 1024.
         sigma: Standard deviation of the Gaussian that smooths them, in points.
-        extent: Side of the square that a non-linear path exactly fills before it is down-sampled. None leaves Eq. 6 as
-            it stands, whose paths span about 20 pixels.
+        extent: Side of the square that a non-linear path exactly fills before it is down-sampled. The paper has no such
+            step; the released code has, and the default is its. None leaves Eq. 6 as it stands: at 112 pixels a path
+            then spans 17.5 pixels along x in the median, not 54.5.
         displacement: Delta, the farthest that neighbouring keyframes of a linear path may lie apart on either axis,
             drawn for each tubelet.
         velocity: If given, pixels a frame: replaces `displacement` by this times the frames between the keyframes.
@@ -150,10 +151,11 @@ class TubeletConfig:
         """A named law, with fields replaced.
 
         Args:
-            name: "paper": section 4.1 and appendix D, non-linear motion and rotation. "released": what the authors'
-                code draws, which differs from the paper in patch sizes, patch source, soft edges, opacity, sigma,
-                keyframes, easing and accumulation. "smile": the motion augmentation of SMILE (CVPR 2025), for 224
-                pixels.
+            name: "paper": section 4.1 and appendix D, non-linear motion and rotation, with one step that is not the
+                paper's but the released code's: a path is rescaled to an extent of its own. "paper_equation": the same
+                without that step, Eq. 6 as it is printed. "released": what the authors' code draws, which differs from
+                the paper in patch sizes, patch source, soft edges, opacity, sigma, keyframes, easing and accumulation.
+                "smile": the motion augmentation of SMILE (CVPR 2025), for 224 pixels.
             **overrides: Fields of the config.
 
         Raises:
@@ -229,6 +231,7 @@ _RELEASED: dict[str, Any] = {
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "paper_equation": {"extent": None},
     "released": _RELEASED,
     "smile": {
         **_RELEASED,

@@ -2,11 +2,13 @@ import dataclasses
 import math
 
 import pytest
+import torch
 
+from tubeletx import TubeletSampler
 from tubeletx.config import TubeletConfig
 from tubeletx.ops.sample_tubelets import setting_lengths
 
-PRESETS = ("paper", "released", "smile")
+PRESETS = ("paper", "paper_equation", "released", "smile")
 
 
 def by_name(config):
@@ -24,6 +26,14 @@ def test_defaults_are_the_paper():
     assert config == TubeletConfig()
     assert (config.num_tubelets, config.num_points, config.sigma) == (2, 48, 6)
     assert config.transforms == ("rotation",)
+
+
+@pytest.mark.parametrize(("name", "median"), [("paper", 54.5), ("paper_equation", 17.5)])
+def test_how_far_paths_reach(name, median):
+    sampler = TubeletSampler(TubeletConfig.preset(name))
+    centers = sampler(torch.arange(20_000), num_frames=16, height=112, width=112).centers
+    spans = centers[..., 0].amax(2) - centers[..., 0].amin(2)
+    assert spans.median().item() == pytest.approx(median, abs=0.5)
 
 
 def test_numbers_of_smile():

@@ -67,6 +67,7 @@ def changes(name, *more):
 
 
 NO_TRANSFORM = {"tubelets.transforms": []}
+SHEAR = {"tubelets.shear_range": [-1.5, 1.5]}  # section 3.3, and what Table 4's numbers are of
 PLAIN = {"tubelets.motion": "nonlinear"}
 
 # Every pretraining of the ablations, as the paper describes it.
@@ -77,17 +78,17 @@ ARMS = {
     "table2/transformation": PLAIN | {"tubelets.transforms": ["rotation"]},
     "table3/linear": {"tubelets.motion": "linear", **NO_TRANSFORM},
     "table4/scale": {"tubelets.transforms": ["scale"]},
-    "table4/shear": {"tubelets.transforms": ["shear"]},
+    "table4/shear": {"tubelets.transforms": ["shear"], "tubelets.shear_range": [-1.5, 1.5]},
     "table5/one": {"tubelets.num_tubelets": 1},
     "table5/three": {"tubelets.num_tubelets": 3},
-    "table11/scale_shear": {"tubelets.transforms": ["scale", "shear"]},
+    "table11/scale_shear": {"tubelets.transforms": ["scale", "shear"], **SHEAR},
     "table11/rotation_scale": {"tubelets.transforms": ["rotation", "scale"]},
-    "table11/rotation_shear": {"tubelets.transforms": ["rotation", "shear"]},
-    "table11/rotation_scale_shear": {"tubelets.transforms": ["rotation", "scale", "shear"]},
+    "table11/rotation_shear": {"tubelets.transforms": ["rotation", "shear"], **SHEAR},
+    "table11/rotation_scale_shear": {"tubelets.transforms": ["rotation", "scale", "shear"], **SHEAR},
     "table12/scale_1.25": {"tubelets.transforms": ["scale"], "tubelets.scale_range": [0.5, 1.25]},
     "table12/scale_2": {"tubelets.transforms": ["scale"], "tubelets.scale_range": [0.5, 2]},
     "table12/shear_0.75": {"tubelets.transforms": ["shear"], "tubelets.shear_range": [-0.75, 0.75]},
-    "table12/shear_1.5": {"tubelets.transforms": ["shear"], "tubelets.shear_range": [-1.5, 1.5]},
+    "table12/shear_1": {"tubelets.transforms": ["shear"], "tubelets.shear_range": [-1, 1]},
     "table12/rotation_45": {"tubelets.rotation_range": [-45, 45]},
     "table12/rotation_180": {"tubelets.rotation_range": [-180, 180]},
 }
@@ -103,7 +104,7 @@ SHARED = {
     "table11/rotation": "table4/rotation",
     "table12/none": "table4/none",
     "table12/scale_1.5": "table4/scale",
-    "table12/shear_1": "table4/shear",
+    "table12/shear_1.5": "table4/shear",
     "table12/rotation_90": "table4/rotation",
 }
 
@@ -121,14 +122,15 @@ def test_rows_that_are_one_pretraining_share_it(name):
 def test_figure_5_crosses_methods_shares_and_seeds():
     expected = {}
     for mode in ("tubelet", "temporal"):
-        for share in ("0.05", "0.10", "0.25", "0.33", "0.50"):
+        for share in ("0.05", "0.10", "0.25", "0.33", "0.50", "1.00"):
             for seed in (0, 1, 2):
                 expected[f"figure5/{mode}/{share}/{seed}"] = (mode, share, seed)
     assert set(arms()) == {*ARMS, *SHARED, *expected}
     for name, (mode, share, seed) in expected.items():
         recipe = load_recipe(name)
         assert recipe["contrast"].get("mode", "tubelet") == mode
-        assert recipe["data"]["videos"] == f"manifests/kinetics400_{share}_seed{seed}.csv"
+        part = "" if share == "1.00" else f"_{share}_seed{seed}"
+        assert recipe["data"]["videos"] == f"manifests/kinetics400{part}.csv"
         assert recipe["run"]["seed"] == seed
         assert recipe["run"]["output"] == f"runs/{name}"
 
@@ -143,7 +145,7 @@ def test_printed_numbers_are_one_for_each_column():
         for name, other in SHARED.items()
         if any(a != b for a, b in zip(arms()[name][1].printed, arms()[other][1].printed, strict=False))
     }
-    assert different == {"table4/none", "table12/shear_1"}
+    assert different == {"table4/none"}
 
 
 def test_the_released_protocol_holds_the_released_codes_settings():
@@ -199,21 +201,32 @@ def test_the_commands_of_every_table_parse(capsys, table):
             continue
         lines = [line.split() for line in printed(capsys, *arguments)]
         commands = [words[2:] for words in lines if words[:2] == ["tubeletx-train", "pretrain"]]
-        assert len(commands) == len(table.arms)
+        arms_run = [arm for arm in table.arms if protocol == "paper" or arm.paper_only is None]
+        assert len(commands) == len(arms_run)
         outputs = {parse(*words).run.output for words in commands[-3:]}
         assert len(outputs) == 3
         finetunings = [words[2:] for words in lines if words[:2] == ["tubeletx-train", "finetune"]]
-        assert len(finetunings) == len(table.arms) * len(table.columns)
+        assert len(finetunings) == len(arms_run) * len(table.columns)
         for words in finetunings[: len(table.columns)]:
             config = parse_config(FinetuneConfig, words, prog="test")
-            assert config.protocol == protocol or config.experiment == "ssv2_sub"
+            assert config.protocol == protocol
         assert all(output.endswith("-released") == (protocol == "released") for output in outputs)
+
+
+def test_the_released_code_cannot_run_what_it_does_not_have(capsys):
+    assert {name for name, table in ablation_tables().items() if table.paper_only} == {
+        f"table{number}" for number in (2, 3, 4, 11, 12)
+    }
+    lines = printed(capsys, "--figure", "5", "--protocol", "released")
+    assert "# left out: the released code has no temporal contrast" in lines
+    assert not [line for line in lines if line.startswith("tubeletx-train") and "temporal" in line]
 
 
 def test_figure_5_first_draws_its_subsets(capsys):
     commands = [line for line in printed(capsys, "--figure", "5") if "manifest" in line]
     subsets = [line for line in commands if line.startswith("tubeletx-train manifest kinetics400")]
-    assert len(subsets) == 15
+    assert len(subsets) == 15 + 1  # all videos once, for three seeds of the weights
+    assert subsets[-1].endswith("--output manifests/kinetics400.csv")
     assert "--subset 0.33 --subset_seed 2 --output manifests/kinetics400_0.33_seed2.csv" in subsets[11]
 
 

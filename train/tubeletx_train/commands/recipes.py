@@ -5,20 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
-from tubeletx_train.config.recipes import describe, load_recipe, preparation, recipe_names, recipe_text
-from tubeletx_train.config.tables import AblationTable, Arm, ablation_tables, arms
+from tubeletx_train.config.ablation_commands import MANIFESTS, arm_commands
+from tubeletx_train.config.recipes import describe, preparation, recipe_names, recipe_text
+from tubeletx_train.config.tables import AblationTable, ablation_tables, arms
 from tubeletx_train.engine.errors import UsageError
-
-_RELEASED = "protocol/released"
-
-# The manifest that each downstream experiment trains on.
-_MANIFESTS = {
-    "ucf_low_shot": "ucf101",
-    "gym_low_shot": "gym99",
-    "ssv2_sub": "ssv2",
-    "ub_s1": "ub_s1",
-    "hmdb51": "hmdb51",
-}
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -80,35 +70,20 @@ def _commands(table: AblationTable, protocol: str) -> Iterator[str]:
     """A shell script that runs a table."""
     if protocol == "released" and table.paper_only is not None:
         raise UsageError(f"{table.title} cannot be run by the released protocol: {table.paper_only}")
-    manifests = ", ".join(dict.fromkeys(f"{_MANIFESTS[column]}.csv" for column in table.columns))
+    manifests = ", ".join(dict.fromkeys(f"{MANIFESTS[column]}.csv" for column in table.columns))
     yield f"# {table.title}"
+    if table.note is not None:
+        yield f"# Note: {table.note}."
     yield "# KINETICS is the folder of the Kinetics-400 videos. Fine-tuning takes, from the folder manifests,"
     yield f"# {manifests}: see tubeletx-train manifest --help."
     base = preparation(table.base)
     yield from table.prepare or ((base,) if base is not None else ())
     for arm in table.arms:
         yield f"\n# {arm.row}"
+        if protocol == "released" and arm.paper_only is not None:
+            yield f"# left out: {arm.paper_only}"
+            continue
         if arm.printed:
             numbers = (f"{column} {value}" for column, value in zip(table.columns, arm.printed, strict=True))
             yield f"# in the paper: {', '.join(numbers)}"
-        yield from _arm_commands(table, arm, protocol)
-
-
-def _arm_commands(table: AblationTable, arm: Arm, protocol: str) -> Iterator[str]:
-    while arm.same_as is not None:
-        _, arm = arms()[arm.same_as]
-    output = load_recipe(arm.name)["run"]["output"]
-    pretrain = f"tubeletx-train pretrain --config {arm.name}"
-    downstream = "downstream"
-    if protocol == "released":
-        output, downstream = f"{output}-released", "downstream/released"
-        pretrain += f" --config {_RELEASED} --run.output {output}"
-    yield pretrain
-    known = recipe_names()
-    for column in table.columns:
-        recipe = f"{downstream}/{column}"
-        yield (
-            f"tubeletx-train finetune --config {recipe if recipe in known else f'downstream/{column}'} "
-            f"--checkpoint {output} --method {arm.name} --data.train manifests/{_MANIFESTS[column]}.csv "
-            f"--run.output {output}/{column}"
-        )
+        yield from arm_commands(table, arm, protocol)

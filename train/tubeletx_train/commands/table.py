@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.downstream.tables import TABLES, TableConfig, write_table
+from tubeletx_train.downstream.tables import FIGURES, TABLES, TableConfig, write_table
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -16,10 +16,13 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog=prog,
         positional="number",
         description=f"""\
-Collect the results.json of finished runs into one of the paper's downstream tables ({", ".join(map(str, TABLES))}).
-Beside them stands what the paper prints, and cells that are still empty say what command fills them.""",
+Collect the results.json of finished runs into one of the paper's tables ({", ".join(map(str, TABLES))}), or with
+--figure the numbers of a figure ({", ".join(map(str, FIGURES))}), averaged over its seeds. Runs of the ablations are
+known by the method that `recipes --table` and `recipes --figure` give them. Beside them stands what the paper prints,
+and cells that are still empty say what command fills them.""",
         epilog=f"""examples:
   {prog} 7 --runs runs/
+  {prog} --figure 5 --runs runs/
   {prog} 6 --runs runs/ --protocol released --output tables/""",
     )
     print(write_table(config), end="")

@@ -146,12 +146,13 @@ class SelectionConfig:
     """Which of the weights along a run are tested; `run.evaluate_every_epochs` says how often there is a choice.
 
     Attributes:
-        held_out: Share of each class's training videos that is not trained on but chosen by; 0 trains on all and tests
-            the last weights. `protocol: released` chooses by the test split instead, as the released code does.
+        held_out: Share of each class's training videos that is not trained on but chosen by. 0, the paper's protocol,
+            trains on all and tests the last weights. `protocol: released` chooses by the test split instead, as the
+            released code does.
         clips: Clips of each video that it is chosen by.
     """
 
-    held_out: float = 0.1
+    held_out: float = 0.0
     clips: int = 1
 
     def __post_init__(self) -> None:

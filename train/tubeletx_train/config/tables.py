@@ -21,16 +21,20 @@ class Arm:
     Attributes:
         name: Its recipe's name, such as "table3/linear".
         row: What the paper calls it.
+        group: The same without the axis that the table averages over: arms of one group are one row.
         printed: The paper's numbers in the table's columns; empty where it prints none.
         same_as: The arm of another table that is the same pretraining, or None.
         settings: What differs from the table's base.
+        paper_only: Why the released code's protocol cannot run it, or None.
     """
 
     name: str
     row: str
+    group: str
     printed: tuple[float, ...] = ()
     same_as: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    paper_only: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class AblationTable:
         prepare: Commands to run first, one for each manifest that the base's own does not give.
         arms: Its rows.
         paper_only: Why the released code's protocol cannot run it, or None.
+        note: Where the paper contradicts itself about it, or None.
     """
 
     name: str
@@ -54,6 +59,7 @@ class AblationTable:
     prepare: tuple[str, ...]
     arms: tuple[Arm, ...]
     paper_only: str | None = None
+    note: str | None = None
 
 
 @functools.cache
@@ -70,14 +76,26 @@ def arms() -> dict[str, tuple[AblationTable, Arm]]:
     return {arm.name: (table, arm) for table in ablation_tables().values() for arm in table.arms}
 
 
+def canonical_arm(name: str) -> str:
+    """The arm that holds a pretraining which several tables share; the name itself where it is no arm."""
+    while name in arms():
+        same_as = arms()[name][1].same_as
+        if same_as is None:
+            break
+        name = same_as
+    return name
+
+
 def _table(path: Path) -> AblationTable:
     """Read a table.
 
     Its arms are all combinations of a value from each of the `axes`. A value has `row`, and may have `printed`,
-    `same_as` and `settings`; the table's own `settings` and `prepare` may hold the values' names as {axis}.
+    `same_as`, `settings`, `paper_only`, and `prepare` in place of the table's; settings and commands may hold the
+    values' names as {axis}. `average_over` names the axis whose values are repetitions of one row.
     """
     content = read_tree(path)
     axes: dict[str, dict[str, dict[str, Any]]] = content["axes"]
+    averaged = content.get("average_over")
     made = []
     prepare = []
     for names in itertools.product(*axes.values()):
@@ -90,12 +108,15 @@ def _table(path: Path) -> AblationTable:
             Arm(
                 name=f"{path.stem}/{'/'.join(names)}",
                 row=", ".join(value["row"] for value in values),
+                group=", ".join(axes[axis][name]["row"] for axis, name in chosen.items() if axis != averaged),
                 printed=tuple(next((value["printed"] for value in values if "printed" in value), ())),
                 same_as=next((value["same_as"] for value in values if "same_as" in value), None),
                 settings=settings,
+                paper_only=next((value["paper_only"] for value in values if "paper_only" in value), None),
             )
         )
-        prepare += [_filled(command, chosen) for command in content.get("prepare", [])]
+        commands = next((value["prepare"] for value in values if "prepare" in value), content.get("prepare", []))
+        prepare += [_filled(command, chosen) for command in commands]
     return AblationTable(
         name=path.stem,
         title=content["title"],
@@ -104,6 +125,7 @@ def _table(path: Path) -> AblationTable:
         prepare=tuple(dict.fromkeys(prepare)),
         arms=tuple(made),
         paper_only=content.get("paper_only"),
+        note=content.get("note"),
     )
 
 

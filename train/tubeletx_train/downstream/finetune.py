@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, VideoRecord
+from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, DataError, VideoRecord
 from tubeletx_train.downstream.classifier import PretrainedEncoder, VideoClassifier, load_pretrained
 from tubeletx_train.downstream.dataset import LabelledBatch, TrainingClips, collate_clips
 from tubeletx_train.downstream.held_out import hold_out
@@ -69,7 +69,17 @@ def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> LabelledVid
         train, selection = readable, test.records
     else:
         train, selection = hold_out(readable, config.selection.held_out, config.run.seed)
+        _require_selection(config, selection)
     return LabelledVideos(train, selection, test, targets, bad)
+
+
+def _require_selection(config: FinetuneConfig, selection: Sequence[VideoRecord]) -> None:
+    share = config.selection.held_out
+    if share and not selection:
+        raise DataError(
+            f"selection.held_out={share:g} holds out no video: in each class that share of its videos (or groups of "
+            "them), rounded down, is none; give a larger share, or 0 to train on all and test the last weights"
+        )
 
 
 class Finetuning(DownstreamTask[LabelledBatch]):
@@ -195,7 +205,6 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         "config": to_tree(config),
     }
     save_atomically(state, run.output / MODEL_FILE)
-    held_out = 0 if config.protocol == "released" else len(videos.selection)
     write_results(
         run.output,
         config,
@@ -204,11 +213,11 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         encoder=task.pretrained.settings,
         seed=config.run.seed,
         metrics=judgement.metrics,
-        train_videos=len(videos.train) + held_out,
+        train_videos=len(videos.train),
         test_videos=len(videos.test.records) - len(judgement.unreadable),
         num_classes=videos.targets.num_classes,
         unreadable=[*videos.test.unreadable, *judgement.unreadable],
-        held_out_videos=held_out,
+        held_out_videos=0 if config.protocol == "released" else len(videos.selection),
         chosen_step=chosen,
         bad_training_videos=[str(video) for video in videos.bad.bad],
     )

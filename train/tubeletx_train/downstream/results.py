@@ -41,7 +41,7 @@ def write_results(
         encoder: What it was built with.
         seed: Seed of the run.
         metrics: By name, shares in [0, 1].
-        train_videos: Videos trained on.
+        train_videos: Videos trained on, those that weights are chosen by not among them.
         test_videos: Videos tested on.
         num_classes: Classes.
         unreadable: Test videos that were left out.

@@ -1,4 +1,4 @@
-"""The paper's downstream tables, with what finished runs measured beside what the paper prints."""
+"""The paper's tables and Figure 5, with what finished runs measured beside what the paper prints."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from typing import Any
 
 import yaml
 
+from tubeletx_train.config.ablation_commands import finetune_command
 from tubeletx_train.config.downstream import Protocol
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.recipes import recipe_names
+from tubeletx_train.config.tables import AblationTable, ablation_tables, arms, canonical_arm
 from tubeletx_train.downstream.classifier import SCRATCH
 from tubeletx_train.downstream.results import RESULTS_FILE
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.output import writable_folder
 
-TABLES = (1, 6, 7, 8, 9)
+TABLES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)
+FIGURES = (5,)
 
 _STANDARD_WIDTH = 64
 # Frozen features, and second tests of a run's weights, have no place in these tables.
@@ -39,20 +42,31 @@ class TableConfig:
     """Settings of a table.
 
     Attributes:
-        number: The paper's number of the table: 1, 6, 7, 8 or 9.
+        number: The paper's number of the table: 1 to 9, 11 or 12.
+        figure: The paper's number of a figure whose numbers are wanted as a table, in place of `number`: 5.
         runs: Folder that is searched for results.json.
         protocol: Only runs of this protocol count.
-        output: Folder for table_N.md and table_N.csv.
+        output: Folder for table_N.md and table_N.csv, or figure_N.md and figure_N.csv.
     """
 
-    number: int
+    number: int | None = None
+    figure: int | None = None
     runs: str = "runs"
     protocol: Protocol = "paper"
     output: str = "runs/tables"
 
     def __post_init__(self) -> None:
-        if self.number not in TABLES:
+        if (self.number is None) == (self.figure is None):
+            raise ValueError("give the number of a table, or --figure and that of a figure")
+        if self.number is not None and self.number not in TABLES:
             raise ValueError(f"number must be one of {', '.join(map(str, TABLES))}, not {self.number}")
+        if self.figure is not None and self.figure not in FIGURES:
+            raise ValueError(f"figure must be one of {', '.join(map(str, FIGURES))}, not {self.figure}")
+
+    @property
+    def name(self) -> str:
+        """Of the table: "table7", "figure5"."""
+        return f"table{self.number}" if self.figure is None else f"figure{self.figure}"
 
 
 @dataclass(frozen=True)
@@ -116,36 +130,48 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
     return results
 
 
-def make_table(number: int, results: Sequence[Mapping[str, Any]], protocol: Protocol = "paper") -> Table:
+def make_table(name: str, results: Sequence[Mapping[str, Any]], protocol: Protocol = "paper") -> Table:
     """Put results into one of the paper's tables.
 
     Args:
-        number: One of TABLES.
+        name: "table1" and so on, or "figure5".
         results: Contents of results.json files.
         protocol: Others are left out.
+
+    Raises:
+        UsageError: The protocol cannot run the table, or a result lacks the metric of its experiment.
     """
     printed = _printed()
-    counted = [
-        result
-        for result in results
-        if result["mode"] in _MODES
-        and result["protocol"] == protocol
-        and result["experiment"] in printed["experiments"]
-    ]
-    if number == 1:
+    finished = [result for result in results if result["mode"] in _MODES and result["protocol"] == protocol]
+    counted = [result for result in finished if result["experiment"] in printed["experiments"]]
+    _warn_of_unknown(finished, printed["experiments"])
+    if name == "table1":
         return _setup_table(printed["experiments"], counted, protocol)
-    spec = printed["tables"][number]
-    fitting = [
-        result for result in counted if (result["encoder"], result["width"]) == (spec["encoder"], _STANDARD_WIDTH)
-    ]
+    ablation = ablation_tables().get(name)
+    number = int(name.removeprefix("table")) if ablation is None else None
+    encoder = printed["tables"][number]["encoder"] if number is not None else ModelConfig.encoder
+    fitting = [result for result in counted if (result["encoder"], result["width"]) == (encoder, _STANDARD_WIDTH)]
     if len(fitting) < len(counted):
         _logger.warning(
-            "%d results are of another encoder than %s and have no place in table %d",
+            "%d results are of another encoder than %s and have no place in %s",
             len(counted) - len(fitting),
-            spec["encoder"],
-            number,
+            encoder,
+            name,
         )
-    return _accuracy_table(number, spec, printed, fitting, protocol)
+    if ablation is not None:
+        return _ablation_table(ablation, printed["experiments"], fitting, protocol)
+    assert number is not None
+    return _accuracy_table(number, printed["tables"][number], printed, fitting, protocol)
+
+
+def _warn_of_unknown(results: Sequence[Mapping[str, Any]], experiments: Mapping[str, Any]) -> None:
+    unknown = {str(result["experiment"]) for result in results} - experiments.keys() - {str(None)}
+    if unknown:
+        _logger.warning(
+            "results of experiments that no table has are left out: %s; the tables have %s",
+            ", ".join(sorted(unknown)),
+            ", ".join(experiments),
+        )
 
 
 def _printed() -> dict[str, Any]:
@@ -175,6 +201,32 @@ def _setup_table(experiments: Mapping[str, Any], results: Sequence[Mapping[str, 
     return table
 
 
+def _ablation_table(
+    ablation: AblationTable, experiments: Mapping[str, Any], results: Sequence[Mapping[str, Any]], protocol: Protocol
+) -> Table:
+    """A row for each group of arms, whose runs are found by the arm that `recipes` names as their method."""
+    if protocol == "released" and ablation.paper_only is not None:
+        raise UsageError(f"{ablation.title} cannot be run by the released protocol: {ablation.paper_only}")
+    columns = tuple(experiments[column]["title"] for column in ablation.columns)
+    table = Table(ablation.title, "Pretraining", columns)
+    for arm in ablation.arms:
+        if protocol == "released" and arm.paper_only is not None:
+            continue
+        cells = table.rows.setdefault(arm.group, [Cell() for _ in ablation.columns])
+        for place, column in enumerate(ablation.columns):
+            values = tuple(
+                _in_papers_units(result["metrics"], experiments[column]["metric"])
+                for result in results
+                if result["experiment"] == column and canonical_arm(result["method"]) == canonical_arm(arm.name)
+            )
+            cells[place] = Cell(
+                arm.printed[place] if arm.printed else None,
+                cells[place].values + values,
+                command=cells[place].command or ("" if values else finetune_command(arm, column, protocol)),
+            )
+    return table
+
+
 def _accuracy_table(
     number: int,
     spec: Mapping[str, Any],
@@ -186,7 +238,8 @@ def _accuracy_table(
     found: dict[str, dict[str, list[float]]] = {}
     for result in results:
         name = result["experiment"]
-        if name in experiments:
+        # The ablations' pretrainings have rows in their own tables.
+        if name in experiments and result["method"] not in arms():
             method = _NONE if result["method"] == SCRATCH else result["method"]
             value = _in_papers_units(result["metrics"], experiments[name]["metric"])
             found.setdefault(method, {}).setdefault(name, []).append(value)
@@ -204,11 +257,13 @@ def _accuracy_table(
                 paper,
                 tuple(found.get(method, {}).get(name, ())),
                 decimals=3 if experiment["metric"] == "mean_error" else 1,
-                command=_command(name, experiment, protocol, spec["encoder"]) if ours else "",
+                command=_command(name, experiment, protocol, spec["encoder"], method == _NONE) if ours else "",
             )
             for (name, experiment), paper in zip(experiments.items(), spec["rows"].get(method, no_numbers), strict=True)
         ]
-    return _with_gains(table, spec) if "gains" in spec else table
+    if "gains" in spec:
+        table = _with_gains(table, spec)
+    return _with_ranks(table, spec) if "ranks" in spec else table
 
 
 def _in_papers_units(metrics: Mapping[str, float], name: str) -> float:
@@ -217,10 +272,17 @@ def _in_papers_units(metrics: Mapping[str, float], name: str) -> float:
     return metrics[name] if name == "mean_error" else 100 * metrics[name]
 
 
-def _command(name: str, experiment: Mapping[str, Any], protocol: Protocol, encoder: str = ModelConfig.encoder) -> str:
+def _command(
+    name: str,
+    experiment: Mapping[str, Any],
+    protocol: Protocol,
+    encoder: str = ModelConfig.encoder,
+    scratch: bool = False,
+) -> str:
     """What fills the cells of an experiment."""
-    released = f"downstream/released/{name}"
-    recipe = released if protocol == "released" and released in recipe_names() else f"downstream/{name}"
+    recipe = f"downstream/released/{name}" if protocol == "released" else f"downstream/{name}"
+    if scratch and f"{recipe}_scratch" in recipe_names():
+        recipe = f"{recipe}_scratch"
     network = "" if encoder == ModelConfig.encoder else f" --model.encoder {encoder}"
     return (
         f"tubeletx-train {experiment.get('command', 'finetune')} --config {recipe} --data.train "
@@ -243,6 +305,32 @@ def _with_gains(table: Table, spec: Mapping[str, Any]) -> Table:
         mean = (statistics.fmean(gains),) if whole else ()
         rows[method] = [*cells, Cell(spec["gains"].get(method), mean)]
     return Table(table.title, table.corner, (*table.columns, f"mean gain over {spec['gain_over']}"), rows)
+
+
+def _with_ranks(table: Table, spec: Mapping[str, Any]) -> Table:
+    """One more column: the mean over the experiments of each row's rank, 1 the best and equals sharing the better one.
+
+    A row that was measured whole is ranked among what was measured of the others, and what is printed of those of which
+    nothing was.
+    """
+    places = range(len(spec["columns"]))
+    ranked = {row: cells for row, cells in table.rows.items() if row not in spec["unranked"]}
+    rows: dict[str, list[Cell]] = {}
+    for row, cells in table.rows.items():
+        means = [cells[place].mean for place in places]
+        ranks = []
+        for place, value in zip(places, means, strict=True):
+            sign = -1 if cells[place].decimals == 3 else 1
+            others = (_best_known(other[place]) for name, other in ranked.items() if name != row)
+            if value is not None:
+                ranks.append(1 + sum(other is not None and sign * other > sign * value for other in others))
+        whole = len(ranks) == len(places) and row in ranked
+        rows[row] = [*cells, Cell(spec["ranks"].get(row), (statistics.fmean(ranks),) if whole else ())]
+    return Table(table.title, table.corner, (*table.columns, "average rank ↓"), rows)
+
+
+def _best_known(cell: Cell) -> float | None:
+    return cell.paper if cell.mean is None else cell.mean
 
 
 def to_markdown(table: Table) -> str:
@@ -294,10 +382,11 @@ def to_csv(table: Table) -> str:
 
 
 def write_table(config: TableConfig) -> str:
-    """Collect runs, write table_N.md and table_N.csv, and return the Markdown."""
-    table = make_table(config.number, read_results(config.runs), config.protocol)
+    """Collect runs, write them as Markdown and as CSV, and return the Markdown."""
+    table = make_table(config.name, read_results(config.runs), config.protocol)
     folder = writable_folder(config.output)
     markdown = to_markdown(table)
-    (folder / f"table_{config.number}.md").write_text(markdown, encoding="utf-8")
-    (folder / f"table_{config.number}.csv").write_text(to_csv(table), encoding="utf-8")
+    stem = f"table_{config.number}" if config.figure is None else f"figure_{config.figure}"
+    (folder / f"{stem}.md").write_text(markdown, encoding="utf-8")
+    (folder / f"{stem}.csv").write_text(to_csv(table), encoding="utf-8")
     return markdown

@@ -231,7 +231,7 @@ class _Loop(Generic[Batch]):
         values = self._task.evaluate()
         set_rng_state(state)
         self._evaluated = self._task.step
-        if self._log is not None:
+        if self._log is not None and values:
             self._log.evaluation(self._task.step, values)
 
     def _save(self) -> None:

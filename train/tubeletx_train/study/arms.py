@@ -44,6 +44,7 @@ PAPER_ARMS = (
     "temporal_50",
     "temperature_07",
     "temperature_20",
+    "paper_equation",
 )
 QUICK_ARMS = (UNTRAINED, "temporal", "static", "nonlinear", FULL)
 
