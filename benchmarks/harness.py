@@ -12,12 +12,13 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-RESULTS = pathlib.Path(__file__).with_name("results")
+# Another folder where the sources are not to be written to.
+RESULTS = pathlib.Path(os.environ.get("TUBELETX_RESULTS") or pathlib.Path(__file__).with_name("results"))
 _PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "tubeletx")
 
 
@@ -56,19 +57,19 @@ def measure(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def measure_gpu(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def measure_gpu(candidates: dict[str, Callable[[], object]], repeats: int, calls: int = 20) -> dict[str, float]:
     """Times the candidates in turn on the current GPU, by events around some calls in a row.
 
-    Short calls are bound by the host; `replayed` takes it out.
+    Short calls are bound by the host; `measure_replayed` takes it out.
 
     Args:
         candidates: What to call, by name. Each is called a few times first, untimed.
         repeats: How many rounds; every round times each candidate once.
+        calls: How many calls in a row.
 
     Returns:
         The median seconds of one call, by name.
     """
-    calls = 20
     for candidate in candidates.values():
         for _ in range(3):
             candidate()
@@ -85,20 +86,57 @@ def measure_gpu(candidates: dict[str, Callable[[], object]], repeats: int) -> di
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def replayed(candidate: Callable[[], object]) -> Callable[[], None]:
-    """The work of a call as a CUDA graph, so that only the time on the device counts."""
-    candidate()
+def measure_replayed(candidates: dict[str, Sequence[Callable[[], object]]], repeats: int) -> dict[str, float]:
+    """Times what the candidates do on the current GPU, without the host: all calls of one are one CUDA graph.
+
+    Args:
+        candidates: The calls, by name. Those of a candidate may differ in their inputs, so that together they fill no
+            cache; some twenty make the launch of the graph small beside them. One that cannot be captured is reported
+            and left out.
+        repeats: How many rounds; every round times each graph once.
+
+    Returns:
+        The median seconds of one call, by name.
+    """
+    graphs: dict[str, torch.cuda.CUDAGraph] = {}
+    for name, calls in candidates.items():
+        try:
+            graphs[name] = _captured(calls)
+        except RuntimeError as error:
+            print(f"{name}: cannot be captured: {(str(error).splitlines() or [repr(error)])[0]}")
+    seconds = measure_gpu({name: graph.replay for name, graph in graphs.items()}, repeats, calls=3)
+    return {name: value / len(candidates[name]) for name, value in seconds.items()}
+
+
+def _captured(calls: Sequence[Callable[[], object]]) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        candidate()
-    return graph.replay
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    # Entered here too, since a capture that fails does not leave it.
+    with torch.cuda.stream(stream):
+        for _ in range(2):  # what is loaded, chosen or allocated at a first call
+            for call in calls:
+                call()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, stream=stream):
+            for call in calls:
+                call()
+    torch.cuda.synchronize()
+    return graph
 
 
 def copy_bandwidth() -> float:
     """Bytes a second that a copy of 512 MiB within the GPU's memory moves, reads and writes counted."""
-    source = torch.empty(2**29, dtype=torch.uint8, device="cuda")
+    source = torch.randint(0, 256, (2**29,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.numel() / measure_gpu({"copy": lambda: target.copy_(source)}, repeats=10)["copy"]
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product on the current GPU."""
+    size = 8192
+    left, right, out = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(3))
+    return 2 * size**3 / measure_gpu({"product": lambda: torch.mm(left, right, out=out)}, repeats=3, calls=8)["product"]
 
 
 def _processor() -> str:
@@ -122,15 +160,18 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    answer = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    folder = pathlib.Path(__file__).parent
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or "unknown"
 
 
 def write_result(name: str, payload: dict[str, Any]) -> pathlib.Path:
     """Writes `results/NAME.json`: the payload with hardware, versions, date and commit.
 
+    Written anew after each figure, the file holds what is known whenever a script is stopped.
+
     Args:
-        name: Stem of the file.
+        name: Path of the file without its suffix.
         payload: The figures; anything that JSON holds.
 
     Returns:
@@ -147,17 +188,17 @@ def write_result(name: str, payload: dict[str, Any]) -> pathlib.Path:
         "versions": _versions(),
         **payload,
     }
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    part.replace(path)
     return path
 
 
-def run_on_device(description: str | None, on_cpu: Callable[[], None], on_gpu: Callable[[], None]) -> None:
+def device_parser(description: str | None) -> argparse.ArgumentParser:
     """The command line of a script that measures on either: `--device cpu` (default) or `--device cuda`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    if parser.parse_args().device == "cuda":
-        on_gpu()
-    else:
-        on_cpu()
+    parser.add_argument("--compiled", action="store_true", help="on a GPU: beside compiled torch, in place of eager")
+    return parser

@@ -4,27 +4,39 @@ Peers, in the same run: MoCo's einsum, cat and cross-entropy on a (D, K) queue (
 takes to enqueue before the backward), and scaled dot-product attention with the queue as keys and values, which yields
 the loss and the gradient in one pass too. `products` is the floor: the two matrix products that nobody can avoid.
 
-With `--device cuda`: queue and queries in float32 or bfloat16 on a GPU, beside MoCo's loss in eager and compiled torch.
-There the floor is the larger of two times: to read the queue once, as fast as a copy moves bytes, and to do the work of
-both products as fast as a large matrix product of the same type does it.
+With `--device cuda`: queue and queries in bfloat16 or float32 on a GPU, replayed as CUDA graphs, over queues too many
+for its cache (also over one, "cached"). There the floor is the larger of two times: to read the queue once, as fast as
+a copy moves bytes, and to do the work of both products as fast as a large matrix product of the same type does it.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import copy_bandwidth, measure, measure_gpu, replayed, write_result
+from harness import (
+    copy_bandwidth,
+    device_parser,
+    measure,
+    measure_gpu,
+    measure_replayed,
+    product_rate,
+    write_result,
+)
 from torch import Tensor
 
 from tubeletx.ops.queue_infonce import queue_infonce
 
 SHAPES = ((32, 16384, 128), (32, 65536, 128), (256, 16384, 128), (256, 65536, 128))
+HEADLINE = ((32, 16384, 128), (256, 65536, 128))
 TEMPERATURE = 0.2
+# More than the second-level cache of a GPU holds, in bytes, and calls in one CUDA graph.
+UNCACHED, CALLS = 2**27, 20
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -110,83 +122,124 @@ def compare(batch: int, size: int, dim: int, repeats: int) -> dict[str, object]:
     return {"batch": batch, "queue": size, "features": dim, "seconds": seconds, "ratio_to_tubeletx": speedup}
 
 
-def product_rate(dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product."""
-    size = 8192
-    left, right, out = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(3))
-    return 2 * size**3 / measure_gpu({"product": lambda: torch.mm(left, right, out=out)}, repeats=5)["product"]
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of one call on a GPU; `columns` is the queue as (D, K)."""
+
+    query: Tensor
+    key: Tensor
+    queue: Tensor
+    columns: Tensor
+
+
+def draw_on_gpu(batch: int, size: int, dim: int, dtype: torch.dtype, seed: int) -> Inputs:
+    generator = torch.Generator("cuda").manual_seed(seed)
+    query, key, queue = (
+        F.normalize(torch.randn(n, dim, generator=generator, device="cuda"), dim=1).to(dtype)
+        for n in (batch, batch, size)
+    )
+    return Inputs(query.requires_grad_(), key, queue, queue.T.contiguous())
+
+
+def steps_on_gpu(dtype: torch.dtype, is_compiled: bool) -> dict[str, Callable[[Inputs], Tensor]]:
+    """What makes the gradient of the query, by name; ours first."""
+    eager = functools.partial(moco, copy=False)
+    steps: dict[str, Callable[[Inputs], Tensor]] = {
+        "tubeletx": lambda x: forward_backward(ours, x.query, x.key, x.queue)
+    }
+    if is_compiled:
+        compiled = torch.compile(eager, fullgraph=True)
+        steps["compiled"] = lambda x: forward_backward(compiled, x.query, x.key, x.columns)
+        return steps
+    if dtype != torch.float32:  # what `tubeletx.QueueInfoNCE` asks for with a queue in half precision
+        steps["tubeletx, float32 query"] = lambda x: forward_backward(
+            ours, x.query.detach().float().requires_grad_(), x.key.float(), x.queue
+        )
+    steps["eager"] = lambda x: forward_backward(eager, x.query, x.key, x.columns)
+    steps["attention"] = lambda x: forward_backward(AttentionInfoNCE.apply, x.query, x.key, x.queue)
+    return steps
+
+
+def deviation(step: Callable[[Inputs], Tensor], inputs: Inputs) -> float:
+    """Largest difference to the gradient in double precision, as a share of the largest entry of that."""
+    query = inputs.query.detach().double().requires_grad_()
+    expected = forward_backward(
+        functools.partial(moco, copy=False), query, inputs.key.double(), inputs.columns.double()
+    )
+    return ((step(inputs).double() - expected).abs().max() / expected.abs().max()).item()
+
+
+def operator(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The forward alone, which makes all that the gradient takes."""
+    arguments = inputs.query.detach(), inputs.key, inputs.queue, None, TEMPERATURE, True
+    outputs: tuple[Tensor, ...] = torch.ops.tubeletx.queue_infonce(*arguments)
+    return outputs
 
 
 def compare_on_gpu(
-    batch: int, size: int, dim: int, dtype: torch.dtype, bandwidth: float, rate: float, repeats: int
-) -> dict[str, object]:
-    generator = torch.Generator().manual_seed(0)
-    query, key, queue = (
-        F.normalize(torch.randn(n, dim, generator=generator), dim=1).to("cuda", dtype) for n in (batch, batch, size)
-    )
-    wide_query, wide_key = query.float().requires_grad_(), key.float()
-    query.requires_grad_()
-    columns = queue.T.contiguous()
-    eager = functools.partial(moco, copy=False)
-    compiled = torch.compile(eager, fullgraph=True)
-    calls: dict[str, Callable[[], Tensor]] = {
-        "eager": lambda: forward_backward(eager, query, key, columns),
-        "compiled": lambda: forward_backward(compiled, query, key, columns),
-        "attention": lambda: forward_backward(AttentionInfoNCE.apply, query, key, queue),
-        "tubeletx": lambda: forward_backward(ours, query, key, queue),
-    }
-    if dtype != torch.float32:  # what `tubeletx.QueueInfoNCE` asks for with a queue in half precision
-        calls["tubeletx, float32 query"] = lambda: forward_backward(ours, wide_query, wide_key, queue)
-    expected = forward_backward(eager, query.detach().double().requires_grad_(), key.double(), columns.double())
-    for call in calls.values():
-        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-        torch.testing.assert_close(call().double(), expected, rtol=0, atol=tolerance * expected.abs().max().item())
+    shape: tuple[int, int, int], dtype: torch.dtype, bandwidth: float, rate: float, repeats: int, is_compiled: bool
+) -> dict[str, Any]:
+    batch, size, dim = shape
+    bytes_read = size * dim * dtype.itemsize
+    sets = [draw_on_gpu(*shape, dtype, seed) for seed in range(min(CALLS, math.ceil(UNCACHED / bytes_read)))]
+    steps = steps_on_gpu(dtype, is_compiled)
+    deviations = {name: deviation(step, sets[0]) for name, step in steps.items()}
 
-    graphs = {f"{name}, graph": replayed(call) for name, call in calls.items() if name != "compiled"}
-    operator = torch.ops.tubeletx.queue_infonce.default
-    graphs["operator, graph"] = replayed(lambda: operator(query.detach(), key, queue, None, TEMPERATURE, True))
-    seconds = measure_gpu({**calls, **graphs}, repeats)
-    floors = {
-        "bytes": queue.numel() * queue.element_size() / bandwidth,
-        "operations": 4 * batch * size * dim / rate,
-    }
-    ratios = {name: value / seconds["tubeletx"] for name, value in seconds.items() if name in calls}
-    ratios["eager, graph"] = seconds["eager, graph"] / seconds["tubeletx, graph"]
-    ratios["attention, graph"] = seconds["attention, graph"] / seconds["tubeletx, graph"]
-    share = max(floors.values()) / seconds["operator, graph"]
+    def calls(step: Callable[[Inputs], object], inputs: list[Inputs]) -> list[Callable[[], object]]:
+        return [functools.partial(step, inputs[turn % len(inputs)]) for turn in range(CALLS)]
+
+    ours_alone = {"tubeletx, cached": calls(steps["tubeletx"], sets[:1]), "forward": calls(operator, sets)}
+    seconds = measure_replayed(ours_alone | {name: calls(step, sets) for name, step in steps.items()}, repeats)
+    called = measure_gpu({name: functools.partial(step, sets[0]) for name, step in steps.items()}, repeats)
+    floors = {"bytes": bytes_read / bandwidth, "operations": 4 * batch * size * dim / rate}
+    ratios = {name: value / seconds["tubeletx"] for name, value in seconds.items() if name in steps}
+    times = max(floors.values())
     label = f"B={batch} K={size} D={dim} {str(dtype).removeprefix('torch.')}:"
     print(label, ", ".join(f"{name} {1e6 * value:.1f} us" for name, value in seconds.items()))
-    print(f"{label} ratio to tubeletx: " + ", ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
+    print(f"{label} to tubeletx: " + ", ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
     print(
         f"{label} floors: "
         + ", ".join(f"{name} {1e6 * value:.1f} us" for name, value in floors.items())
-        + f"; share {share:.2f}, {queue.numel() * queue.element_size() / seconds['operator, graph'] / 1e9:.0f} GB/s, "
-        f"{4 * batch * size * dim / seconds['operator, graph'] / 1e12:.1f} TFLOP/s"
+        + f"; ours is {seconds['tubeletx'] / times:.2f} of the larger, its forward {seconds['forward'] / times:.2f}; "
+        + "deviations: "
+        + ", ".join(f"{name} {value:.1e}" for name, value in deviations.items())
     )
-    record = {"batch": batch, "queue": size, "features": dim, "dtype": str(dtype), "share_of_floor": share}
-    return {**record, "seconds": seconds, "floor_seconds": floors, "ratio_to_tubeletx": ratios}
+    return {
+        **{"batch": batch, "queue": size, "features": dim, "dtype": str(dtype)},
+        **{"seconds": seconds, "seconds_called": called, "floor_seconds": floors},
+        **{"ratio_to_tubeletx": ratios, "times_floor": seconds["tubeletx"] / times, "deviations": deviations},
+    }
 
 
-def on_gpu(repeats: int) -> None:
+def on_gpu(repeats: int, is_headline: bool, is_compiled: bool) -> None:
     bandwidth = copy_bandwidth()
+    print(f"copy {bandwidth / 1e12:.2f} TB/s")
+    stem = "infonce_compiled" if is_compiled else "infonce" if is_headline else "infonce_all"
+    one_dtype = is_headline or is_compiled
     results = []
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.bfloat16,) if one_dtype else (torch.bfloat16, torch.float32):
         rate = product_rate(dtype)
-        print(f"{dtype}: copy {bandwidth / 1e12:.2f} TB/s, product {rate / 1e12:.0f} TFLOP/s")
-        results += [compare_on_gpu(*shape, dtype, bandwidth, rate, repeats) for shape in SHAPES]
-    print("written:", write_result("infonce_cuda", {"results": results}))
+        print(f"{dtype}: matrix product {rate / 1e12:.0f} TFLOP/s")
+        for shape in HEADLINE if one_dtype else SHAPES:
+            results.append(compare_on_gpu(shape, dtype, bandwidth, rate, repeats, is_compiled))
+            machine = {"copy_bytes_a_second": bandwidth, "product_operations_a_second": rate}
+            written = write_result(f"cuda/{stem}", {**machine, "results": results})
+    print("written:", written)
+    wrong = [row for row in results if not row["deviations"]["tubeletx"] < (1e-4 if "32" in row["dtype"] else 2e-2)]
+    if wrong:
+        raise SystemExit(f"the gradient is wrong: {wrong}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = device_parser(__doc__)
+    parser.add_argument("--headline", action="store_true", help="on a GPU: the two sizes of the README, in bfloat16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--repeats", type=int, default=40, help="rounds at the smallest shape, fewer at the larger ones"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     if arguments.device == "cuda":
-        on_gpu(arguments.repeats)
+        on_gpu(arguments.repeats, arguments.headline, arguments.compiled)
         return
     torch.set_num_threads(arguments.threads)
     smallest = min(batch * size for batch, size, _ in SHAPES)

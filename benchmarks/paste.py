@@ -16,12 +16,14 @@ Everything runs on one thread and is timed by its processor time, which leaves o
 
 Run: python benchmarks/paste.py
 
-With `--device cuda`: 32 pairs on a GPU, beside eager and compiled torch.grid_sample. There the floor is the memory: the
-touched pixels of both clips are written once, at the speed of a device copy measured in the same run.
+With `--device cuda`: 32 pairs on a GPU, replayed as CUDA graphs over clips too many for its cache, beside
+torch.grid_sample. There the floor is the memory: the touched pixels of both clips are written once, at the speed of a
+device copy measured in the same run.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -29,7 +31,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from harness import copy_bandwidth, measure, measure_gpu, replayed, run_on_device, write_result
+from harness import copy_bandwidth, device_parser, measure, measure_gpu, measure_replayed, write_result
 from sample import torch_tubelets
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -39,6 +41,8 @@ from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
 from tubeletx.pair import TubeletPair
 
 FRAMES, SIDE, TUBELETS, LARGEST = 16, 112, 2, 64
+# Pairs a call, sets of clips that a CUDA graph goes through, and calls in it.
+GPU_BATCH, GPU_SETS, GPU_CALLS = 32, 4, 20
 Floats = npt.NDArray[np.float32]
 
 
@@ -136,6 +140,13 @@ def _opencv_layer(
     region[:] = (region * (1 - cover) + warped[inside] * cover).astype(np.uint8)
 
 
+def inverted(matrix: Tensor) -> Tensor:
+    """Inverses of 2 x 2 matrices; unlike `torch.linalg.inv`, neither waits on a GPU nor looks for a solver."""
+    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
+    adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+    return adjugate / (a * d - b * c)[..., None, None]
+
+
 def grid_sample(pair: Pair) -> None:
     """Every frame of every clip sampled and blended whole, in float32, by torch operators."""
     size, centers, linear, shape, _, _, order = pair.geometry
@@ -146,7 +157,7 @@ def grid_sample(pair: Pair) -> None:
     sample = torch.arange(batch, device=size.device)
     for layer in order.argsort(1).unbind(1):
         half = size[sample, layer][:, None].float() / 2
-        inverse = torch.linalg.inv_ex(linear[sample, layer]).inverse  # does not wait on a GPU
+        inverse = inverted(linear[sample, layer])
         matrix = inverse * frame_half / half[..., None]
         shift = (inverse @ (frame_half - centers[sample, layer])[..., None])[..., 0] / half
         theta = torch.cat([matrix, shift[..., None]], -1).flatten(0, 1)
@@ -171,41 +182,59 @@ def touched_bytes(pair: Pair) -> int:
     return sum(int(clip.count_nonzero()) for clip in blank)
 
 
-def on_gpu(batch: int = 32) -> None:
-    pair = Pair(batch, seed=32).to("cuda")
-    ids = torch.arange(batch, device="cuda")
+def eager_step(pair: Pair) -> None:
+    torch_tubelets(len(pair.patch_frame), "cuda")
+    grid_sample(pair)
+
+
+def on_gpu(is_compiled: bool) -> None:
+    batch, sets, calls = GPU_BATCH, GPU_SETS, GPU_CALLS
+    pairs = [Pair(batch, seed=32 + number).to("cuda") for number in range(sets)]
+    ids = [torch.arange(batch, device="cuda") + batch * number for number in range(calls)]
     module = TubeletPair(seed=0, inplace=True)
-    compiled = torch.compile(grid_sample)
 
-    def eager_step() -> None:
-        torch_tubelets(batch, "cuda")
-        grid_sample(pair)
+    def sampled(turn: int) -> object:
+        return module.sampler(ids[turn], num_frames=FRAMES, height=SIDE, width=SIDE)
 
-    candidates: dict[str, Callable[[], object]] = {
-        "crop and paste": lambda: operator(pair),
-        "crop and paste, graph": replayed(lambda: operator(pair)),
-        "grid_sample": lambda: grid_sample(pair),
-        "grid_sample, compiled": lambda: compiled(pair),
-        "grid_sample, graph": replayed(lambda: grid_sample(pair)),
-        "sample, crop and paste": lambda: module(*pair.clips, ids),
-        "sample, crop and paste, graph": replayed(lambda: module(*pair.clips, ids)),
-        "eager sampler and grid_sample": eager_step,
+    def on_pair(step: Callable[[Pair], object]) -> Callable[[int], object]:
+        return lambda turn: step(pairs[turn % sets])
+
+    candidates: dict[str, Callable[[int], object]] = {
+        "sample, crop and paste": lambda turn: module(*pairs[turn % sets].clips, ids[turn]),
+        "crop and paste": on_pair(operator),
+        "sample": sampled,
     }
-    seconds = measure_gpu(candidates, repeats=20)
+    if is_compiled:
+        candidates["grid_sample, compiled"] = on_pair(torch.compile(grid_sample))
+        candidates["sampler and grid_sample, compiled"] = on_pair(torch.compile(eager_step))
+    else:
+        candidates["grid_sample"] = on_pair(grid_sample)
+        candidates["sampler and grid_sample"] = on_pair(eager_step)
+    graphs = {name: [functools.partial(call, turn) for turn in range(calls)] for name, call in candidates.items()}
+    seconds = measure_replayed(graphs, repeats=10)
+    called = measure_gpu({name: functools.partial(call, 0) for name, call in candidates.items()}, repeats=10)
     bandwidth = copy_bandwidth()
-    written = touched_bytes(pair)
+    written = sum(map(touched_bytes, pairs)) / sets
+    floor = written / bandwidth
+    ours = {"grid_sample": "crop and paste", "sampler and grid_sample": "sample, crop and paste"}
     ratios = {
-        "eager / ours, crop and paste": seconds["grid_sample"] / seconds["crop and paste"],
-        "compiled / ours, crop and paste": seconds["grid_sample, compiled"] / seconds["crop and paste"],
-        "eager / ours, whole step": seconds["eager sampler and grid_sample"] / seconds["sample, crop and paste"],
-        "share of copy bandwidth": written / seconds["crop and paste, graph"] / bandwidth,
+        name: value / seconds[ours[name.removesuffix(", compiled")]]
+        for name, value in seconds.items()
+        if name.removesuffix(", compiled") in ours
     }
-    for name, value in seconds.items():
-        print(f"B={batch} {name:32} {value * 1e6:9.1f} us")
+    for name in candidates:
+        graph = f"{seconds[name] * 1e6:9.1f}" if name in seconds else f"{'-':>9}"
+        print(f"B={batch} {name:34} {graph} us in a graph, {called[name] * 1e6:9.1f} us called")
     for name, value in ratios.items():
-        print(f"B={batch} {name:32} {value:9.3f}")
-    result = {"seconds": seconds, "ratios": ratios, "bytes_written": written, "copy_bytes_a_second": bandwidth}
-    print(write_result("paste_cuda", {"batch": batch, **result}))
+        print(f"B={batch} {name} takes {value:.1f} times as long as ours, in a graph")
+    print(
+        f"B={batch} floor {floor * 1e6:.1f} us: {written / 1e6:.2f} MB at {bandwidth / 1e12:.2f} TB/s; "
+        f"crop and paste takes {seconds['crop and paste'] / floor:.1f} times as long"
+    )
+    result = {"seconds": seconds, "seconds_called": called, "ratios": ratios, "floor_seconds": floor}
+    stem = "paste_compiled" if is_compiled else "paste"
+    traffic = {"bytes_written": written, "copy_bytes_a_second": bandwidth}
+    print("written:", write_result(f"cuda/{stem}", {"batch": batch, **result, **traffic}))
 
 
 def on_cpu() -> None:
@@ -235,5 +264,13 @@ def on_cpu() -> None:
     print(write_result("paste", report))
 
 
+def main() -> None:
+    arguments = device_parser(__doc__).parse_args()
+    if arguments.device == "cuda":
+        on_gpu(arguments.compiled)
+    else:
+        on_cpu()
+
+
 if __name__ == "__main__":
-    run_on_device(__doc__, on_cpu, on_gpu)
+    main()

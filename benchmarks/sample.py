@@ -6,16 +6,17 @@ at 20 a nanosecond (one AVX-512 instruction a cycle at 2.5 GHz). The poses of 16
 500 operations. The share of a pair that the sampler may take is about 10 us of 100. A single call is bound
 by the host instead: a dispatch with 65 settings and eight new tensors.
 
-With `--device cuda`: the sampler on a GPU, beside the same law in batched eager and compiled torch.
+With `--device cuda`: the sampler on a GPU, replayed as CUDA graphs, beside the same law in batched torch.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from harness import measure, measure_gpu, replayed, run_on_device, write_result
+from harness import device_parser, measure, measure_gpu, measure_replayed, write_result
 from scipy.ndimage import gaussian_filter1d
 
 from tubeletx.config import TubeletConfig
@@ -79,25 +80,29 @@ def torch_tubelets(batch: int, device: str) -> tuple[torch.Tensor, ...]:
     return centers, linear, frame, box, shape, torch.zeros(each, device=device), opacity, order
 
 
-def on_gpu() -> None:
-    compiled = torch.compile(torch_tubelets)
+def on_gpu(is_compiled: bool) -> None:
+    peer = "compiled" if is_compiled else "eager"
+    step = torch.compile(torch_tubelets) if is_compiled else torch_tubelets
+    stem = "sample_compiled" if is_compiled else "sample"
+    samplers = {name: TubeletSampler(TubeletConfig.preset(name)) for name in ("paper", "released", "smile")}
     report = {}
     for batch in (1, BATCH, 1024):
         ids = torch.arange(batch, device="cuda")
-        calls: dict[str, Callable[[], object]] = {}
-        for name in ("paper", "released", "smile"):
-            sampler = TubeletSampler(TubeletConfig.preset(name))
-            calls[name] = lambda sampler=sampler, ids=ids: sampler(ids, **CLIP)
-            calls[f"{name}, graph"] = replayed(calls[name])
-        calls["eager"] = lambda batch=batch: torch_tubelets(batch, "cuda")
-        calls["compiled"] = lambda batch=batch: compiled(batch, "cuda")
-        seconds = measure_gpu(calls, repeats=20)
-        ratios = {name: seconds[name] / seconds["paper"] for name in ("eager", "compiled")}
-        for name, value in seconds.items():
-            print(f"B={batch:<5} {name:18} {value * 1e6:9.1f} us")
-        print(f"B={batch:<5} " + ", ".join(f"{name} / ours {value:.1f}" for name, value in ratios.items()))
-        report[str(batch)] = {"seconds": seconds, "ratios": ratios}
-    print(write_result("sample_cuda", {"batches": report}))
+        candidates: dict[str, Callable[[], object]] = {
+            name: functools.partial(sampler, ids, **CLIP) for name, sampler in samplers.items()
+        }
+        candidates[peer] = functools.partial(step, batch, "cuda")
+        seconds = measure_replayed({name: [call] * CALLS for name, call in candidates.items()}, repeats=10)
+        called = measure_gpu(candidates, repeats=10)
+        ratios = {"called": called[peer] / called["paper"]}
+        if peer in seconds:
+            ratios["in a graph"] = seconds[peer] / seconds["paper"]
+        times = ", ".join(f"{name} {value * 1e6:.1f}" for name, value in seconds.items())
+        print(f"B={batch}: us in a graph: {times}")
+        print(f"B={batch}: {peer} / ours: " + ", ".join(f"{value:.1f} {name}" for name, value in ratios.items()))
+        report[str(batch)] = {"seconds": seconds, "seconds_called": called, "ratios": ratios}
+        written = write_result(f"cuda/{stem}", {"batches": report})
+    print("written:", written)
 
 
 def often(call: Callable[[], object]) -> Callable[[], object]:
@@ -158,5 +163,13 @@ def on_cpu() -> None:
     print(write_result("sample", {"seconds": seconds, "microseconds_per_tubelet": per_tubelet, "ratios": ratios}))
 
 
+def main() -> None:
+    arguments = device_parser(__doc__).parse_args()
+    if arguments.device == "cuda":
+        on_gpu(arguments.compiled)
+    else:
+        on_cpu()
+
+
 if __name__ == "__main__":
-    run_on_device(__doc__, on_cpu, on_gpu)
+    main()

@@ -5,6 +5,8 @@ cross-entropy, the momentum update and the optimiser a loop over parameters. Our
 bfloat16, channels last, queue InfoNCE, fused updates; also with float32, which tells what is due to precision. All
 start from the same weights, read the same pairs and draw the same tubelets; their first losses are compared.
 
+With `--synthetic` the clips are drawn instead of decoded: "data" is then the copy to the device alone.
+
 Sizes: "paper" (R(2+1)D-18, 16 x 112 x 112, queue of 16384; batch 32 on a GPU, fewer pairs on a CPU) and "demo".
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import statistics
 import subprocess
 import tempfile
@@ -22,7 +25,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import imageio_ffmpeg
 import torch
 import torch.nn.functional as F
 from harness import write_result
@@ -31,7 +33,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, VideoRecord, build_loader, prepare_videos
+from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, build_loader, prepare_videos
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.pretrain.build import build_moco, channels_last
@@ -68,17 +70,15 @@ class Clock:
 class Form(ABC):
     """A way to run the step of a configuration."""
 
-    def __init__(self, config: PretrainConfig, videos: list[VideoRecord], device: torch.device) -> None:
+    def __init__(self, config: PretrainConfig, batches: Iterator[PairBatch], device: torch.device) -> None:
         self.config = config
+        self.batches = batches
         self.device = device
         self.clock = Clock(device)
         seed_everything(config.run.seed)
         self.moco = build_moco(config).to(device).train()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(device)
         self._time_colour()
-        dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
-        sampler = EpochSampler(len(dataset), config.optim.batch_size, seed=config.run.seed, stop=1000)
-        self.batches = iter(build_loader(dataset, sampler, pin_memory=device.type == "cuda"))
 
     def _time_colour(self) -> None:
         started: list[float] = []
@@ -139,8 +139,8 @@ class Form(ABC):
 class Ours(Form):
     """As the trainer runs it."""
 
-    def __init__(self, config: PretrainConfig, videos: list[VideoRecord], device: torch.device) -> None:
-        super().__init__(config, videos, device)
+    def __init__(self, config: PretrainConfig, batches: Iterator[PairBatch], device: torch.device) -> None:
+        super().__init__(config, batches, device)
         channels_last(self.moco)
         self.optimization = Optimization(
             self.moco.query_net, config.optim, total_steps=1000, steps_per_epoch=1000, device=device
@@ -171,8 +171,8 @@ class Ours(Form):
 class Plain(Form):
     """What one writes first."""
 
-    def __init__(self, config: PretrainConfig, videos: list[VideoRecord], device: torch.device) -> None:
-        super().__init__(config, videos, device)
+    def __init__(self, config: PretrainConfig, batches: Iterator[PairBatch], device: torch.device) -> None:
+        super().__init__(config, batches, device)
         optim = config.optim
         parameters = self.moco.query_net.parameters()
         self.optimizer: torch.optim.Optimizer
@@ -230,10 +230,38 @@ class Plain(Form):
 
 def make_videos(folder: Path) -> None:
     """Videos of Kinetics' usual size, ten seconds each."""
+    import imageio_ffmpeg  # large, and of no use with drawn clips
+
     for index in range(NUM_VIDEOS):
         source = f"testsrc2=size=340x256:rate=25:duration=10,hue=h={40 * index}"
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
         subprocess.run([*command, "-pix_fmt", "yuv420p", str(folder / f"{index}.mp4")], check=True)
+
+
+def decoded(config: PretrainConfig, pin_memory: bool) -> Iterator[PairBatch]:
+    """Batches as the trainer reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        videos, _ = prepare_videos(config.data, index=Path(folder) / "videos.json")
+    dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
+    sampler = EpochSampler(len(dataset), config.optim.batch_size, seed=config.run.seed, stop=1000)
+    return iter(build_loader(dataset, sampler, pin_memory=pin_memory))
+
+
+def drawn(config: PretrainConfig, pin_memory: bool, different: int = 4) -> Iterator[PairBatch]:
+    """Batches of noise in the layout of decoded ones, over and over."""
+    generator = torch.Generator().manual_seed(config.run.seed)
+    batch, side = config.optim.batch_size, config.data.crop_size
+
+    def clip() -> Tensor:
+        pixels = (batch, config.data.num_frames, side, side, 3)
+        return torch.randint(0, 256, pixels, dtype=torch.uint8, generator=generator).permute(0, 4, 1, 2, 3)
+
+    batches = []
+    for turn in range(different):
+        ids = torch.arange(batch) + turn * batch
+        pairs = PairBatch(clip(), clip(), sample_ids=ids, epoch=0, sources=torch.stack([ids, ids + 1], 1), bad=[])
+        batches.append(pairs.pin_memory() if pin_memory else pairs)
+    return itertools.cycle(batches)
 
 
 def compare(name: str, videos: Path, arguments: argparse.Namespace) -> dict[str, object]:
@@ -244,12 +272,11 @@ def compare(name: str, videos: Path, arguments: argparse.Namespace) -> dict[str,
     rounds = arguments.rounds or rounds
     configure = functools.partial(configuration, recipe, videos, arguments.batch or batch, arguments)
     config = configure("float32")
-    with tempfile.TemporaryDirectory() as folder:
-        records, _ = prepare_videos(config.data, index=Path(folder) / "videos.json")
+    read = functools.partial(drawn if arguments.synthetic else decoded, config, device.type == "cuda")
     forms: dict[str, Form] = {
-        "plain": Plain(config, records, device),
-        "tubeletx, float32": Ours(config, records, device),
-        "tubeletx": Ours(configure("bfloat16"), records, device),
+        "plain": Plain(config, read(), device),
+        "tubeletx, float32": Ours(config, read(), device),
+        "tubeletx": Ours(configure("bfloat16"), read(), device),
     }
     taken: dict[str, list[dict[str, float]]] = {form: [] for form in forms}
     for turn in range(rounds + 1):
@@ -312,6 +339,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, help="decoding processes: none on a CPU, 8 for a GPU, unless given")
+    parser.add_argument("--synthetic", action="store_true", help="draw the clips instead of decoding videos")
     parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=list(SIZES))
     parser.add_argument("--batch", type=int, help="pairs a step, at every size")
     parser.add_argument("--rounds", type=int, help="timed steps of each form")
@@ -319,11 +347,16 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.workers is None:
         arguments.workers = 8 if arguments.device == "cuda" else 0
+    stem = "train_step" if arguments.device == "cpu" else "cuda/train_step"
+    results = []
     with tempfile.TemporaryDirectory() as folder:
-        make_videos(Path(folder))
-        results = [compare(name, Path(folder), arguments) for name in arguments.sizes]
-    stem = "train_step" if arguments.device == "cpu" else "train_step_cuda"
-    print("written:", write_result(stem, {"device": arguments.device, "results": results}))
+        if not arguments.synthetic:
+            make_videos(Path(folder))
+        for name in arguments.sizes:
+            results.append(compare(name, Path(folder), arguments))
+            record = {"device": arguments.device, "synthetic": arguments.synthetic, "results": results}
+            written = write_result(stem, record)
+    print("written:", written)
 
 
 if __name__ == "__main__":
