@@ -48,8 +48,8 @@ TUBELETX_HOST_DEVICE inline bool placement_of(const PasteArguments& arguments, i
     offset = arguments.offsets + 2 * ((b * arguments.num_clips + v) * arguments.num_tubelets + m);
   }
   return place_patch(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame,
-                     arguments.patch_size[2 * tubelet], arguments.patch_size[2 * tubelet + 1],
-                     arguments.opacity[frame], placement);
+                     arguments.patch_size[2 * tubelet], arguments.patch_size[2 * tubelet + 1], arguments.opacity[frame],
+                     placement);
 }
 
 /// Its pose, from its placement.

@@ -19,6 +19,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "core/blend.h"
 #include "core/macros.h"
@@ -43,7 +44,7 @@ struct BytePose {
   int32_t anchor_x, anchor_y;
   int32_t fraction;    ///< bits of a place below a texel, 16 to 32
   int32_t coarseness;  ///< bits that a place loses before it becomes a float32; 0 in a narrow pose
-  bool narrow;         ///< places in the patch lie below 2^30, and all steps are within 2^27
+  bool narrow;         ///< places in the patch lie below 2^30, all steps are within 2^27, and fraction below 28
   bool hard;           ///< the edge has no ramp
   BytePaint paint;
   float half[2];          ///< half the patch's width and height, in coarse places
@@ -129,18 +130,27 @@ TUBELETX_INLINE int64_t place_of(const BytePose& pose, int32_t column, int32_t r
          pose.start[axis];
 }
 
+// What follows takes places as int64_t or, where the pose is narrow and they are known to fit, as int32_t.
+
+/// Whether a place lies in the patch. No shape reaches beyond it, and beyond it there are no texels.
+template <typename Place>
+TUBELETX_INLINE bool in_patch(const BytePose& pose, Place place_x, Place place_y) {
+  using Unsigned = std::make_unsigned_t<Place>;
+  return static_cast<Unsigned>(place_x) < static_cast<Unsigned>(pose.extent[0]) &&
+         static_cast<Unsigned>(place_y) < static_cast<Unsigned>(pose.extent[1]);
+}
+
 /// A place as float32 from the patch centre, in coarse places. Only for places in the patch.
-TUBELETX_INLINE float from_center(const BytePose& pose, int64_t place, int axis) {
-  return static_cast<float>(static_cast<int32_t>((place - (pose.extent[axis] >> 1)) >> pose.coarseness));
+template <typename Place>
+TUBELETX_INLINE float from_center(const BytePose& pose, Place place, int axis) {
+  const Place offset = place - static_cast<Place>(pose.extent[axis] >> 1);
+  return static_cast<float>(static_cast<int32_t>(offset >> pose.coarseness));
 }
 
 /// How strongly a layer covers a pixel, in 65535ths; 0: not at all.
-template <Shape kShape>
-TUBELETX_INLINE int32_t byte_strength(const BytePose& pose, int64_t place_x, int64_t place_y) {
-  // No shape reaches beyond the patch, and beyond it there are no texels.
-  const bool in_patch = static_cast<uint64_t>(place_x) < static_cast<uint64_t>(pose.extent[0]) &&
-                        static_cast<uint64_t>(place_y) < static_cast<uint64_t>(pose.extent[1]);
-  if (!in_patch) return 0;
+template <Shape kShape, typename Place>
+TUBELETX_INLINE int32_t byte_strength(const BytePose& pose, Place place_x, Place place_y) {
+  if (!in_patch(pose, place_x, place_y)) return 0;
   if (pose.hard && kShape == Shape::kRectangle) return round_to_even(pose.opacity);
   const float x = from_center(pose, place_x, 0), y = from_center(pose, place_y, 1);
   if (pose.hard) {
@@ -151,7 +161,8 @@ TUBELETX_INLINE int32_t byte_strength(const BytePose& pose, int64_t place_x, int
   return round_to_even(edge_mask(distance, pose.edge_slope) * pose.opacity);
 }
 
-TUBELETX_INLINE int32_t byte_strength(Shape shape, const BytePose& pose, int64_t place_x, int64_t place_y) {
+template <typename Place>
+TUBELETX_INLINE int32_t byte_strength(Shape shape, const BytePose& pose, Place place_x, Place place_y) {
   switch (shape) {
     case Shape::kRectangle:
       return byte_strength<Shape::kRectangle>(pose, place_x, place_y);
@@ -169,9 +180,10 @@ struct ByteSight {
   int32_t weight[4];
 };
 
-TUBELETX_INLINE ByteSight see_texels(const BytePose& pose, int64_t place_x, int64_t place_y) {
-  const int64_t half_texel = int64_t{1} << (pose.fraction - 1);
-  const int64_t x = place_x + half_texel, y = place_y + half_texel;
+template <typename Place>
+TUBELETX_INLINE ByteSight see_texels(const BytePose& pose, Place place_x, Place place_y) {
+  const Place half_texel = Place{1} << (pose.fraction - 1);
+  const Place x = place_x + half_texel, y = place_y + half_texel;
   ByteSight sight;
   sight.column = static_cast<int32_t>(x >> pose.fraction);
   sight.row = static_cast<int32_t>(y >> pose.fraction);

@@ -5,6 +5,7 @@
 //
 //   struct Kernel {
 //     static constexpr int kThreads = 256;           // of a block
+//     static constexpr int kResident = 4;            // optional: blocks that a multiprocessor must have room for
 //     int64_t num_blocks() const;
 //     int64_t shared_bytes() const;                  // of a block, 0 for none
 //     template <typename Block>
@@ -22,6 +23,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/macros.h"
@@ -46,8 +48,14 @@ struct Block {
   }
 };
 
+template <typename Kernel, typename = void>
+inline constexpr int kResidentBlocks = 1;
 template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) run(const __grid_constant__ Kernel kernel) {
+inline constexpr int kResidentBlocks<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
+
+template <typename Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, kResidentBlocks<Kernel>)
+    run(const __grid_constant__ Kernel kernel) {
   extern __shared__ __align__(16) unsigned char shared[];
   const int64_t blocks = kernel.num_blocks();
   for (int64_t index = blockIdx.x; index < blocks; index += gridDim.x) kernel(Block{index}, shared);

@@ -1,4 +1,4 @@
-// Pasting and its gradients: the launchers.
+// Pasting onto floating-point clips and its gradients: the launchers.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace tubeletx::cuda {
 
-/// Bytes of device memory that pasting needs beside its arguments: none but for very many tubelets.
+/// Bytes of device memory that pasting needs beside its arguments.
 template <typename Pixel>
 int64_t paste_workspace(const PasteArguments& arguments);
 

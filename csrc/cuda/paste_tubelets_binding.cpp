@@ -8,6 +8,7 @@
 
 #include "core/blend.h"
 #include "cuda/binding.h"
+#include "cuda/paste_bytes.h"
 #include "ops/paste_tubelets.h"
 
 namespace tubeletx::cuda {
@@ -20,10 +21,14 @@ Tensor empty_bytes(const Tensor& like, int64_t count) {
 
 template <typename Pixel>
 void paste(const PasteArguments& arguments, const Tensor& patches, const Device& device) {
-  const int64_t bytes = paste_workspace<Pixel>(arguments);
-  if (bytes == 0) return launch_paste_tubelets<Pixel>(arguments, nullptr, device.stream());
-  Tensor workspace = empty_bytes(patches, bytes);
+  Tensor workspace = empty_bytes(patches, paste_workspace<Pixel>(arguments));
   launch_paste_tubelets<Pixel>(arguments, workspace.mutable_data_ptr(), device.stream());
+}
+
+template <>
+void paste<uint8_t>(const PasteArguments& arguments, const Tensor& patches, const Device& device) {
+  Tensor workspace = empty_bytes(patches, paste_bytes_workspace(arguments));
+  launch_paste_bytes(arguments, workspace.mutable_data_ptr(), device.stream());
 }
 
 void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tensor& patch_size, const Tensor& centers,

@@ -149,6 +149,22 @@ def test_a_thin_far_pose_is_seen_wherever_it_covers(kernel: Kernel) -> None:
     assert same(backward(kernel("paste_tubelets_backward"), case), backward(cpu.paste_tubelets_backward, case))
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("alpha", [False, True], ids=["rgb", "rgba"])
+def test_poses_of_all_sizes_on_bytes(kernel: Kernel, layout: str, alpha: bool) -> None:
+    """From patches that are shrunk to nothing to ones that are far larger than the frame, near it and far away."""
+    case = draw_paste(15, torch.uint8, frames=12, tubelets=4, height=70, width=60, alpha=alpha)
+    factor = 2.0 ** torch.tensor([-21, -14, -12, -9, -6, -4, -3, 3, 10, 20, 30, 63])[:, None, None]
+    linear = case.linear * factor
+    linear[:, 3, :, :, 1] = case.linear[:, 3, :, :, 1]  # thin in one direction only
+    centers = case.centers.clone()
+    centers[:, :2, 8:] += torch.tensor([300.0, -200.0])
+    centers[1, 0] *= 1e6
+    clips = [LAYOUTS[layout][0](clip) for clip in case.clips]
+    case = replace(case, clips=clips, linear=linear, centers=centers)
+    assert same(paste(kernel("paste_tubelets"), case), paste(cpu.paste_tubelets, case))
+
+
 @pytest.mark.parametrize("axis", ["batch", "tubelets", "frames", "height", "width", "channels"])
 def test_empty_axes(kernel: Kernel, axis: str) -> None:
     case = draw_paste(13, **{axis: 0})  # type: ignore[arg-type]

@@ -1,0 +1,200 @@
+// What pasting onto bytes prepares: the pose of each tubelet in each frame, and the texels in the form that the pasting
+// kernel reads.
+#pragma once
+
+#include <cstdint>
+
+#include "core/paste_bytes.h"
+#include "cuda/layers.h"
+
+namespace tubeletx::cuda {
+
+/// Pixels that one warp works on at a time: a lane has a run of pixels in a row.
+inline constexpr int32_t kByteTileWidth = 16;
+inline constexpr int32_t kByteTileHeight = 8;
+inline constexpr int32_t kByteRun = kByteTileWidth * kByteTileHeight / kWarp;
+
+/// The taps of four channels at one place of a patch: byte k of a word is tap k.
+struct alignas(16) Taps {
+  uint32_t channel[4];
+};
+
+/// A tubelet in one frame of the clips that see it alike.
+struct ByteLayer {
+  BytePose pose;
+  Shape shape;
+  bool near;  ///< in a tile that touches the patch, places fit 32 bits
+  int32_t tubelet;
+  int32_t column_begin, column_end, row_begin, row_end;  ///< pixels outside are not touched; empty: not painted
+
+  /// Whether the layer may show in the tile whose first pixel is (x, y). Not more than the outline's bounding boxes on
+  /// the axes of the frame and on those of the patch, which for rectangles is all there is.
+  TUBELETX_HOST_DEVICE bool touches(int32_t x, int32_t y) const {
+    if (x >= column_end || x + kByteTileWidth <= column_begin || y >= row_end || y + kByteTileHeight <= row_begin) {
+      return false;
+    }
+    return overlaps(x, y, 0) && overlaps(x, y, 1);
+  }
+
+  TUBELETX_HOST_DEVICE bool overlaps(int32_t x, int32_t y, int axis) const {
+    const int64_t first = place_of(pose, x, y, axis);
+    const int64_t along = pose.step_x[axis] * (kByteTileWidth - 1), down = pose.step_y[axis] * (kByteTileHeight - 1);
+    const int64_t lowest = first + (along < 0 ? along : 0) + (down < 0 ? down : 0);
+    const int64_t highest = first + (along > 0 ? along : 0) + (down > 0 ? down : 0);
+    return highest >= 0 && lowest < pose.extent[axis];
+  }
+};
+
+TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m,
+                                                 int64_t t, ByteLayer& layer) {
+  const int64_t tubelet = b * arguments.num_tubelets + m;
+  const int32_t width = arguments.patch_size[2 * tubelet], height = arguments.patch_size[2 * tubelet + 1];
+  layer.shape = static_cast<Shape>(arguments.shape[tubelet]);
+  layer.tubelet = static_cast<int32_t>(m);
+  layer.column_begin = layer.column_end = layer.row_begin = layer.row_end = 0;
+  // Nobody has looked at the sizes here: one beyond the storage paints nothing rather than reading past it.
+  if (width > arguments.patch_width || height > arguments.patch_height) return;
+  Placement placement;
+  if (!placement_of(arguments, b, v, m, t, placement)) return;
+  const float opacity = arguments.opacity[tubelet * arguments.frames + t];
+  if (!make_byte_pose(placement, arguments.edge[tubelet], opacity, arguments.has_alpha, layer.pose)) return;
+  layer.near = layer.pose.narrow;
+  for (int axis = 0; axis < 2; ++axis) {
+    const int64_t along = layer.pose.step_x[axis] * (kByteTileWidth - 1);
+    const int64_t down = layer.pose.step_y[axis] * (kByteTileHeight - 1);
+    const int64_t reach = (along < 0 ? -along : along) + (down < 0 ? -down : down);
+    layer.near = layer.near && reach <= int64_t{1} << 30;
+  }
+  const Footprint footprint(placement, layer.shape, arguments.height, arguments.width, place_quantum(layer.pose));
+  layer.column_begin = static_cast<int32_t>(footprint.column_begin);
+  layer.column_end = static_cast<int32_t>(footprint.column_end);
+  layer.row_begin = static_cast<int32_t>(footprint.row_begin);
+  layer.row_end = static_cast<int32_t>(footprint.row_end);
+}
+
+/// The texels of every patch, premultiplied, with the borders repeated: (patches, Hp + 1, Wp + 1, groups) taps. Channel
+/// c is word c % 4 of group c / 4; the alpha comes after the colours.
+struct ByteTexels {
+  Taps* taps;
+  int32_t pitch;   ///< places of a row
+  int32_t groups;  ///< of four channels
+
+  ByteTexels(const PasteArguments& arguments, void* memory)
+      : taps(static_cast<Taps*>(memory)),
+        pitch(static_cast<int32_t>(arguments.patch_width + 1)),
+        groups(static_cast<int32_t>(arguments.channels / 4 + 1)) {}
+
+  TUBELETX_HOST_DEVICE static int64_t appearances(const PasteArguments& arguments) {
+    return arguments.batch * (arguments.patches_per_clip ? arguments.num_clips : 1);
+  }
+  TUBELETX_HOST_DEVICE static int64_t num_patches(const PasteArguments& arguments) {
+    return appearances(arguments) * arguments.num_tubelets;
+  }
+  /// Places of one patch.
+  TUBELETX_HOST_DEVICE int64_t places(const PasteArguments& arguments) const {
+    return (arguments.patch_height + 1) * pitch;
+  }
+  TUBELETX_HOST_DEVICE const Taps* of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m) const {
+    const int64_t appearance = arguments.patches_per_clip ? b * arguments.num_clips + v : b;
+    return taps + (appearance * arguments.num_tubelets + m) * places(arguments) * groups;
+  }
+};
+
+/// Writes the layers of every frame, (B, T, views, M) in paint order, and the texels of every patch.
+struct PrepareBytes {
+  static constexpr int kThreads = 128;
+
+  PasteArguments arguments;
+  ByteLayer* layers;
+  ByteTexels texels;
+
+  PrepareBytes(const PasteArguments& given, void* workspace)
+      : arguments(given),
+        layers(static_cast<ByteLayer*>(workspace)),
+        texels(given, static_cast<char*>(workspace) + layer_bytes()) {}
+
+  TUBELETX_HOST_DEVICE int64_t num_layers() const {
+    return arguments.batch * arguments.frames * num_views(arguments) * arguments.num_tubelets;
+  }
+  int64_t layer_bytes() const {
+    constexpr int64_t kAlignment = alignof(Taps);
+    return (num_layers() * static_cast<int64_t>(sizeof(ByteLayer)) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  /// Of the workspace.
+  int64_t bytes() const {
+    return layer_bytes() + ByteTexels::num_patches(arguments) * texels.places(arguments) * texels.groups *
+                               static_cast<int64_t>(sizeof(Taps));
+  }
+
+  TUBELETX_HOST_DEVICE int64_t layer_blocks() const { return (num_layers() + kThreads - 1) / kThreads; }
+  TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const { return (texels.places(arguments) + kThreads - 1) / kThreads; }
+  TUBELETX_HOST_DEVICE int64_t num_blocks() const {
+    return layer_blocks() + ByteTexels::num_patches(arguments) * blocks_per_patch();
+  }
+  int64_t shared_bytes() const { return 0; }
+
+  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
+    block.each_thread([&](int thread) {
+      if (block.index < layer_blocks()) {
+        write_layer(block.index * kThreads + thread);
+      } else {
+        const int64_t index = block.index - layer_blocks();
+        const int64_t patch = index / blocks_per_patch();
+        write_taps(patch, (index - patch * blocks_per_patch()) * kThreads + thread);
+      }
+    });
+  }
+
+ private:
+  TUBELETX_HOST_DEVICE void write_layer(int64_t index) const {
+    if (index >= num_layers()) return;
+    const int64_t frame = index / arguments.num_tubelets, m = index % arguments.num_tubelets;
+    const int64_t views = num_views(arguments);
+    const int64_t b = frame / views / arguments.frames;
+    make_byte_layer(arguments, b, frame % views, m, frame / views % arguments.frames,
+                    layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)]);
+  }
+
+  /// The taps of one place of a patch.
+  TUBELETX_HOST_DEVICE void write_taps(int64_t patch, int64_t place) const {
+    const PasteArguments& a = arguments;
+    const int64_t m = patch % a.num_tubelets, appearance = patch / a.num_tubelets;
+    const int64_t clips = a.patches_per_clip ? a.num_clips : 1;
+    const int64_t b = appearance / clips;
+    const int32_t* size = a.patch_size + 2 * (b * a.num_tubelets + m);
+    const int32_t row = static_cast<int32_t>(static_cast<uint32_t>(place) / static_cast<uint32_t>(texels.pitch));
+    const int32_t column = static_cast<int32_t>(place) - row * texels.pitch;
+    if (row > size[1] || column > size[0] || size[0] <= 0 || size[1] <= 0) return;
+    if (size[0] > a.patch_width || size[1] > a.patch_height) return;
+
+    const uint8_t* source = patch_of<uint8_t>(a, b, appearance % clips, m);
+    const int32_t left = column > 0 ? column - 1 : 0, upper = row > 0 ? row - 1 : 0;
+    const int32_t right = column < size[0] ? column : size[0] - 1, lower = row < size[1] ? row : size[1] - 1;
+    const uint8_t* texel[4];
+    uint8_t alpha[4];
+    TUBELETX_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      texel[k] = source + (k % 2 ? right : left) * a.patch_column_stride + (k / 2 ? lower : upper) * a.patch_row_stride;
+      alpha[k] = a.has_alpha ? texel[k][a.channels * a.patch_channel_stride] : 255;
+    }
+    Taps* out = texels.taps + (patch * texels.places(a) + place) * texels.groups;
+    for (int32_t group = 0; group < texels.groups; ++group) {
+      Taps taps;
+      TUBELETX_UNROLL
+      for (int c = 0; c < 4; ++c) {
+        const int32_t channel = 4 * group + c;
+        uint32_t word = 0;
+        TUBELETX_UNROLL
+        for (int k = 0; k < 4; ++k) {
+          uint8_t byte = alpha[k];
+          if (channel < a.channels) byte = premultiply(texel[k][channel * a.patch_channel_stride], byte);
+          word |= uint32_t{byte} << (8 * k);
+        }
+        taps.channel[c] = word;
+      }
+      out[group] = taps;
+    }
+  }
+};
+
+}  // namespace tubeletx::cuda
