@@ -8,14 +8,22 @@ BIN := $(VENV)/bin
 # Sources whose change asks for a new build of the compiled operators.
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: demo test docs lint build wheel torch-headers clean
+.PHONY: demo test core-tests docs lint build wheel torch-headers clean
 .DELETE_ON_ERROR:
 
 demo: build
 	$(BIN)/tubeletx-train demo --output runs/demo
 
-test: build
+test: build core-tests
 	$(BIN)/python -m pytest
+
+# The mathematics of csrc/core, against long double.
+CORE_TESTS := build/core_tests
+core-tests: build
+	$(BIN)/cmake -S tests/core -B $(CORE_TESTS) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DCMAKE_PREFIX_PATH=$$($(BIN)/python -m cmeel cmake 2>/dev/null) > /dev/null
+	$(BIN)/cmake --build $(CORE_TESTS)
+	$(BIN)/ctest --test-dir $(CORE_TESTS) --output-on-failure
 
 docs: build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -24,7 +32,7 @@ lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/core -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 torch-headers: build
 	$(BIN)/python tests/building/torch_headers.py

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/elementary.h"
+#include "core/exponential.h"
 #include "core/macros.h"
 
 namespace tubeletx {

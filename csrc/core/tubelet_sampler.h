@@ -6,10 +6,11 @@
 
 #include <cstdint>
 
-#include "core/elementary.h"
+#include "core/exponential.h"
 #include "core/macros.h"
 #include "core/philox.h"
 #include "core/sampler_plan.h"
+#include "core/sine_cosine.h"
 #include "core/trajectory.h"
 
 namespace tubeletx {
@@ -135,7 +136,7 @@ TUBELETX_HOST_DEVICE inline void draw_scale(const SamplerPlan& plan, const uint3
   for (int32_t key = 0; key < track.num_keys; ++key) {
     float& value = track.value[axis][key];
     value = value < -kMaxLogarithm ? -kMaxLogarithm : (value > kMaxLogarithm ? kMaxLogarithm : value);
-    value = static_cast<float>(exponential(value));
+    value = static_cast<float>(exponential<double>(value));
   }
 }
 
@@ -172,8 +173,8 @@ TUBELETX_HOST_DEVICE inline void draw_patch_size(const SamplerPlan& plan, const 
   const int32_t cell =
       uniform_integer(words[0], plan.num_scales) * plan.num_ratios + uniform_integer(words[1], plan.num_ratios);
   const float jitter = plan.patch_jitter;
-  const float width = plan.grid_width[cell] * static_cast<float>(exponential(uniform(words[2], -jitter, jitter)));
-  const float height = plan.grid_height[cell] * static_cast<float>(exponential(uniform(words[3], -jitter, jitter)));
+  const float width = plan.grid_width[cell] * static_cast<float>(exponential<double>(uniform(words[2], -jitter, jitter)));
+  const float height = plan.grid_height[cell] * static_cast<float>(exponential<double>(uniform(words[3], -jitter, jitter)));
   draft.patch_width = clamp_side(width, plan.width);
   draft.patch_height = clamp_side(height, plan.height);
 }

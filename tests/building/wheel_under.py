@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,8 +37,10 @@ def main() -> int:
         run(f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
             str(options.wheel.resolve()), *options.requirements, *TOOLS)  # fmt: skip
         run(f"{folder}/bin/python", "-m", "tubeletx")
-        # Not `python -m pytest`, which would find the sources instead of what was installed.
-        run(f"{folder}/bin/pytest", "-q", "-p", "no:cacheprovider", *options.tests, at=ROOT)
+        # Elsewhere, so that what is found is the installed package and not the sources.
+        shutil.copytree(ROOT / "tests", f"{folder}/checkout/tests")
+        shutil.copy(ROOT / "pyproject.toml", f"{folder}/checkout")
+        run(f"{folder}/bin/pytest", "-q", *options.tests, at=f"{folder}/checkout")
     return 0
 
 

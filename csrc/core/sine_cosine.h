@@ -1,10 +1,8 @@
-// Sine, cosine and exponential with the same bits on every host and device: plain double arithmetic in a fixed order,
-// where the libraries' versions differ in the last bit between C libraries, instruction sets and CUDA.
+// Sine and cosine with the same bits on every host and device: plain double arithmetic in a fixed order, where the
+// libraries' versions differ in the last bit between C libraries, instruction sets and CUDA.
 #pragma once
 
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 
 #include "core/macros.h"
 
@@ -32,23 +30,6 @@ TUBELETX_HOST_DEVICE inline SineCosine sine_cosine_degrees(float degrees) {
   const double second = quadrant & 1 ? sine : cosine;
   return {static_cast<float>(quadrant & 2 ? -first : first),
           static_cast<float>(quadrant == 1 || quadrant == 2 ? -second : second)};
-}
-
-/// e^x within 1e-15 relative; x is clamped to [-700, 700].
-TUBELETX_HOST_DEVICE inline double exponential(double x) {
-  x = x < -700.0 ? -700.0 : (x > 700.0 ? 700.0 : x);
-  const double power = std::floor(x * 1.4426950408889634 + 0.5);
-  const double r = (x - power * 0x1.62e42fefap-1) - power * 0x1.cf79abc9e3b39p-39;  // ln 2 in two parts
-  // Taylor series up to r^13, whose remainder is below 1e-17; the coefficients are the inverse factorials.
-  constexpr double kInverseFactorial[] = {
-      1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
-      1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
-  double sum = kInverseFactorial[13];
-  for (int term = 12; term >= 0; --term) sum = kInverseFactorial[term] + sum * r;
-  const uint64_t bits = static_cast<uint64_t>(static_cast<int64_t>(power) + 1023) << 52;
-  double scale;
-  std::memcpy(&scale, &bits, sizeof(scale));
-  return sum * scale;
 }
 
 }  // namespace tubeletx
