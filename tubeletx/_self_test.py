@@ -18,7 +18,7 @@ from tubeletx.pair import TubeletPair
 __all__ = ["CHECKS", "seconds_of_a_pair"]
 
 # Of the clips below with the tubelets of seed 0 on them: the same bits on every processor and GPU.
-_CHECKSUM = 0xDC5F6F0A
+_CHECKSUM = 0x244CE6C8
 
 
 def _pair_checksum(device: torch.device) -> None:
