@@ -136,11 +136,11 @@ TUBELETX_INLINE int64_t place_of(const BytePose& pose, int32_t column, int32_t r
 template <typename Place>
 TUBELETX_INLINE bool in_patch(const BytePose& pose, Place place_x, Place place_y) {
   using Unsigned = std::make_unsigned_t<Place>;
-  return static_cast<Unsigned>(place_x) < static_cast<Unsigned>(pose.extent[0]) &&
-         static_cast<Unsigned>(place_y) < static_cast<Unsigned>(pose.extent[1]);
+  return (static_cast<Unsigned>(place_x) < static_cast<Unsigned>(pose.extent[0])) &
+         (static_cast<Unsigned>(place_y) < static_cast<Unsigned>(pose.extent[1]));
 }
 
-/// A place as float32 from the patch centre, in coarse places. Only for places in the patch.
+/// A place as float32 from the patch centre, in coarse places. It means nothing beyond the patch.
 template <typename Place>
 TUBELETX_INLINE float from_center(const BytePose& pose, Place place, int axis) {
   const Place offset = place - static_cast<Place>(pose.extent[axis] >> 1);
@@ -150,15 +150,16 @@ TUBELETX_INLINE float from_center(const BytePose& pose, Place place, int axis) {
 /// How strongly a layer covers a pixel, in 65535ths; 0: not at all.
 template <Shape kShape, typename Place>
 TUBELETX_INLINE int32_t byte_strength(const BytePose& pose, Place place_x, Place place_y) {
-  if (!in_patch(pose, place_x, place_y)) return 0;
-  if (pose.hard && kShape == Shape::kRectangle) return round_to_even(pose.opacity);
+  const bool in = in_patch(pose, place_x, place_y);
+  if (pose.hard && kShape == Shape::kRectangle) return in ? round_to_even(pose.opacity) : 0;
   const float x = from_center(pose, place_x, 0), y = from_center(pose, place_y, 1);
   if (pose.hard) {
-    return inside_outline<kShape>(x, y, pose.half[0], pose.half[1], pose.inverse_half) ? round_to_even(pose.opacity)
-                                                                                       : 0;
+    const bool inside = in & inside_outline<kShape>(x, y, pose.half[0], pose.half[1], pose.inverse_half);
+    return inside ? round_to_even(pose.opacity) : 0;
   }
   const float distance = outline_distance<kShape>(x * pose.inverse_half[0], y * pose.inverse_half[1]);
-  return round_to_even(edge_mask(distance, pose.edge_slope) * pose.opacity);
+  const int32_t strength = round_to_even(edge_mask(distance, pose.edge_slope) * pose.opacity);
+  return in ? strength : 0;
 }
 
 template <typename Place>

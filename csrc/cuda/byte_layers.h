@@ -19,12 +19,22 @@ struct alignas(16) Taps {
   uint32_t channel[4];
 };
 
+/// In one access. Nothing writes taps while they are read.
+TUBELETX_INLINE Taps load_taps(const Taps* taps) {
+#ifdef __CUDA_ARCH__
+  const uint4 words = __ldg(reinterpret_cast<const uint4*>(taps));
+  return {{words.x, words.y, words.z, words.w}};
+#else
+  return *taps;
+#endif
+}
+
 /// A tubelet in one frame of the clips that see it alike.
 struct ByteLayer {
   BytePose pose;
   Shape shape;
-  bool near;  ///< in a tile that touches the patch, places fit 32 bits
-  int32_t tubelet;
+  bool near;                                             ///< in a tile that touches the patch, places fit 32 bits
+  const Taps* taps;                                      ///< of its patch
   int32_t column_begin, column_end, row_begin, row_end;  ///< pixels outside are not touched; empty: not painted
 
   /// Whether the layer may show in the tile whose first pixel is (x, y). Not more than the outline's bounding boxes on
@@ -50,7 +60,6 @@ TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments
   const int64_t tubelet = b * arguments.num_tubelets + m;
   const int32_t width = arguments.patch_size[2 * tubelet], height = arguments.patch_size[2 * tubelet + 1];
   layer.shape = static_cast<Shape>(arguments.shape[tubelet]);
-  layer.tubelet = static_cast<int32_t>(m);
   layer.column_begin = layer.column_end = layer.row_begin = layer.row_end = 0;
   // Nobody has looked at the sizes here: one beyond the storage paints nothing rather than reading past it.
   if (width > arguments.patch_width || height > arguments.patch_height) return;
@@ -151,8 +160,9 @@ struct PrepareBytes {
     const int64_t frame = index / arguments.num_tubelets, m = index % arguments.num_tubelets;
     const int64_t views = num_views(arguments);
     const int64_t b = frame / views / arguments.frames;
-    make_byte_layer(arguments, b, frame % views, m, frame / views % arguments.frames,
-                    layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)]);
+    ByteLayer& layer = layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)];
+    make_byte_layer(arguments, b, frame % views, m, frame / views % arguments.frames, layer);
+    layer.taps = texels.of(arguments, b, frame % views, m);
   }
 
   /// The taps of one place of a patch.

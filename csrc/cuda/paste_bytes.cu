@@ -80,31 +80,34 @@ class ByteTiles {
   /// Tiles of a block, at most.
   int64_t share() const { return share_; }
 
-  /// Tiles first .. first + count - 1 of a frame.
+  /// Tiles of a frame that follow each other: the first, as row and column of tiles, and their number.
   struct Share {
-    int64_t frame, first;
-    int32_t count;
+    int64_t frame;
+    int32_t row, column, count;
   };
   TUBELETX_HOST_DEVICE Share share_of(int64_t block) const {
     const int64_t frame = block / shares_, first = (block - frame * shares_) * share_;
-    const int64_t left = tiles_ - first;
-    return {frame, first, static_cast<int32_t>(left < share_ ? left : share_)};
+    const int64_t left = tiles_ - first, row = first / across_;
+    return {frame, static_cast<int32_t>(row), static_cast<int32_t>(first - row * across_),
+            static_cast<int32_t>(left < share_ ? left : share_)};
   }
 
-  TUBELETX_HOST_DEVICE void corner(int64_t tile, int32_t& x, int32_t& y) const {
-    const int64_t row = tile / across_;
-    x = static_cast<int32_t>(tile - row * across_) * kByteTileWidth;
-    y = static_cast<int32_t>(row) * kByteTileHeight;
+  /// The first pixel of tile i of a share.
+  TUBELETX_HOST_DEVICE void corner(const Share& share, int32_t i, int32_t& x, int32_t& y) const {
+    const uint32_t column = static_cast<uint32_t>(share.column + i), across = static_cast<uint32_t>(across_);
+    const uint32_t rows = column / across;
+    x = static_cast<int32_t>(column - rows * across) * kByteTileWidth;
+    y = (share.row + static_cast<int32_t>(rows)) * kByteTileHeight;
   }
 
  private:
   int64_t frames_, across_, tiles_, share_, shares_;
 };
 
-/// Where a block works: a sample and a frame, and the clips that see the same layers.
-struct Place {
-  int64_t b, t;
+/// Where a block works: the frame of each clip that sees the same layers.
+struct Frames {
   int32_t first_clip, last_clip;
+  uint8_t* pixels[kMaxClips];
 };
 
 template <bool kRgb>
@@ -135,18 +138,23 @@ struct PasteBytes {
   }
 
   TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.num_tubelets > 0 ? tiles.num_blocks() : 0; }
-  int64_t shared_bytes() const { return tiles.share() * static_cast<int64_t>(sizeof(uint32_t)); }
+  int64_t shared_bytes() const {
+    return static_cast<int64_t>(sizeof(Frames)) + tiles.share() * static_cast<int64_t>(sizeof(uint32_t));
+  }
 
   TUBELETX_HOST_DEVICE void operator()(const Block& block, void* shared) const {
-    uint32_t* touched = static_cast<uint32_t*>(shared);  // a bit for each layer at hand, of every tile
+    Frames& frames = *static_cast<Frames*>(shared);
+    uint32_t* touched = reinterpret_cast<uint32_t*>(&frames + 1);  // a bit for each layer at hand, of every tile
     const ByteTiles::Share share = tiles.share_of(block.index);
-    const int64_t views = num_views(arguments), sample_frame = share.frame / views;
-    const int32_t view = static_cast<int32_t>(share.frame - sample_frame * views);
-    Place place;
-    place.b = sample_frame / arguments.frames;
-    place.t = sample_frame - place.b * arguments.frames;
-    place.first_clip = view;
-    place.last_clip = views == 1 ? static_cast<int32_t>(arguments.num_clips) : view + 1;
+    block.each_thread([&](int thread) {
+      if (thread >= arguments.num_clips) return;
+      const int64_t views = num_views(arguments), sample_frame = share.frame / views;
+      const int32_t view = static_cast<int32_t>(share.frame - sample_frame * views);
+      const int64_t b = sample_frame / arguments.frames, t = sample_frame - b * arguments.frames;
+      frames.pixels[thread] = pixel_at<uint8_t>(arguments.clips[thread], b, t, 0, 0);
+      frames.first_clip = views == 1 ? 0 : view;
+      frames.last_clip = views == 1 ? static_cast<int32_t>(arguments.num_clips) : view + 1;
+    });
     const ByteLayer* frame = layers + share.frame * arguments.num_tubelets;
     for (int64_t first = 0; first < arguments.num_tubelets; first += kLayersAtOnce) {
       const int64_t left = arguments.num_tubelets - first;
@@ -154,7 +162,7 @@ struct PasteBytes {
       block.each_thread([&](int thread) {
         for (int32_t i = thread; i < share.count; i += kThreads) {
           int32_t x, y;
-          tiles.corner(share.first + i, x, y);
+          tiles.corner(share, i, x, y);
           uint32_t bits = 0;
           for (int k = 0; k < count; ++k) bits |= static_cast<uint32_t>(frame[first + k].touches(x, y)) << k;
           touched[i] = bits;
@@ -166,18 +174,20 @@ struct PasteBytes {
           uint32_t bits = touched[i];
           if (bits == 0) continue;
           int32_t x, y;
-          tiles.corner(share.first + i, x, y);
+          tiles.corner(share, i, x, y);
           x += lane % (kByteTileWidth / kByteRun) * kByteRun;
           y += lane / (kByteTileWidth / kByteRun);
           if (x >= arguments.width || y >= arguments.height) continue;
           for (; bits != 0; bits &= bits - 1) {
             const ByteLayer& layer = frame[first + lowest_bit(bits)];
             if (!kRgb || !layer.near) {
-              paint_pixels(place, layer, x, y);
+              paint_pixels(frames, layer, x, y);
             } else if (layer.pose.paint == BytePaint::kOpaque) {
-              cover_run(place, layer, x, y);
+              cover_run(frames, layer, x, y);
+            } else if (layer.pose.paint == BytePaint::kBlend) {
+              blend_run<BytePaint::kBlend>(frames, layer, x, y);
             } else {
-              blend_run(place, layer, x, y);
+              blend_run<BytePaint::kSoft>(frames, layer, x, y);
             }
           }
         }
@@ -191,113 +201,166 @@ struct PasteBytes {
     uint32_t word[kWords];
   };
 
-  /// Calls see(j, weights, taps, strength) for the pixels x + j .. of row y that a layer covers; whether there are any.
-  template <typename See>
-  TUBELETX_INLINE bool see_run(const Place& place, const ByteLayer& layer, int32_t x, int32_t y, const See& see) const {
-    const BytePose& pose = layer.pose;
-    const Taps* patch = texels.of(arguments, place.b, place.first_clip, layer.tubelet);
-    int32_t place_x = static_cast<int32_t>(place_of(pose, x, y, 0));
-    int32_t place_y = static_cast<int32_t>(place_of(pose, x, y, 1));
+  /// place_of for a layer that is near: the sum fits 32 bits, whatever its terms do.
+  TUBELETX_INLINE static int32_t near_place(const BytePose& pose, int32_t x, int32_t y, int axis) {
+    return static_cast<int32_t>(static_cast<uint32_t>(pose.step_x[axis]) * static_cast<uint32_t>(x - pose.anchor_x) +
+                                static_cast<uint32_t>(pose.step_y[axis]) * static_cast<uint32_t>(y - pose.anchor_y) +
+                                static_cast<uint32_t>(pose.start[axis]));
+  }
+
+  /// How strongly a layer covers a run of pixels, from its places on; whether it does at all.
+  template <Shape kShape>
+  TUBELETX_INLINE static bool cover_pixels(const BytePose& pose, int32_t place_x, int32_t place_y,
+                                           int32_t (&strength)[kByteRun]) {
     bool any = false;
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
-      const int32_t strength = byte_strength(layer.shape, pose, place_x, place_y);
-      if (strength > 0) {
-        any = true;
-        const ByteSight sight = see_texels(pose, place_x, place_y);
-        see(j, Weights(sight, byte_bias(pose.paint)), patch[sight.row * texels.pitch + sight.column], strength);
-      }
+      strength[j] = byte_strength<kShape>(pose, place_x, place_y);
+      any = any | (strength[j] > 0);
       place_x += static_cast<int32_t>(pose.step_x[0]);
       place_y += static_cast<int32_t>(pose.step_x[1]);
     }
     return any;
   }
 
+  /// kHard says what pose.hard is, so that it is looked at once.
+  template <bool kHard>
+  TUBELETX_INLINE static bool cover_pixels(Shape shape, BytePose pose, int32_t place_x, int32_t place_y,
+                                           int32_t (&strength)[kByteRun]) {
+    pose.hard = kHard;
+    switch (shape) {
+      case Shape::kRectangle:
+        return cover_pixels<Shape::kRectangle>(pose, place_x, place_y, strength);
+      case Shape::kEllipse:
+        return cover_pixels<Shape::kEllipse>(pose, place_x, place_y, strength);
+      default:
+        return cover_pixels<Shape::kRhombus>(pose, place_x, place_y, strength);
+    }
+  }
+
+  TUBELETX_INLINE uint8_t* pixel_of(const Frames& frames, int32_t v, int32_t x, int32_t y) const {
+    return frames.pixels[v] + arguments.clips[v].row_stride * y +
+           (kRgb ? int64_t{kChannels} : arguments.clips[v].column_stride) * x;
+  }
+
+  /// Calls see(j, weights, taps, strength) for the pixels x + j of row y if a layer covers any of them; whether it
+  /// does. Those that it does not cover have a strength of 0, and taps that mean nothing.
+  template <BytePaint kPaint, typename See>
+  TUBELETX_INLINE bool see_run(const ByteLayer& layer, int32_t x, int32_t y, const See& see) const {
+    BytePose pose = layer.pose;  // read once
+    if (kPaint != BytePaint::kSoft) {
+      pose.hard = true;
+      pose.opacity = kFullWeight;
+    }
+    int32_t place_x = near_place(pose, x, y, 0), place_y = near_place(pose, x, y, 1);
+    int32_t strength[kByteRun];
+    const bool any = pose.hard ? cover_pixels<true>(layer.shape, pose, place_x, place_y, strength)
+                               : cover_pixels<false>(layer.shape, pose, place_x, place_y, strength);
+    if (!any) return false;
+    Taps taps[kByteRun];  // all on their way before the first is looked at
+    ByteSight sight[kByteRun];
+    TUBELETX_UNROLL
+    for (int j = 0; j < kByteRun; ++j) {
+      sight[j] = see_texels(pose, place_x, place_y);
+      const int32_t index = sight[j].row * texels.pitch + sight[j].column;
+      taps[j] = load_taps(layer.taps + (strength[j] > 0 ? index : 0));
+      place_x += static_cast<int32_t>(pose.step_x[0]);
+      place_y += static_cast<int32_t>(pose.step_x[1]);
+    }
+    TUBELETX_UNROLL
+    for (int j = 0; j < kByteRun; ++j) see(j, Weights(sight[j], byte_bias(kPaint)), taps[j], strength[j]);
+    return true;
+  }
+
   /// Calls change(run) with pixels x .. x + 3 of row y of every clip, as far as the row goes. `read` is false where all
   /// of them change whatever they are.
   template <typename Change>
-  TUBELETX_INLINE void change_run(const Place& place, int32_t x, int32_t y, bool read, const Change& change) const {
-    const bool whole = aligned && x + kByteRun <= arguments.width;
-    const int32_t pixels_left = static_cast<int32_t>(arguments.width) - x;
-    const int32_t elements = kChannels * (pixels_left < kByteRun ? pixels_left : kByteRun);
-    for (int32_t v = place.first_clip; v < place.last_clip; ++v) {
-      uint8_t* pixels = pixel_at<uint8_t>(arguments.clips[v], place.b, place.t, y, x);
-      uint32_t* words = reinterpret_cast<uint32_t*>(pixels);
+  TUBELETX_INLINE void change_run(const Frames& frames, int32_t x, int32_t y, bool read, const Change& change) const {
+    if (aligned && x + kByteRun <= arguments.width) {
+      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
+        uint32_t* words = reinterpret_cast<uint32_t*>(pixel_of(frames, v, x, y));
+        Run run = {};
+        TUBELETX_UNROLL
+        for (int i = 0; i < kWords; ++i) {
+          if (read) run.word[i] = words[i];
+        }
+        change(run);
+        TUBELETX_UNROLL
+        for (int i = 0; i < kWords; ++i) words[i] = run.word[i];
+      }
+      return;
+    }
+    const int32_t left = static_cast<int32_t>(arguments.width) - x;
+    const int32_t elements = kChannels * (left < kByteRun ? left : kByteRun);
+    for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
+      uint8_t* pixels = pixel_of(frames, v, x, y);
       Run run = {};
       TUBELETX_UNROLL
-      for (int i = 0; i < kWords; ++i) {
-        if (whole && read) run.word[i] = words[i];
-      }
-      TUBELETX_UNROLL
       for (int i = 0; i < kByteRun * kChannels; ++i) {
-        if (!whole && i < elements) run.word[i / 4] |= uint32_t{pixels[i]} << (8 * (i % 4));
+        if (i < elements) run.word[i / 4] |= uint32_t{pixels[i]} << (8 * (i % 4));
       }
       change(run);
       TUBELETX_UNROLL
-      for (int i = 0; i < kWords; ++i) {
-        if (whole) words[i] = run.word[i];
-      }
-      TUBELETX_UNROLL
       for (int i = 0; i < kByteRun * kChannels; ++i) {
-        if (!whole && i < elements) pixels[i] = static_cast<uint8_t>(run.word[i / 4] >> (8 * (i % 4)));
+        if (i < elements) pixels[i] = static_cast<uint8_t>(run.word[i / 4] >> (8 * (i % 4)));
       }
     }
   }
 
   /// Pixels x .. x + 3 of row y, in clips whose channels and pixels stand side by side, under a layer that hides them.
-  TUBELETX_INLINE void cover_run(const Place& place, const ByteLayer& layer, int32_t x, int32_t y) const {
+  TUBELETX_INLINE void cover_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
     Run shown = {}, hidden = {};  // the bytes, and where they are
-    const bool any = see_run(place, layer, x, y, [&](int j, const Weights& weights, const Taps& taps, int32_t) {
-      TUBELETX_UNROLL
-      for (int c = 0; c < kChannels; ++c) {
-        const int element = j * kChannels + c;
-        shown.word[element / 4] |= uint32_t{opaque_byte(weights(taps.channel[c]))} << (8 * (element % 4));
-        hidden.word[element / 4] |= 255u << (8 * (element % 4));
-      }
-    });
+    const bool any = see_run<BytePaint::kOpaque>(
+        layer, x, y, [&](int j, const Weights& weights, const Taps& taps, int32_t strength) {
+          TUBELETX_UNROLL
+          for (int c = 0; c < kChannels; ++c) {
+            const int element = j * kChannels + c;
+            shown.word[element / 4] |= uint32_t{opaque_byte(weights(taps.channel[c]))} << (8 * (element % 4));
+            hidden.word[element / 4] |= (strength > 0 ? 255u : 0u) << (8 * (element % 4));
+          }
+        });
     if (!any) return;
     const bool read = (hidden.word[0] & hidden.word[1] & hidden.word[2]) != 0xffffffffu;
-    change_run(place, x, y, read, [&](Run& run) {
+    change_run(frames, x, y, read, [&](Run& run) {
       TUBELETX_UNROLL
-      for (int i = 0; i < kWords; ++i) run.word[i] = (run.word[i] & ~hidden.word[i]) | shown.word[i];
+      for (int i = 0; i < kWords; ++i) {
+        run.word[i] = (run.word[i] & ~hidden.word[i]) | (shown.word[i] & hidden.word[i]);
+      }
     });
   }
 
   /// The same pixels under a layer that they show through.
-  TUBELETX_INLINE void blend_run(const Place& place, const ByteLayer& layer, int32_t x, int32_t y) const {
-    const BytePaint paint = layer.pose.paint;
-    // In halves of words. Where nothing covers, they leave every byte as it is.
-    const uint32_t none = paint == BytePaint::kSoft ? 127u : 128u;
-    const uint32_t all = paint == BytePaint::kSoft ? 65281u : 65280u;
-    uint32_t light01[kByteRun], light2_keep[kByteRun];
-    TUBELETX_UNROLL
-    for (int j = 0; j < kByteRun; ++j) {
-      light01[j] = none << 16 | none;
-      light2_keep[j] = all << 16 | none;
-    }
-    const bool any =
-        see_run(place, layer, x, y, [&](int j, const Weights& weights, const Taps& taps, int32_t strength) {
-          light01[j] = light_of(paint, weights(taps.channel[0]), strength) |
-                       light_of(paint, weights(taps.channel[1]), strength) << 16;
-          light2_keep[j] = light_of(paint, weights(taps.channel[2]), strength) |
-                           keep_of(paint, weights(taps.channel[3]), strength) << 16;
-        });
+  template <BytePaint kPaint>
+  TUBELETX_INLINE void blend_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
+    uint32_t light01[kByteRun], light2_keep[kByteRun];  // in halves of words
+    const auto see = [&](int j, const Weights& weights, const Taps& taps, int32_t strength) {
+      light01[j] = light_of(kPaint, weights(taps.channel[0]), strength) |
+                   light_of(kPaint, weights(taps.channel[1]), strength) << 16;
+      light2_keep[j] = light_of(kPaint, weights(taps.channel[2]), strength) |
+                       keep_of(kPaint, weights(taps.channel[3]), strength) << 16;
+      // No light, and all of the background kept. A soft layer comes to that by its strength.
+      if (kPaint == BytePaint::kBlend && strength == 0) {
+        light01[j] = 128u << 16 | 128u;
+        light2_keep[j] = 65280u << 16 | 128u;
+      }
+    };
+    const bool any = see_run<kPaint>(layer, x, y, see);
     if (!any) return;
-    change_run(place, x, y, true, [&](Run& run) {
+    change_run(frames, x, y, true, [&](Run& run) {
       Run blended = {};
       TUBELETX_UNROLL
       for (int i = 0; i < kByteRun * kChannels; ++i) {
         const int j = i / kChannels, c = i % kChannels;
         const uint32_t light = c == 0 ? light01[j] & 0xffffu : (c == 1 ? light01[j] >> 16 : light2_keep[j] & 0xffffu);
         const uint8_t under = static_cast<uint8_t>(run.word[i / 4] >> (8 * (i % 4)));
-        blended.word[i / 4] |= uint32_t{blend_byte(paint, under, light2_keep[j] >> 16, light)} << (8 * (i % 4));
+        blended.word[i / 4] |= uint32_t{blend_byte(kPaint, under, light2_keep[j] >> 16, light)} << (8 * (i % 4));
       }
       run = blended;
     });
   }
 
   /// The same pixels, for any pose, channels and strides.
-  TUBELETX_INLINE void paint_pixels(const Place& place, const ByteLayer& layer, int32_t x, int32_t y) const {
+  TUBELETX_INLINE void paint_pixels(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
     const BytePose& pose = layer.pose;
     const BytePaint paint = pose.paint;
     const int32_t channels = static_cast<int32_t>(arguments.channels);
@@ -307,16 +370,15 @@ struct PasteBytes {
       if (strength == 0) continue;
       const ByteSight sight = see_texels(pose, place_x, place_y);
       const Weights weights(sight, byte_bias(paint));
-      const Taps* taps = texels.of(arguments, place.b, place.first_clip, layer.tubelet) +
-                         int64_t{sight.row * texels.pitch + sight.column} * texels.groups;
+      const Taps* taps = layer.taps + int64_t{sight.row * texels.pitch + sight.column} * texels.groups;
       const uint32_t keep =
           paint == BytePaint::kOpaque ? 0 : keep_of(paint, weights(taps[channels / 4].channel[channels % 4]), strength);
       for (int32_t c = 0; c < channels; ++c) {
         const uint32_t sum = weights(taps[c / 4].channel[c % 4]);
         const uint32_t light = light_of(paint, sum, strength);
-        for (int32_t v = place.first_clip; v < place.last_clip; ++v) {
+        for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
           const ClipView& clip = arguments.clips[v];
-          uint8_t& pixel = pixel_at<uint8_t>(clip, place.b, place.t, y, x)[c * clip.channel_stride];
+          uint8_t& pixel = pixel_of(frames, v, x, y)[c * clip.channel_stride];
           pixel = paint == BytePaint::kOpaque ? opaque_byte(sum) : blend_byte(paint, pixel, keep, light);
         }
       }
