@@ -182,83 +182,89 @@ class Footprint {
   /// `quantum`: of places in the patch, in half sizes, where they are rounded to multiples of one.
   TUBELETX_HOST_DEVICE Footprint(const Placement& placement, Shape shape, int64_t height, int64_t width,
                                  double quantum = 0)
-      : round_(shape == Shape::kEllipse),
-        center_x_(double(placement.anchor_x) - placement.rest_x + 0.5),
-        center_y_(double(placement.anchor_y) - placement.rest_y + 0.5),
-        width_(width) {
+      : round(shape == Shape::kEllipse),
+        center_x(double(placement.anchor_x) - placement.rest_x + 0.5),
+        center_y(double(placement.anchor_y) - placement.rest_y + 0.5),
+        frame_width(width) {
     // The outline in half sizes: |first| < 1 and |second| < 1 (two strips), or first^2 + second^2 < 1.
     const double ax = placement.inverse[0] * (2.0 / placement.width);
     const double ay = placement.inverse[1] * (2.0 / placement.width);
     const double bx = placement.inverse[2] * (2.0 / placement.height);
     const double by = placement.inverse[3] * (2.0 / placement.height);
     const bool turned = shape == Shape::kRhombus;
-    first_x_ = turned ? ax + bx : ax;
-    first_y_ = turned ? ay + by : ay;
-    const double second_x = turned ? ax - bx : bx;
-    second_x_ = second_x;
-    second_y_ = turned ? ay - by : by;
-    determinant_ = first_x_ * second_y_ - first_y_ * second_x_;
+    first_x = turned ? ax + bx : ax;
+    first_y = turned ? ay + by : ay;
+    second_x = turned ? ax - bx : bx;
+    second_y = turned ? ay - by : by;
+    determinant = first_x * second_y - first_y * second_x;
 
-    const double area = std::fabs(determinant_);
+    const double area = std::fabs(determinant);
     double extent_x, extent_y;
-    if (round_) {
-      extent_x = std::sqrt(first_y_ * first_y_ + second_y_ * second_y_) / area;
-      extent_y = std::sqrt(first_x_ * first_x_ + second_x_ * second_x_) / area;
+    if (round) {
+      extent_x = std::sqrt(first_y * first_y + second_y * second_y) / area;
+      extent_y = std::sqrt(first_x * first_x + second_x * second_x) / area;
     } else {
-      extent_x = (std::fabs(first_y_) + std::fabs(second_y_)) / area;
-      extent_y = (std::fabs(first_x_) + std::fabs(second_x_)) / area;
+      extent_x = (std::fabs(first_y) + std::fabs(second_y)) / area;
+      extent_y = (std::fabs(first_x) + std::fabs(second_x)) / area;
     }
     // A few roundings of the largest terms that are added up, relative to the half size; each pixel from the anchor on
     // adds half a quantum on either axis.
     const double terms = (std::fabs(ax) + std::fabs(bx)) * extent_x + (std::fabs(ay) + std::fabs(by)) * extent_y;
-    limit_ = 1.0 + 1e-6 * (4.0 + terms) + quantum * (4.0 + extent_x + extent_y);
-    extent_x *= limit_;
-    extent_y *= limit_;
-    column_begin = clamp_index(std::ceil(center_x_ - extent_x - 0.5), width, 0);
-    column_end = clamp_index(std::floor(center_x_ + extent_x - 0.5) + 1.0, width, width);
-    row_begin = clamp_index(std::ceil(center_y_ - extent_y - 0.5), height, 0);
-    row_end = clamp_index(std::floor(center_y_ + extent_y - 0.5) + 1.0, height, height);
+    limit = 1.0 + 1e-6 * (4.0 + terms) + quantum * (4.0 + extent_x + extent_y);
+    extent_x *= limit;
+    extent_y *= limit;
+    column_begin = clamp_index(std::ceil(center_x - extent_x - 0.5), width, 0);
+    column_end = clamp_index(std::floor(center_x + extent_x - 0.5) + 1.0, width, width);
+    row_begin = clamp_index(std::ceil(center_y - extent_y - 0.5), height, 0);
+    row_end = clamp_index(std::floor(center_y + extent_y - 0.5) + 1.0, height, height);
 
-    if (round_) {
-      const double square = first_x_ * first_x_ + second_x_ * second_x_;
-      reach_ = limit_ * limit_ / square;
-      inverse_first_ = 1.0 / square;
-      drift_ = -(first_x_ * first_y_ + second_x_ * second_y_) / square;
+    if (round) {
+      const double square = first_x * first_x + second_x * second_x;
+      reach = limit * limit / square;
+      inverse_first = 1.0 / square;
+      drift = -(first_x * first_y + second_x * second_y) / square;
     } else {
-      inverse_first_ = 1.0 / first_x_;
-      inverse_second_ = 1.0 / second_x_;
+      inverse_first = 1.0 / first_x;
+      inverse_second = 1.0 / second_x;
     }
   }
 
   /// Columns [begin, end) of a row.
   TUBELETX_HOST_DEVICE void span(int64_t row, int64_t& begin, int64_t& end) const {
-    const double dy = (double(row) + 0.5) - center_y_;
+    const double dy = (double(row) + 0.5) - center_y;
     double low, high;
-    if (round_) {
-      const double across = determinant_ * dy * inverse_first_;
-      const double square = reach_ - across * across;
+    if (round) {
+      const double across = determinant * dy * inverse_first;
+      const double square = reach - across * across;
       const double half = std::sqrt(square < 0 ? 0.0 : square);
-      low = drift_ * dy - half;
-      high = square < 0 ? low - 1.0 : drift_ * dy + half;
+      low = drift * dy - half;
+      high = square < 0 ? low - 1.0 : drift * dy + half;
     } else {
-      strip(first_y_ * dy, inverse_first_, low, high);
+      strip(first_y * dy, inverse_first, low, high);
       double other_low, other_high;
-      strip(second_y_ * dy, inverse_second_, other_low, other_high);
+      strip(second_y * dy, inverse_second, other_low, other_high);
       low = low > other_low ? low : other_low;
       high = high < other_high ? high : other_high;
     }
-    begin = clamp_index(std::ceil(center_x_ + low - 0.5), width_, 0);
-    end = clamp_index(std::floor(center_x_ + high - 0.5) + 1.0, width_, width_);
+    begin = clamp_index(std::ceil(center_x + low - 0.5), frame_width, 0);
+    end = clamp_index(std::floor(center_x + high - 0.5) + 1.0, frame_width, frame_width);
   }
 
   int64_t row_begin, row_end;
   int64_t column_begin, column_end;  ///< of all rows
 
+  // The outline, for loops that take the spans of many rows at once.
+  bool round;
+  double center_x, center_y;
+  double first_x, first_y, second_x, second_y, determinant, limit;
+  double inverse_first = 0, inverse_second = 0, reach = 0, drift = 0;
+  int64_t frame_width;
+
  private:
   /// dx with |shift + dx / inverse| < limit. An inverse of infinity (a strip along the row) gives all or nothing.
   TUBELETX_HOST_DEVICE void strip(double shift, double inverse, double& low, double& high) const {
-    const double one = (-limit_ - shift) * inverse;
-    const double other = (limit_ - shift) * inverse;
+    const double one = (-limit - shift) * inverse;
+    const double other = (limit - shift) * inverse;
     low = one < other ? one : other;
     high = one > other ? one : other;
   }
@@ -268,12 +274,6 @@ class Footprint {
     if (!(value > 0)) return 0;
     return value < double(extent) ? int64_t(value) : extent;
   }
-
-  bool round_;
-  double center_x_, center_y_;
-  double first_x_, first_y_, second_x_, second_y_, determinant_, limit_;
-  double inverse_first_ = 0, inverse_second_ = 0, reach_ = 0, drift_ = 0;
-  int64_t width_;
 };
 
 }  // namespace tubeletx

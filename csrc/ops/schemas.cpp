@@ -30,4 +30,5 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
       "queue_infonce_backward(Tensor gradient, Tensor query, Tensor key, Tensor loss, Tensor negative_mean, "
       "float temperature, bool need_query, bool need_key) -> (Tensor, Tensor)");
   library.def("enqueue_(Tensor(a!) queue, Tensor(b!) pointer, Tensor keys) -> ()");
+  library.def("limit_instructions(int most) -> int");
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,28 @@ from torch import Tensor
 from ops.test_paste_tubelets import LAYOUTS, Case, channels_last, clip_channels_last, draw
 from reference.paste_bytes import paste_bytes
 from reference.paste_tubelets import paste_tubelets as in_float64
+from tubeletx.ops.paste_tubelets import paste_tubelets_
 
 # What csrc/core/paste_bytes.h states: levels from float64 arithmetic that rounds nothing.
 ACCURACY = {"opaque": 0.51, "soft": 0.52, "alpha": 1.01, "soft alpha": 1.01, "overlap": 1.4}
+
+
+INSTRUCTIONS = ("baseline", "AVX2", "AVX-512")  # csrc/cpu/vector.h
+
+
+def limit_instructions(most: int) -> int:
+    return torch.ops.tubeletx.limit_instructions(most)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=range(len(INSTRUCTIONS)), ids=INSTRUCTIONS)
+def instructions(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs a test with every instruction set that this processor has."""
+    used = limit_instructions(request.param)
+    if used == request.param:
+        yield
+    limit_instructions(len(INSTRUCTIONS))
+    if used != request.param:
+        pytest.skip(f"this processor has no {INSTRUCTIONS[request.param]}")
 
 
 def geometry_arrays(case: Case) -> list[Any]:
@@ -32,6 +51,7 @@ def assert_defined_bits(case: Case) -> None:
     np.testing.assert_array_equal(stacked(case.run()), expected)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("seed", range(16))
 def test_equals_the_integer_reference(seed: int) -> None:
     generator = np.random.default_rng(3000 + seed)
@@ -57,6 +77,7 @@ def test_equals_the_integer_reference(seed: int) -> None:
     assert_defined_bits(case)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [3, 4])
 def test_every_layout_gives_the_bits_of_the_reference(layout: str, channels: int) -> None:
@@ -65,6 +86,7 @@ def test_every_layout_gives_the_bits_of_the_reference(layout: str, channels: int
     assert_defined_bits(replace(case, clips=[of_clip(clip) for clip in case.clips], patches=of_patches(case.patches)))
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("alpha", [False, True], ids=["rgb", "rgba"])
 def test_poses_beyond_the_narrow_ones(alpha: bool) -> None:
     """Patches shrunk by 2^11 and more, or far larger than the frame: places then take more than 32 bits."""
@@ -91,6 +113,7 @@ def test_poses_beyond_the_narrow_ones(alpha: bool) -> None:
     assert (line.run()[0][0, 0, 0] == 200).sum() == 8
 
 
+@pytest.mark.usefixtures("instructions")
 def test_a_wide_patch_and_a_wide_frame() -> None:
     """Sides past 2^14 texels, and columns past 2^23, where float32 has no halves left."""
     width = 2**24
@@ -117,6 +140,70 @@ def test_a_wide_patch_and_a_wide_frame() -> None:
     between = torch.cat([seven[:1], (seven[:-1] + seven[1:]) / 2])
     assert (row[-6:] - between[:6]).abs().max() <= 0.5
     assert row.count_nonzero() <= 20_006
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_instruction_sets_agree_on_larger_frames(seed: int) -> None:
+    """Rows of several vectors, in every layout and at odd strides, beside the loop over pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    width, height = 150 + 13 * seed, 90 + seed
+    case = draw(
+        200 + seed, torch.uint8, batch=2, frames=2, width=width, height=height, clips=1 + seed % 4,
+        channels=3 if seed < 6 else 5, alpha=bool(seed & 1), per_clip=seed == 5, offsets=seed == 4, hard=bool(seed & 2),
+    )  # fmt: skip
+    shape = (*case.patches.shape[:-2], 61, 83)
+    patches = torch.randint(256, shape, generator=generator, dtype=torch.int32).byte()
+    size = torch.randint(1, 62, case.patch_size.shape, generator=generator, dtype=torch.int32)
+    case = replace(case, patches=patches, patch_size=size)
+    for layout in ("contiguous", "channels_last", "sliced"):
+        of_clip, of_patches = LAYOUTS[layout]
+        laid_out = replace(case, clips=[of_clip(clip) for clip in case.clips], patches=of_patches(patches))
+        limit_instructions(0)
+        expected = stacked(laid_out.run())
+        for most in range(1, len(INSTRUCTIONS)):
+            limit_instructions(most)
+            np.testing.assert_array_equal(stacked(laid_out.run()), expected, err_msg=f"{layout} {INSTRUCTIONS[most]}")
+
+
+@pytest.mark.usefixtures("instructions")
+def test_clips_of_different_layouts_and_a_written_border() -> None:
+    """Nothing beside the pixels of a clip is touched, whatever its neighbours look like."""
+    case = draw(41, torch.uint8, clips=2, width=45, height=33)
+    wide = torch.full((2, 3, 33, 45 + 7, 3), 99, dtype=torch.uint8)
+    inner = wide[:, :, :, 3:48].permute(0, 4, 1, 2, 3)
+    inner.copy_(case.clips[0])
+    planar = case.clips[1].contiguous()
+    expected = case.run()
+    paste_tubelets_([inner, planar], case.patches, *case.geometry)
+    assert torch.equal(inner, expected[0])
+    assert torch.equal(planar, expected[1])
+    assert (wide[:, :, :, :3] == 99).all()
+    assert (wide[:, :, :, 48:] == 99).all()
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("turn", [45.0, 135.0, 45.0 + 1e-4, 0.0])
+@pytest.mark.parametrize("shape", [1, 2])
+def test_outlines_along_the_rows(turn: float, shape: int) -> None:
+    """There rounding alone decides about a pixel, so that what is covered of a row need not be one span."""
+    angle = np.deg2rad(turn)
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * np.sqrt(2)
+    tubelets = 12
+    generator = np.random.default_rng(7)
+    centers = np.round(generator.uniform(10, 50, (1, tubelets, 1, 2)) * 2) / 2
+    case = Case(
+        clips=[torch.zeros(1, 3, 1, 60, 61, dtype=torch.uint8)],
+        patches=torch.from_numpy(generator.integers(0, 256, (1, tubelets, 3, 24, 24), dtype=np.uint8)),
+        patch_size=torch.from_numpy(generator.choice([6, 10, 16, 24], (1, tubelets, 1)).repeat(2, 2).astype(np.int32)),
+        centers=torch.from_numpy(centers.astype(np.float32)),
+        linear=torch.from_numpy(np.tile(matrix, (1, tubelets, 1, 1, 1)).astype(np.float32)),
+        shape=torch.full((1, tubelets), shape, dtype=torch.int32),
+        edge=torch.zeros(1, tubelets),
+        opacity=torch.ones(1, tubelets, 1),
+        order=torch.zeros(1, tubelets, dtype=torch.int32),
+    )
+    assert_defined_bits(case)
+    assert_defined_bits(replace(case, linear=case.linear * 300, centers=case.centers + 3000))
 
 
 def levels_off(case: Case) -> float:
@@ -174,6 +261,7 @@ def every_pair() -> tuple[Tensor, Tensor]:
     return levels[None, :, None].expand(3, 256, 256).contiguous(), levels.expand(3, 256, 256).contiguous()
 
 
+@pytest.mark.usefixtures("instructions")
 def test_an_opacity_of_one_half_does_not_brighten(every_pair: tuple[Tensor, Tensor]) -> None:
     background, patch = every_pair
     got = flat(0.5)(background, patch).double()
@@ -182,6 +270,7 @@ def test_an_opacity_of_one_half_does_not_brighten(every_pair: tuple[Tensor, Tens
     assert abs((got - exact).mean()) < 1e-3
 
 
+@pytest.mark.usefixtures("instructions")
 def test_nothing_and_everything_are_exact(every_pair: tuple[Tensor, Tensor]) -> None:
     background, patch = every_pair
     assert torch.equal(flat(1.0)(background, patch), patch)
