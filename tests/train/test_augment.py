@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from tubeletx_train.data import ColorConfig, ColorJitterNormalize, normalize
-from tubeletx_train.data.augment import apply_color_maps, color_maps, draw_factors
+from tubeletx_train.data.augment import Normalization, apply_color_maps, color_maps, draw_factors
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -68,6 +68,17 @@ def test_grey_stays_grey_under_every_hue():
     grey = torch.full((1, 3, 1, 2, 2), 128, dtype=torch.uint8)
     maps = color_maps(torch.tensor([[1.0, 1.0, 1.7, 2.0]]), torch.tensor([0.5]))
     torch.testing.assert_close(apply_color_maps(grey, maps, torch.float32), normalize(grey), rtol=0, atol=1e-4)
+
+
+def test_other_means_and_deviations_than_imagenets():
+    clip = torch.randint(0, 256, (2, 3, 2, 5, 7), dtype=torch.uint8)
+    mean, std = (0.45, 0.4, 0.1), (0.225, 1.0, 2.0)
+    expected = (clip.double() / 255 - torch.tensor(mean).view(3, 1, 1, 1)) / torch.tensor(std).view(3, 1, 1, 1)
+    normalization = Normalization(mean, std)
+    torch.testing.assert_close(normalize(clip, normalization=normalization), expected.float(), rtol=0, atol=1e-5)
+    still = ColorJitterNormalize(ColorConfig(probability=0), normalization=normalization)
+    out = still(clip, torch.arange(2), epoch=0, which=0)
+    torch.testing.assert_close(out, expected.float(), rtol=0, atol=1e-5)
 
 
 def test_factors_depend_on_their_key_and_nothing_else():

@@ -166,7 +166,7 @@ def test_the_card_of_a_standard_network_names_torchvisions():
         ("pretrain/kinetics400",),
         ("pretrain/mini_kinetics_i3d",),
         ("pretrain/temporal_contrast",),
-        ("table12/shear_1.5",),
+        ("table12/shear_1",),
         ("table11/rotation_scale",),
         ("figure5/temporal/0.25/1",),
         ("table3/linear", "protocol/released"),

@@ -11,11 +11,13 @@ from moving_squares import write_charades, write_ucf101
 from tubeletx_train.cli import main
 from tubeletx_train.config.downstream import FinetuneConfig, LabelledDataConfig
 from tubeletx_train.config.optim import OptimConfig
+from tubeletx_train.config.parse import parse_config
 from tubeletx_train.data import read_manifest, write_manifest
 from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
-from tubeletx_train.downstream.finetune import prepare_labelled_videos
+from tubeletx_train.downstream.finetune import Finetuning, prepare_labelled_videos
 from tubeletx_train.downstream.repetition.metrics import counting_metrics
 from tubeletx_train.engine.checkpoint import load_checkpoint
+from tubeletx_train.engine.run import open_run
 from tubeletx_train.engine.training import TrainingResult
 from tubeletx_train.models import build_encoder
 
@@ -165,6 +167,30 @@ def test_several_labels_are_learned(charades, tmp_path):
     blind = main([*arguments, "--run.output", str(tmp_path / "blind"), "--optim.lr", "0"])
     assert blind == 0
     assert results(tmp_path / "blind")["metrics"]["map"] < 0.75
+
+
+def test_precise_batch_norm_has_the_statistics_of_training_clips(ucf101, tmp_path):
+    arguments = ["finetune", "--data.train", str(ucf101), *TOY, "--selection.held_out", "0", "--optim.steps", "2"]
+    arguments += ["--optim.lr", "0", "--data.mean", "[0.1, 0.1, 0.1]", "--data.std", "[1, 2, 4]"]
+    states = []
+    for precise in (0, 3):
+        output = tmp_path / str(precise)
+        assert main([*arguments, "--model.precise_batches", str(precise), "--run.output", str(output)]) == 0
+        states.append(load_checkpoint(output / "model.pt")["classifier"])
+    running, precise_state = states
+    assert precise_state["encoder.stem.1.num_batches_tracked"] == 3
+    assert all(torch.equal(running[name], precise_state[name]) for name in running if name.endswith("weight"))
+    # The mean of the first convolution's outputs over three batches, by hand.
+    config = parse_config(FinetuneConfig, [*arguments[1:], "--run.output", str(tmp_path / "by_hand")], prog="test")
+    with open_run(config.run) as run:
+        task = Finetuning(config, prepare_labelled_videos(config, run.output), run)
+        task.net.load_state_dict(precise_state)
+        outputs = []
+        for batch in task.batches(2, 5):
+            clip = task.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0)
+            outputs.append(task.net.encoder.stem[0](clip).mean((0, 2, 3, 4)))
+    expected = torch.stack(outputs).mean(0)
+    torch.testing.assert_close(precise_state["encoder.stem.1.running_mean"], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_low_shot_training_uses_few_videos(ucf101, tmp_path):
@@ -320,8 +346,6 @@ TABLE_10 = {
 @pytest.mark.parametrize("name", [*TABLE_10, "ssv2_sub", "diving48"])
 @pytest.mark.parametrize("protocol", ["paper", "released"])
 def test_the_recipes_hold_the_papers_numbers(name, protocol):
-    from tubeletx_train.config.parse import parse_config
-
     recipe = f"downstream/{name}" if protocol == "paper" else f"downstream/released/{name}"
     config = parse_config(FinetuneConfig, ["--config", recipe, "--checkpoint", "scratch"], prog="test")
     assert (config.experiment, config.protocol) == (name, protocol)
@@ -335,8 +359,13 @@ def test_the_recipes_hold_the_papers_numbers(name, protocol):
         assert config.data.num_classes == num_classes
     if name == "charades":
         assert (config.task, optim.gamma, optim.optimizer, optim.nesterov) == ("multilabel", 0.1, "sgd", True)
-        assert (config.data.fps, config.data.stride, config.color.probability) == (None, 8, 0)
+        assert (config.data.fps, config.data.stride, config.color.probability) == (24, 8, 0)
         assert config.data.views == (10 if protocol == "paper" else 30)
+        scales, mean, deviation, precise = (
+            ((256, 340), 0.45, 0.225, 200) if protocol == "released" else ((128, 170), 0.485, 0.229, 0)
+        )
+        assert (config.data.short_sides, config.data.mean[0], config.data.std[0]) == (scales, mean, deviation)
+        assert config.model.precise_batches == precise
     else:
         assert (config.task, optim.gamma, optim.optimizer, optim.weight_decay) == ("recognition", 0.3, "adam", 0)
         assert (config.data.fps, config.data.stride, config.data.views) == (16, 1, 10)
@@ -350,8 +379,6 @@ def test_the_recipes_hold_the_papers_numbers(name, protocol):
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
 def test_the_released_schedule_from_scratch(name):
-    from tubeletx_train.config.parse import parse_config
-
     config = parse_config(FinetuneConfig, ["--config", f"downstream/released/{name}_scratch"], prog="test")
     assert (config.checkpoint, config.experiment, config.protocol) == ("scratch", name, "released")
     # 20 epochs of 10 visits, steps after 10, 15 and 18 of them.

@@ -115,6 +115,20 @@ def test_batch_norm_eps_reaches_every_batch_norm(name):
     assert {module.eps for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm3d)} == {1e-3}
 
 
+@pytest.mark.parametrize("name", encoder_names())
+def test_weights_are_drawn_as_torchvision_or_as_pytorch_draws_them(name):
+    for initialisation in ("he", "torch"):
+        torch.manual_seed(0)
+        encoder = build_encoder(name, 16, initialisation=initialisation)
+        for conv in (module for module in encoder.modules() if isinstance(module, torch.nn.Conv3d)):
+            size = conv.kernel_size[0] * conv.kernel_size[1] * conv.kernel_size[2]
+            # He: 2 / fan-out. PyTorch's: uniform within 1 / sqrt(fan-in).
+            fans = conv.out_channels * size, conv.in_channels * size
+            expected = (2 / fans[0]) ** 0.5 if initialisation == "he" else (1 / (3 * fans[1])) ** 0.5
+            if conv.weight.numel() > 2000:
+                assert conv.weight.std().item() == pytest.approx(expected, rel=0.1)
+
+
 def test_projection_head_has_no_batch_norm():
     assert [tuple(parameter.shape) for parameter in projection_head(512).parameters()] == [
         (512, 512),

@@ -157,6 +157,7 @@ def test_the_released_protocol_holds_the_released_codes_settings():
     assert released.optim.epochs == paper.optim.epochs == 100
     assert (released.model.batch_norm, released.model.batch_norm_eps) == ("sync", 1e-3)
     assert (paper.model.batch_norm, paper.model.batch_norm_eps) == ("shuffle", 1e-5)
+    assert (released.model.initialisation, paper.model.initialisation) == ("torch", "he")
     assert released.color.shared
     assert released.data.crop == "released"
     static = parse("--config", "table2/generation", "--config", "protocol/released").tubelets

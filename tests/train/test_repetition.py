@@ -13,11 +13,12 @@ from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.repetition import RepetitionConfig, RepetitionDataConfig
 from tubeletx_train.data.datasets import DATASETS
 from tubeletx_train.downstream.repetition.count import count_repetitions, cycle_marks
-from tubeletx_train.downstream.repetition.dataset import draw_window
+from tubeletx_train.downstream.repetition.dataset import Window, draw_stretch, draw_window
 from tubeletx_train.downstream.repetition.frames import letterbox
 from tubeletx_train.downstream.repetition.metrics import counting_metrics
 from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator, cycle_loss, segment_clips
 from tubeletx_train.downstream.repetition.offsets import cycle_offsets
+from tubeletx_train.downstream.repetition.procedure import ORIGINAL, REFINED
 from tubeletx_train.downstream.repetition.refinement import Refinement
 from tubeletx_train.downstream.repetition.segments import ANCHORS, Estimate, Targets, anchor_targets, frame_positions
 from tubeletx_train.downstream.tables import make_table, read_results
@@ -250,10 +251,68 @@ def test_passes_of_a_network_are_batched_without_gradients():
     torch.testing.assert_close(first[0].lengths, second[0].lengths, rtol=1e-3, atol=1e-3)
 
 
+def window_of(marks, size=None, repetitions=None):
+    frames = torch.zeros(marks[-1] + 1 if size is None else size, 1, 1, 3, dtype=torch.uint8)
+    return Window(frames, tuple(marks), repetitions or len(marks) - 1, 0, 0, [])
+
+
+def perfect(refinement):
+    """The estimate of a network that is never wrong; where nothing is known, that the lengths are right."""
+    truth = refinement.true_lengths().double()
+    truth = truth.where(truth > 0, refinement.lengths)
+    ratio = truth[..., None] / (refinement.lengths[..., None] * torch.tensor(ANCHORS))
+    return Estimate(torch.minimum(ratio, 1 / ratio), ratio.log())
+
+
+def test_the_original_walk_starts_in_the_first_repetition_and_advances_by_the_window():
+    # Marks beyond a window's ends tell the lengths of the repetitions that it cuts.
+    marks, size = [-7, 5, 17, 29, 41, 53, 65], 61
+    for seed in range(60):
+        refinement = Refinement([window_of(marks, size, 5)], ORIGINAL, np.random.default_rng(seed))
+        middle, length = int(refinement.middles[0]), float(refinement.lengths[0, 0])
+        assert refinement.lengths[0, 1] == length
+        begin = middle - length + 1
+        assert 0 <= begin < 12
+        assert middle + length < size
+        assert refinement.true_lengths().tolist() == [[13 if middle >= 5 else -1, 13 if middle + 1 < 53 else -1]]
+        before = middle
+        refinement.advance(perfect(refinement))
+        moved = int(refinement.middles[0])
+        if float(refinement.lengths[0, 0]) == pytest.approx(13, abs=1e-6) and moved > before:
+            assert 61 // 20 <= moved - before <= 61 // 5  # the window's share, whatever the repetition's length
+
+
+def test_training_believes_larger_corrections_in_the_original_procedure():
+    for procedure, factor in ((ORIGINAL, np.exp(2)), (REFINED, np.exp(0.5))):
+        refinement = Refinement([window_of(marks_of([10] * 40))], procedure, np.random.default_rng(1))
+        before = refinement.lengths.clone()
+        scores = torch.zeros(1, 2, 7)
+        scores[..., 3] = 1
+        refinement.advance(Estimate(scores, torch.full((1, 2, 7), 9.0)))
+        torch.testing.assert_close(refinement.lengths, before * factor)
+
+
+def test_original_windows_are_cut_at_any_frame_and_once():
+    marks = marks_of([20, 25, 30, 20, 200, 190], start=3)
+    rng = np.random.default_rng(0)
+    drawn = [draw_stretch(rng, marks, 300) for _ in range(500)]
+    assert all(3 <= first < last <= marks[-1] and last - first < 300 for first, last, _ in drawn)
+    assert {repetitions for *_, repetitions in drawn} == {2, 3, 4, 5, 6, 7}
+    assert len({first for first, *_ in drawn} - set(marks)) > 50
+
+
+def test_an_oracle_that_is_asked_as_the_original_code_asks():
+    for count in (4, 7, 15):
+        marks = marks_of([13] * count)
+        oracle = Oracle(marks)
+        (found,) = count_repetitions(oracle, [marks[-1] + 1], unit_refinement=True)
+        assert (found.count, oracle.calls) == (count, 13)
+
+
 def test_training_segments_stay_in_their_windows_and_follow_the_estimates():
-    boundaries = [marks_of([10] * 6), marks_of([7, 8, 9]), marks_of([30, 31])]
-    refinement = Refinement(boundaries, np.random.default_rng(0))
-    sizes = torch.tensor([marks[-1] + 1 for marks in boundaries])
+    windows = [window_of(marks_of(lengths)) for lengths in ([10] * 6, [7, 8, 9], [30, 31])]
+    refinement = Refinement(windows, REFINED, np.random.default_rng(0))
+    sizes = torch.tensor([len(window.frames) for window in windows])
     known = 0
     for _ in range(200):
         assert (refinement.middles >= 0).all()
@@ -272,10 +331,10 @@ def test_windows_hold_two_repetitions_and_no_more_frames_than_allowed():
     marks = marks_of([20, 25, 30, 20, 200, 190])
     rng = np.random.default_rng(0)
     windows = [draw_window(rng, marks, 80) for _ in range(300)]
-    assert all(len(window) >= 3 for window in windows)
-    assert all(window[-1] - window[0] < 80 or len(window) == 3 for window in windows)
-    assert {window[0] for window in windows} == set(marks[:-2])
-    assert {len(window) for window in windows} == {3, 4}
+    assert all(last - first < 80 or repetitions == 2 for first, last, repetitions in windows)
+    assert {first for first, *_ in windows} == set(marks[:-2])
+    assert {repetitions for *_, repetitions in windows} == {2, 3}
+    assert all(marks.index(last) - marks.index(first) == repetitions for first, last, repetitions in windows)
 
 
 def test_letterboxing_keeps_the_whole_frame_in_its_proportions():
@@ -388,7 +447,7 @@ def test_results_fill_the_papers_table(dataset, tmp_path):
     assert train(dataset, tmp_path) == 0
     results = read_results(tmp_path)
     standard = [{**result, "encoder": "r2plus1d_18", "width": 64} for result in results]
-    table = make_table(7, standard)
+    table = make_table("table7", standard)
     (column,) = (place for place, title in enumerate(table.columns) if title.startswith("UCF-RC"))
     assert table.rows["None"][column].mean == pytest.approx(results[0]["metrics"]["mean_error"])
 

@@ -8,6 +8,7 @@ from typing import Literal
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import ColorConfig, ReadingConfig
+from tubeletx_train.data.augment import IMAGENET, Normalization
 from tubeletx_train.engine.limits import (
     require_at_least,
     require_positive,
@@ -64,6 +65,9 @@ class LabelledDataConfig(TestedDataConfig):
         test_clips: Clips, linearly spaced in time, that a test video is judged by.
         test_crops: Windows of each of them: 1 (centre) or 3 (along the long side).
         test_crop_share: Side of a test window as a share of the frame's short side.
+        mean: Subtracted from the colours of red, green and blue in [0, 1]; by default those of ImageNet, which
+            pretraining has too.
+        std: What they are divided by then.
     """
 
     train: str | None = None
@@ -85,6 +89,8 @@ class LabelledDataConfig(TestedDataConfig):
     test_clips: int = 10
     test_crops: Literal[1, 3] = 1
     test_crop_share: float = 0.875
+    mean: tuple[float, float, float] = IMAGENET.mean
+    std: tuple[float, float, float] = IMAGENET.std
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +100,8 @@ class LabelledDataConfig(TestedDataConfig):
         require_share(self, "flip")
         require_range(self, "crop_area", most=1)
         require_range(self, "crop_ratio")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be three positive numbers, not {self.std}")
         if self.share is not None and self.per_class is not None:
             raise ValueError("per_class and share exclude each other")
         if self.crop == "short_side" and not self.crop_size <= self.short_sides[0] <= self.short_sides[1]:
@@ -101,6 +109,11 @@ class LabelledDataConfig(TestedDataConfig):
                 f"short_sides must be two sizes of at least crop_size={self.crop_size}, the smaller first, "
                 f"not {self.short_sides}"
             )
+
+    @property
+    def normalization(self) -> Normalization:
+        """Of colours."""
+        return Normalization(self.mean, self.std)
 
     @property
     def views(self) -> int:
@@ -132,11 +145,15 @@ class ClassifierConfig(EncoderConfig):
 
     Attributes:
         dropout: Share of the pooled features that training leaves out.
+        precise_batches: Batches of training clips over which the statistics of batch norm are averaged anew before each
+            look at the weights and before the test; 0 keeps the running ones.
     """
 
     dropout: float = 0.0
+    precise_batches: int = 0
 
     def __post_init__(self) -> None:
+        require_at_least(self, 0, "precise_batches")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
 

@@ -29,6 +29,8 @@ class ModelConfig:
         batch_norm: Over what batch norm takes its statistics where several processes train: each over its own clips
             ("local"), all over all clips ("sync"), or, for keys, each over clips drawn from all ("shuffle", as in
             MoCo), so that the statistics of a positive are not those of its query.
+        initialisation: Of the convolutions: "he", normal by the outgoing connections, as torchvision's networks, or
+            "torch", uniform by the incoming ones, as PyTorch's layers, which the released code leaves them at.
     """
 
     encoder: str = "r2plus1d_18"
@@ -37,6 +39,7 @@ class ModelConfig:
     dim: int = 128
     batch_norm_eps: float = 1e-5
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
+    initialisation: Literal["he", "torch"] = "he"
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "dim")

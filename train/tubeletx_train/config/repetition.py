@@ -19,7 +19,8 @@ class RepetitionDataConfig(TestedDataConfig):
     Attributes:
         train: Manifest (CSV) whose column `boundaries` marks the repetitions (`tubeletx-train manifest ucfrep`).
         frame_size: Side of a frame, pixels: the longer side is brought to it and the rest filled with black.
-        windows_per_video: How often an epoch visits each training video, each time another stretch of it.
+        windows_per_video: How often an epoch visits each training video, each time another stretch of it. Those
+            stretches are drawn once for the run, or anew each epoch, by the run's `procedure`.
         max_window: Frames of the longest such stretch, unless two repetitions take more.
         flip: Probability that a training stretch is mirrored left to right.
     """
@@ -70,6 +71,9 @@ class RepetitionConfig:
         method: Row of the tables; null: what kind of checkpoint it is.
         protocol: "paper" tests the last weights; "released" those that count the test split best, of the looks taken at
             it every `run.evaluate_every_epochs`.
+        procedure: "original" trains and tests as the code of UCFRep's authors does, which the paper and its released
+            code use; "refined" as this project would: lengths that the marks state, windows from mark to mark drawn
+            anew each epoch, and walks that follow the estimates.
         model: The network.
         optim: Optimisation; a step is a batch of stretches and takes several updates.
         refinements: Updates a batch after its first one, each with estimates that the one before has refined.
@@ -84,6 +88,7 @@ class RepetitionConfig:
     experiment: str | None = None
     method: str | None = None
     protocol: Literal["paper", "released"] = "paper"
+    procedure: Literal["original", "refined"] = "original"
     model: CounterConfig = field(default_factory=CounterConfig)
     optim: OptimConfig = field(default_factory=_optim)
     refinements: int = 10

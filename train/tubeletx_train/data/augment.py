@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,16 @@ _LUMA = (0.299, 0.587, 0.114)
 _RGB_TO_YIQ = (_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 _PIXELS_A_ROW = 8
+
+
+class Normalization(NamedTuple):
+    """What is subtracted from colours in [0, 1], and what they are then divided by; red, green, blue."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,8 @@ def _mix(state: Tensor) -> Tensor:
     return state ^ ((state >> 31) & ((1 << 33) - 1))
 
 
-def color_maps(factors: Tensor, mean_grey: Tensor) -> Tensor:
-    """One affine colour map a clip: brightness, contrast, saturation, hue, then ImageNet normalisation.
+def color_maps(factors: Tensor, mean_grey: Tensor, normalization: Normalization = IMAGENET) -> Tensor:
+    """One affine colour map a clip: brightness, contrast, saturation, hue, then normalisation.
 
     Each step is affine in (r, g, b), so a clip needs one 3 x 4 matrix whatever is applied. In contrast to
     torchvision nothing is clamped between the steps.
@@ -102,6 +113,7 @@ def color_maps(factors: Tensor, mean_grey: Tensor) -> Tensor:
     Args:
         factors: (B, 4) from `draw_factors`.
         mean_grey: (B,) mean luma of each clip before augmentation, in [0, 1].
+        normalization: What comes last.
 
     Returns:
         (B, 3, 4) float32 for colours in [0, 1]: normalised = map[:, :3] @ rgb + map[:, 3].
@@ -122,7 +134,7 @@ def color_maps(factors: Tensor, mean_grey: Tensor) -> Tensor:
     linear = hue @ saturate * (brightness * contrast)[:, None, None]
     # A grey offset passes saturation and hue unchanged (rows of both sum to one).
     offset = ((1 - contrast) * brightness * mean_grey)[:, None].expand(-1, 3)
-    mean, std = torch.tensor(IMAGENET_MEAN, device=device), torch.tensor(IMAGENET_STD, device=device)
+    mean, std = (torch.tensor(values, device=device) for values in normalization)
     return torch.cat([linear / std[:, None], ((offset - mean) / std)[:, :, None]], 2)
 
 
@@ -141,20 +153,29 @@ def apply_color_maps(clip: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class ColorJitterNormalize(nn.Module):
-    """uint8 clips to jittered, ImageNet-normalised floats: one fused affine colour map a clip."""
+    """uint8 clips to jittered, normalised floats: one fused affine colour map a clip."""
 
-    def __init__(self, config: ColorConfig, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        config: ColorConfig,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        normalization: Normalization = IMAGENET,
+    ) -> None:
         """Make the augmentation.
 
         Args:
             config: Strengths.
             seed: Seed of the run.
             dtype: Of what comes out, float32 or bfloat16.
+            normalization: Of colours.
         """
         super().__init__()
         self.config = config
         self.seed = seed
         self.dtype = dtype
+        self.normalization = normalization
 
     @torch.no_grad()
     def forward(self, clip: Tensor, sample_ids: Tensor, *, epoch: int, which: int) -> Tensor:
@@ -176,22 +197,23 @@ class ColorJitterNormalize(nn.Module):
         factors = draw_factors(self.config, ids, seed=self.seed, epoch=epoch, which=which)
         luma = torch.tensor(_LUMA, device=clip.device)
         mean_grey = clip.float().mean((2, 3, 4)) @ luma / 255
-        return apply_color_maps(clip, color_maps(factors, mean_grey), self.dtype)
+        return apply_color_maps(clip, color_maps(factors, mean_grey, self.normalization), self.dtype)
 
 
-def normalize(clip: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """ImageNet-normalise without jitter, for evaluation.
+def normalize(clip: Tensor, dtype: torch.dtype = torch.float32, normalization: Normalization = IMAGENET) -> Tensor:
+    """Normalise without jitter, for evaluation.
 
     Args:
         clip: (B, 3, T, H, W) uint8, any strides.
         dtype: Of what comes out.
+        normalization: Of colours.
 
     Returns:
         (B, 3, T, H, W) in `dtype`, channels_last_3d.
     """
     _check_clip(clip)
     neutral = torch.tensor([[1.0, 1.0, 1.0, 0.0]], device=clip.device).expand(clip.shape[0], 4)
-    maps = color_maps(neutral, torch.zeros(clip.shape[0], device=clip.device))
+    maps = color_maps(neutral, torch.zeros(clip.shape[0], device=clip.device), normalization)
     return apply_color_maps(clip, maps, dtype)
 
 

@@ -44,7 +44,7 @@ class DataConfig(ReadingConfig):
         videos: A manifest (CSV, see `tubeletx_train.data.manifest`) or a folder that is searched for videos.
         split: Keep only the manifest's rows of this split; None keeps all.
         num_frames: Frames of a clip, T.
-        strides: Frame strides; each clip draws one (the paper and the released code use 1 to 4).
+        strides: Frame strides; each clip draws one (1 to 4 in the released code; the paper gives none).
         crop_size: Side S of the square clip, pixels.
         decode_size: Short side that frames are decoded at, pixels; None keeps the file's own size.
         crop: "random_resized" draws a box by `crop_area` and `crop_ratio`; "released" stretches the frame to one of

@@ -33,6 +33,8 @@ _VIEW_SETTINGS = (
     "test_clips",
     "test_crops",
     "test_crop_share",
+    "mean",
+    "std",
     "reader",
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.optim.swa_utils import update_bn
 
 from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.tree import to_tree
@@ -96,7 +97,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         self.net = VideoClassifier(self.pretrained.encoder, videos.targets.num_classes, config.model.dropout)
         self.net.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._forward = torch.compile(self.net) if config.run.compile else self.net
-        self.augment = ColorJitterNormalize(config.color, seed=config.run.seed)
+        self.augment = ColorJitterNormalize(config.color, seed=config.run.seed, normalization=config.data.normalization)
         self.optimization = self.build_optimization(self.net)
 
     def train_step(self, batch: LabelledBatch) -> dict[str, float]:
@@ -129,6 +130,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         """Judge the weights on the videos that they are chosen by, and keep them if they are the best yet."""
         if not self.videos.selection:
             return {}
+        self.average_batch_norm()
         metrics = self.judge(self.videos.selection, self.config.selection.clips).metrics
         self.keep_if_best(metrics[primary_metric(self.config)])
         return metrics
@@ -153,7 +155,17 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         """Take the best weights, the last ones included, and return the step that they are of."""
         if self.videos.selection:
             self.evaluate()
+        else:
+            self.average_batch_norm()
         return self.take_best()
+
+    def average_batch_norm(self) -> None:
+        """Take the statistics of batch norm from so many batches to come as `model.precise_batches` says."""
+        count = self.config.model.precise_batches
+        if count:
+            batches = self.batches(self.step, self.step + count)
+            clips = (self.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0) for batch in batches)
+            update_bn(clips, self.net)
 
     def identity(self) -> dict[str, object]:
         """The lists of videos and what their labels mean."""

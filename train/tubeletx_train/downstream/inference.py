@@ -78,7 +78,8 @@ def run_on_views(
         for batch in tqdm(loader, progress, len(batches), unit="batch", disable=hidden, leave=False):
             for clip in torch.split(batch.clip, batch_size):
                 with autocast:
-                    values.append(net(normalize(clip.to(device, non_blocking=True))).float().cpu())
+                    seen = normalize(clip.to(device, non_blocking=True), normalization=config.normalization)
+                    values.append(net(seen).float().cpu())
             places.append(batch.places)
             bad += batch.bad
     finally:

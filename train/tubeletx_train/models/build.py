@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
@@ -32,6 +33,7 @@ def build_encoder(
     width: int = 64,
     temporal_strides: Sequence[int] = STANDARD_TEMPORAL_STRIDES,
     batch_norm_eps: float = 1e-5,
+    initialisation: Literal["he", "torch"] = "he",
 ) -> VideoEncoder:
     """An encoder by name.
 
@@ -43,6 +45,8 @@ def build_encoder(
             strides of 2.
         batch_norm_eps: Added to the variance in every batch norm; the released code pretrains its residual networks
             with 1e-3.
+        initialisation: Of the convolutions: "he", by the outgoing connections, or "torch", as PyTorch's layers draw
+            their weights, which the released code leaves at that.
 
     Raises:
         ValueError: An unknown name, or a number out of range.
@@ -67,4 +71,6 @@ def build_encoder(
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eps = batch_norm_eps
+        if isinstance(module, nn.Conv3d) and initialisation == "torch":
+            module.reset_parameters()
     return encoder

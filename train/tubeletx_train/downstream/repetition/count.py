@@ -57,7 +57,7 @@ class Count:
     inside: Tensor
 
 
-def count_repetitions(estimator: Estimator, num_frames: Sequence[int]) -> list[Count]:
+def count_repetitions(estimator: Estimator, num_frames: Sequence[int], unit_refinement: bool = False) -> list[Count]:
     """Count the repetitions in videos.
 
     A length is found in the middle of each video among thirty candidates, refined, and carried outwards along a tree
@@ -70,6 +70,7 @@ def count_repetitions(estimator: Estimator, num_frames: Sequence[int]) -> list[C
     Args:
         estimator: Knows the videos.
         num_frames: Frames of each.
+        unit_refinement: Correct the first length by the left side's anchor 1 alone, as the original code does.
 
     Returns:
         A count for each video.
@@ -83,8 +84,12 @@ def count_repetitions(estimator: Estimator, num_frames: Sequence[int]) -> list[C
         raise ValueError(f"every video needs a frame, got {list(num_frames)}")
     sizes = torch.tensor(num_frames, dtype=torch.float64)
     centers = ((sizes - 1) / 2).floor().long()
-    first = _first_lengths(estimator, sizes, centers)
-    lengths = _refine(estimator, sizes, centers[:, None], first[:, None, None].expand(-1, 1, 2), _REFINEMENTS)
+    first = _first_lengths(estimator, sizes, centers, unit_refinement)
+    if unit_refinement:
+        first = _refine_unit(estimator, sizes, centers, first)
+        lengths = first[:, None, None].expand(-1, 1, 2)
+    else:
+        lengths = _refine(estimator, sizes, centers[:, None], first[:, None, None].expand(-1, 1, 2), _REFINEMENTS)
     middles = centers[:, None]
     for level, times in enumerate(_TREE):
         nodes = 2 << level
@@ -99,8 +104,8 @@ def count_repetitions(estimator: Estimator, num_frames: Sequence[int]) -> list[C
     return [_count(size, *state) for size, *state in zip(num_frames, middles, lengths, strict=True)]
 
 
-def _first_lengths(estimator: Estimator, sizes: Tensor, centers: Tensor) -> Tensor:
-    """(V,) the candidate whose left segment fits best as it is."""
+def _first_lengths(estimator: Estimator, sizes: Tensor, centers: Tensor, corrected: bool) -> Tensor:
+    """(V,) the candidate whose left segment fits best as it is, or that one as it is corrected."""
     shares = torch.from_numpy(np.geomspace(_SHORTEST, _LONGEST, _CANDIDATES))
     candidates = sizes[:, None] * shares
     usable = (candidates >= MIN_LENGTH) & (candidates < sizes[:, None] / 2)
@@ -111,8 +116,26 @@ def _first_lengths(estimator: Estimator, sizes: Tensor, centers: Tensor) -> Tens
     estimate = estimator(videos, centers[videos], tried[:, None].expand(-1, 2))
     scores = torch.full(candidates.shape, -1.0)
     scores[usable] = estimate.scores[:, 0, UNIT_ANCHOR]
+    if corrected:
+        candidates[usable] = tried * estimate.unit_scales()
+        fits = _makes_sense(candidates, sizes[:, None])
+        scores = scores.where(fits | ~fits.any(1, keepdim=True), -1.0)
     best: Tensor = candidates.clamp(min=1).gather(1, scores.argmax(1, keepdim=True))[:, 0]
     return best
+
+
+def _refine_unit(estimator: Estimator, sizes: Tensor, centers: Tensor, lengths: Tensor) -> Tensor:
+    """(V,) lengths in the middle, drawn several times towards the left side's correction where that makes sense."""
+    videos = torch.arange(len(sizes))
+    for _ in range(_REFINEMENTS):
+        estimated = lengths * estimator(videos, centers, lengths[:, None].expand(-1, 2)).unit_scales()
+        merged = (1 - _MERGE) * lengths + _MERGE * estimated
+        lengths = merged.where(_makes_sense(estimated, sizes), lengths)
+    return lengths
+
+
+def _makes_sense(lengths: Tensor, sizes: Tensor) -> Tensor:
+    return (lengths >= MIN_LENGTH) & (lengths < sizes / 2)
 
 
 def _refine(estimator: Estimator, sizes: Tensor, middles: Tensor, lengths: Tensor, times: int) -> Tensor:

@@ -22,11 +22,13 @@ _MAX_ATTEMPTS = 30
 
 @dataclass
 class Window:
-    """A stretch of a video, from one boundary to a later one.
+    """A stretch of a video.
 
     Attributes:
         frames: (N, S, S, 3) uint8.
-        boundaries: Frames at which repetitions begin or end, the first 0 and the last N - 1.
+        boundaries: Frames at which repetitions begin or end, counted from the first of the window; those that lie
+            outside of it tell how long the repetitions are that it cuts.
+        repetitions: How many it holds, about.
         sample_id: Place in the data set.
         epoch: The epoch it was drawn for.
         bad: Videos that could not be read while it was made.
@@ -34,6 +36,7 @@ class Window:
 
     frames: Tensor
     boundaries: tuple[int, ...]
+    repetitions: int
     sample_id: int
     epoch: int
     bad: list[BadVideo]
@@ -76,13 +79,23 @@ class RepetitionWindows(Dataset[Window]):
     draw and named in `Window.bad`.
     """
 
-    def __init__(self, records: Sequence[VideoRecord], config: RepetitionDataConfig, *, seed: int = 0) -> None:
-        """Args: `records` are checked ones; those with fewer than two repetitions are left out.
+    def __init__(
+        self, records: Sequence[VideoRecord], config: RepetitionDataConfig, *, seed: int = 0, fixed: bool = False
+    ) -> None:
+        """Makes the data set.
+
+        Args:
+            records: Checked ones; those with fewer than two repetitions are left out.
+            config: Settings.
+            seed: Seed of the draws.
+            fixed: Cut windows at any frames, the same in every epoch, as the original code does; otherwise from mark to
+                mark, anew each epoch.
 
         Raises:
             NoUsableVideos: None is left.
         """
         self.config = config
+        self.fixed = fixed
         self.records = [record for record in records if len(record.boundaries) > 2]
         if not self.records:
             raise NoUsableVideos(
@@ -102,15 +115,19 @@ class RepetitionWindows(Dataset[Window]):
         for attempt in range(_MAX_ATTEMPTS):
             rng = clip_generator(self._seed, epoch, sample_id, attempt, 0)
             place = sample_id % len(self.records) if attempt == 0 else int(rng.integers(len(self.records)))
-            marks = draw_window(rng, self.records[place].boundaries, self.config.max_window)
+            cut_by = clip_generator(self._seed, 0, sample_id, attempt, 1) if self.fixed else rng
+            stretch = draw_stretch if self.fixed else draw_window
+            marks = self.records[place].boundaries
+            first, last, repetitions = stretch(cut_by, marks, self.config.max_window)
             try:
-                frames = self._read(place, marks[0], marks[-1] + 1)
+                frames = self._read(place, first, last + 1)
             except VideoError as error:
                 bad[error.path] = BadVideo(error.path, error.reason)
                 continue
             if rng.random() < self.config.flip:
                 frames = frames.flip(2)
-            return Window(frames, tuple(mark - marks[0] for mark in marks), sample_id, epoch, list(bad.values()))
+            boundaries = tuple(mark - first for mark in marks)
+            return Window(frames, boundaries, repetitions, sample_id, epoch, list(bad.values()))
         raise NoUsableVideos(
             f"{self.config.train}: {_MAX_ATTEMPTS} draws in a row met only unreadable videos "
             f"(the last: {list(bad.values())[-1]})"
@@ -125,9 +142,26 @@ class RepetitionWindows(Dataset[Window]):
         return [self.records[place].path for place in self._reading.places()]
 
 
-def draw_window(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, ...]:
-    """Draw a run of boundaries: at least two repetitions, and no more frames than allowed unless two take more."""
+def draw_stretch(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, int, int]:
+    """First and last frame of a stretch cut at any frames, and its repetitions, as the original code draws them.
+
+    The stretch begins within the repetition before one mark and ends within the one before another, two marks later or
+    more; the first and the last frame that are marked are possible ends too. It is cut to `max_frames`.
+    """
+    begin = int(rng.integers(len(boundaries) - 2))
+    end = int(rng.integers(begin + 2, len(boundaries) + 1))
+    first = boundaries[0] if begin == 0 else int(rng.integers(boundaries[begin - 1], boundaries[begin] + 1))
+    whole = end == len(boundaries)
+    last = boundaries[-1] if whole else int(rng.integers(boundaries[end - 1], boundaries[end] + 1))
+    return first, min(last, first + max_frames - 1), end - begin
+
+
+def draw_window(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, int, int]:
+    """First and last frame of a stretch from mark to mark, and its repetitions.
+
+    These are two or more, in no more frames than allowed unless two take more.
+    """
     start = int(rng.integers(len(boundaries) - 2))
     ends = [end for end in range(start + 2, len(boundaries)) if boundaries[end] - boundaries[start] < max_frames]
     end = ends[int(rng.integers(len(ends)))] if ends else start + 2
-    return tuple(boundaries[start : end + 1])
+    return boundaries[start], boundaries[end], end - start

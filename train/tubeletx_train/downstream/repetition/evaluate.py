@@ -46,6 +46,7 @@ def count_records(
     frame_size: int,
     videos_per_pass: int,
     clips_per_pass: int,
+    unit_refinement: bool,
     autocast: AbstractContextManager[object] | None = None,
     ranks: Ranks | None = None,
     progress: str | None = None,
@@ -59,6 +60,7 @@ def count_records(
         frame_size: Side of a frame, pixels.
         videos_per_pass: Videos counted at the same time.
         clips_per_pass: The most clips of a forward pass.
+        unit_refinement: See `count_repetitions`.
         autocast: Context of the forward passes.
         ranks: Processes that share the work; all get the result.
         progress: What a progress bar says; None shows none.
@@ -85,7 +87,7 @@ def count_records(
             estimator = NetworkEstimator(
                 net, [frames for _, frames in group], clips_per_pass=clips_per_pass, autocast=autocast
             )
-            found = count_repetitions(estimator, [len(frames) for _, frames in group])
+            found = count_repetitions(estimator, [len(frames) for _, frames in group], unit_refinement)
             for (record, _), count in zip(group, found, strict=True):
                 counts[record.path] = (len(record.boundaries) - 1, count.count)
     parts = ranks.broadcast(ranks.gather((counts, bad)))

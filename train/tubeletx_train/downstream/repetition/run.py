@@ -20,6 +20,7 @@ from tubeletx_train.downstream.repetition.count import Count, count_repetitions
 from tubeletx_train.downstream.repetition.evaluate import CountedVideos, count_records
 from tubeletx_train.downstream.repetition.frames import read_letterboxed
 from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator
+from tubeletx_train.downstream.repetition.procedure import procedure_of
 from tubeletx_train.downstream.repetition.task import RepetitionTraining
 from tubeletx_train.downstream.results import write_results
 from tubeletx_train.downstream.videos import TestVideos, check_test_videos, check_training_videos
@@ -85,7 +86,17 @@ def _marked_test_videos(path: str, split: str | None, config: RepetitionConfig, 
             f"{path}: {len(unmarked)} of {len(listed)} test videos have no repetition in the column boundaries "
             f"(the first: {unmarked[0]})"
         )
-    return check_test_videos(listed, config.data, index)
+    least = procedure_of(config).least_repetitions
+    counted = [record for record in listed if len(record.boundaries) > least]
+    if len(counted) < len(listed):
+        _logger.warning(
+            "%s: %d of %d test videos have fewer than %d repetitions and are left out, as the original code does",
+            path,
+            len(listed) - len(counted),
+            len(listed),
+            least,
+        )
+    return check_test_videos(counted, config.data, index)
 
 
 def _write(
@@ -136,6 +147,7 @@ def evaluate_counter(config: CountTestConfig) -> dict[str, float]:
         frame_size=data.frame_size,
         videos_per_pass=trained.videos_per_pass,
         clips_per_pass=config.clips_per_pass,
+        unit_refinement=procedure_of(trained).unit_refinement,
         progress="counting",
     )
     _write(output, trained, counter.state, test, counted, tested=config.checkpoint, videos=path)
@@ -165,7 +177,7 @@ def count_videos(config: CountVideosConfig) -> list[tuple[str, Count, Path]]:
             bad.append(error)
             continue
         estimator = NetworkEstimator(counter.net, [frames.to(device)], clips_per_pass=config.clips_per_pass)
-        (count,) = count_repetitions(estimator, [len(frames)])
+        (count,) = count_repetitions(estimator, [len(frames)], procedure_of(counter.config).unit_refinement)
         name = Path(record.path)
         picture = output / (f"{name.stem}.png" if len(records) == 1 else f"{place:03d}_{name.stem}.png")
         done.append((record.path, count, count_picture(picture, frames, count, title=name.name, stride=stride)))

@@ -16,8 +16,8 @@ ANCHORS = (0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0)
 UNIT_ANCHOR = ANCHORS.index(1.0)
 
 _LEAST_OVERLAP = 0.5
-# The largest correction of an anchor that is believed, as a logarithm.
-_MAX_LOG_SCALE = 0.5
+# The largest correction of an anchor that counting believes, as a logarithm.
+MAX_LOG_SCALE = 0.5
 
 
 def frame_positions(middles: Tensor, lengths: Tensor, side_frames: int) -> Tensor:
@@ -82,9 +82,18 @@ class Estimate:
     scores: Tensor
     log_scales: Tensor
 
-    def lengths(self, lengths: Tensor) -> Tensor:
-        """(K, 2) float64 lengths by the anchors that score best, from those that were asked about."""
+    def lengths(self, lengths: Tensor, max_log_scale: float = MAX_LOG_SCALE) -> Tensor:
+        """(K, 2) float64 lengths by the anchors that score best, from those that were asked about.
+
+        Args:
+            lengths: (K, 2) frames.
+            max_log_scale: Larger corrections of an anchor are cut to this.
+        """
         best = self.scores.argmax(2, keepdim=True)
         anchors = torch.tensor(ANCHORS, dtype=torch.float64)[best[..., 0]]
-        scales = self.log_scales.double().gather(2, best)[..., 0].clamp(-_MAX_LOG_SCALE, _MAX_LOG_SCALE).exp()
+        scales = self.log_scales.double().gather(2, best)[..., 0].clamp(-max_log_scale, max_log_scale).exp()
         return lengths.double() * anchors * scales
+
+    def unit_scales(self) -> Tensor:
+        """(K,) float64 factors by which the left side corrects the anchor 1."""
+        return self.log_scales[:, 0, UNIT_ANCHOR].double().clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp()

@@ -11,6 +11,7 @@ from tubeletx_train.downstream.classifier import PretrainedEncoder, load_pretrai
 from tubeletx_train.downstream.repetition.dataset import RepetitionWindows, WindowBatch
 from tubeletx_train.downstream.repetition.evaluate import CountedVideos, count_records
 from tubeletx_train.downstream.repetition.model import CycleNet, cycle_loss, segment_clips
+from tubeletx_train.downstream.repetition.procedure import Procedure, procedure_of
 from tubeletx_train.downstream.repetition.refinement import Refinement
 from tubeletx_train.downstream.repetition.segments import Estimate, Targets, anchor_targets
 from tubeletx_train.downstream.task import DownstreamTask
@@ -31,6 +32,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         train: Sequence[VideoRecord],
         test: Sequence[VideoRecord],
         bad_videos: BadVideoTracker,
+        procedure: Procedure | None = None,
     ) -> None:
         """Builds data set, network and optimiser.
 
@@ -40,8 +42,10 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
             train: Checked training videos.
             test: Checked test videos, which `protocol: released` looks at.
             bad_videos: Counts training videos that go bad later.
+            procedure: In place of the one that the settings name.
         """
-        dataset = RepetitionWindows(train, config.data, seed=config.run.seed)
+        self.procedure = procedure or procedure_of(config)
+        dataset = RepetitionWindows(train, config.data, seed=config.run.seed, fixed=self.procedure.fixed_windows)
         super().__init__(config, run, dataset, WindowBatch, bad_videos)
         self.records = dataset.records
         self._test = test
@@ -59,7 +63,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         self.net.train()
         # Keyed by the step, so that a resumed run draws the same.
         rng = clip_generator(self.config.run.seed, self.step, self.run.ranks.rank, 0, 3)
-        refinement = Refinement([window.boundaries for window in batch.windows], rng)
+        refinement = Refinement(batch.windows, self.procedure, rng)
         updates = []
         for _ in range(self._updates):
             values, estimate = self._update(batch, refinement)
@@ -102,6 +106,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
             frame_size=config.data.frame_size,
             videos_per_pass=config.videos_per_pass,
             clips_per_pass=config.clips_per_pass,
+            unit_refinement=self.procedure.unit_refinement,
             autocast=self.optimization.autocast(),
             ranks=self.run.ranks,
             progress=progress,

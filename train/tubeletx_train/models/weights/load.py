@@ -130,7 +130,13 @@ def pretrained_settings(path: str | Path) -> ModelConfig:
 def build_from_settings(settings: ModelConfig) -> VideoEncoder:
     """The encoder of a configuration, untrained. Raises UsageError where there is no such encoder."""
     try:
-        return build_encoder(settings.encoder, settings.width, settings.temporal_strides, settings.batch_norm_eps)
+        return build_encoder(
+            settings.encoder,
+            settings.width,
+            settings.temporal_strides,
+            settings.batch_norm_eps,
+            settings.initialisation,
+        )
     except ValueError as error:
         raise UsageError(f"model: {error}") from error
 
