@@ -128,16 +128,21 @@ TUBELETX_HOST_DEVICE inline void draw_transform(const SamplerPlan& plan, const T
   }
 }
 
-/// A scale accumulates by factors: the steps are those of its logarithm.
-TUBELETX_HOST_DEVICE inline void draw_scale(const SamplerPlan& plan, const uint32_t* words, Track& track, int axis) {
+/// The scale at one keyframe, from the keyframes in `track`. It accumulates by factors: the steps are those of its
+/// logarithm.
+TUBELETX_HOST_DEVICE inline float draw_scale(const SamplerPlan& plan, const uint32_t* words, const Track& track,
+                                             int32_t key) {
+  if (key == 0) return 1.0f;
+  if (!plan.accumulate) return uniform(words[key], plan.scale.range.low, plan.scale.range.high);
   constexpr float kMaxLogarithm = 60.0f;  // keeps float32 finite at any rate
-  draw_transform(plan, plan.scale, plan.accumulate ? 0.0f : 1.0f, words, track, axis);
-  if (!plan.accumulate) return;
-  for (int32_t key = 0; key < track.num_keys; ++key) {
-    float& value = track.value[axis][key];
-    value = value < -kMaxLogarithm ? -kMaxLogarithm : (value > kMaxLogarithm ? kMaxLogarithm : value);
-    value = static_cast<float>(exponential<double>(value));
+  float logarithm = 0.0f;
+  for (int32_t step = 1; step <= key; ++step) {
+    const float reach = plan.scale.rate * static_cast<float>(track.frame[step] - track.frame[step - 1]);
+    logarithm = logarithm + uniform(words[step], -reach, reach);
   }
+  const float bounded =
+      logarithm < -kMaxLogarithm ? -kMaxLogarithm : (logarithm > kMaxLogarithm ? kMaxLogarithm : logarithm);
+  return static_cast<float>(exponential<double>(bounded));
 }
 
 /// Uniform in the frame at the first keyframe, then uniform in the part of the frame within reach of the last one.
@@ -161,39 +166,80 @@ TUBELETX_HOST_DEVICE inline int32_t clamp_side(float pixels, int32_t limit) {
   return pixels < static_cast<float>(limit) ? static_cast<int32_t>(pixels + 0.5f) : limit;
 }
 
-TUBELETX_HOST_DEVICE inline void draw_patch_size(const SamplerPlan& plan, const uint32_t* words, TubeletDraft& draft) {
+/// Width (axis 0) or height of the patch.
+TUBELETX_HOST_DEVICE inline int32_t draw_patch_side(const SamplerPlan& plan, const uint32_t* words, int axis) {
+  const uint32_t* sides = words + 4 * kPatchBlock;
+  const int32_t limit = axis == 0 ? plan.width : plan.height;
   if (plan.num_scales == 0) {
-    const int32_t choices = plan.side_max - plan.side_min + 1;
-    const int32_t width = plan.side_min + uniform_integer(words[0], choices);
-    const int32_t height = plan.side_min + uniform_integer(words[1], choices);
-    draft.patch_width = width < plan.width ? width : plan.width;
-    draft.patch_height = height < plan.height ? height : plan.height;
-    return;
+    const int32_t side = plan.side_min + uniform_integer(sides[axis], plan.side_max - plan.side_min + 1);
+    return side < limit ? side : limit;
   }
   const int32_t cell =
-      uniform_integer(words[0], plan.num_scales) * plan.num_ratios + uniform_integer(words[1], plan.num_ratios);
-  const float jitter = plan.patch_jitter;
-  const float width = plan.grid_width[cell] * static_cast<float>(exponential<double>(uniform(words[2], -jitter, jitter)));
-  const float height = plan.grid_height[cell] * static_cast<float>(exponential<double>(uniform(words[3], -jitter, jitter)));
-  draft.patch_width = clamp_side(width, plan.width);
-  draft.patch_height = clamp_side(height, plan.height);
+      uniform_integer(sides[0], plan.num_scales) * plan.num_ratios + uniform_integer(sides[1], plan.num_ratios);
+  const float jitter = uniform(sides[2 + axis], -plan.patch_jitter, plan.patch_jitter);
+  const float side = axis == 0 ? plan.grid_width[cell] : plan.grid_height[cell];
+  return clamp_side(side * static_cast<float>(exponential<double>(jitter)), limit);
 }
 
-/// Everything but the points of a smoothed path. `words` are the tubelet's kFixedWords first draws, `first_words` those
-/// of the sample's first tubelet.
-TUBELETX_HOST_DEVICE inline void draw_tubelet(const SamplerPlan& plan, const uint32_t* words,
-                                              const uint32_t* first_words, TubeletDraft& draft) {
-  const uint32_t* key_source = plan.shared_keyframes ? first_words : words;
-  draw_patch_size(plan, words + 4 * kPatchBlock, draft);
+// The parts of a draft. Each is a function of the draws alone, but that draw_timings comes before what moves from
+// keyframe to keyframe.
 
+/// The words that keyframes are drawn from: those of the sample's first tubelet where it shares its keyframes.
+TUBELETX_HOST_DEVICE inline const uint32_t* key_words(const SamplerPlan& plan, const uint32_t* words,
+                                                      const uint32_t* first_words) {
+  return plan.shared_keyframes ? first_words : words;
+}
+
+TUBELETX_HOST_DEVICE inline bool uses_track(const SamplerPlan& plan, TrackIndex track) {
+  switch (track) {
+    case kLocationTrack:
+      return plan.motion != kNonLinearMotion;
+    case kOpacityTrack:
+      return true;
+    case kScaleTrack:
+      return plan.scale.used;
+    case kRotationTrack:
+      return plan.rotation.used;
+    default:
+      return plan.shear.used;
+  }
+}
+
+TUBELETX_HOST_DEVICE inline Track& track_of(TubeletDraft& draft, TrackIndex track) {
+  switch (track) {
+    case kLocationTrack:
+      return draft.location;
+    case kOpacityTrack:
+      return draft.opacity;
+    case kScaleTrack:
+      return draft.scale;
+    case kRotationTrack:
+      return draft.rotation;
+    default:
+      return draft.shear;
+  }
+}
+
+/// Keyframes and easings of a track.
+TUBELETX_HOST_DEVICE inline void draw_timings(const SamplerPlan& plan, const uint32_t* words,
+                                              const uint32_t* first_words, TrackIndex track, TubeletDraft& draft) {
+  if (!uses_track(plan, track)) return;
+  const uint32_t* keys = key_words(plan, words, first_words);
+  draw_timing(plan, track_words(words, track), track_words(keys, track), track != kOpacityTrack,
+              track_of(draft, track));
+}
+
+TUBELETX_HOST_DEVICE inline void draw_appearance(const SamplerPlan& plan, const uint32_t* words, TubeletDraft& draft) {
   const uint32_t* appearance = words + 4 * kAppearanceBlock;
   draft.shape = plan.shape(unit_interval(appearance[0]));
   draft.edge = unit_interval(appearance[1]) < plan.soft_edge_probability
                    ? uniform(appearance[2], plan.edge.low, plan.edge.high)
                    : 0.0f;
+}
 
+/// Where the path lies: the bounding box of a smoothed one, whose points are drawn elsewhere, or the keyframes' places.
+TUBELETX_HOST_DEVICE inline void draw_path(const SamplerPlan& plan, const uint32_t* words, TubeletDraft& draft) {
   const float size[2] = {static_cast<float>(plan.width), static_cast<float>(plan.height)};
-  const float margin[2] = {0.5f * static_cast<float>(draft.patch_width), 0.5f * static_cast<float>(draft.patch_height)};
   if (plan.motion == kNonLinearMotion) {
     const uint32_t* path = words + 4 * kPathBlock;
     const float extent = uniform(path[0], plan.extent.low, plan.extent.high);
@@ -201,43 +247,63 @@ TUBELETX_HOST_DEVICE inline void draw_tubelet(const SamplerPlan& plan, const uin
       draft.extent[axis] = extent < size[axis] ? extent : size[axis];
       draft.offset[axis] = uniform(path[1 + axis], 0.0f, size[axis] - draft.extent[axis]);
     }
-  } else {
-    const uint32_t* location = track_words(words, kLocationTrack);
-    const uint32_t* keys = track_words(key_source, kLocationTrack);
-    draw_timing(plan, location, keys, true, draft.location);
-    const float reach = uniform(location[3], plan.displacement.low, plan.displacement.high);
-    for (int axis = 0; axis < 2; ++axis) {
-      draw_location(plan, location + 8 + 4 * axis, reach, margin[axis], size[axis], draft.location, axis);
-    }
+    return;
   }
+  const uint32_t* location = track_words(words, kLocationTrack);
+  const float reach = uniform(location[3], plan.displacement.low, plan.displacement.high);
+  for (int axis = 0; axis < 2; ++axis) {
+    const float margin = 0.5f * static_cast<float>(draw_patch_side(plan, words, axis));
+    draw_location(plan, location + 8 + 4 * axis, reach, margin, size[axis], draft.location, axis);
+  }
+}
 
+TUBELETX_HOST_DEVICE inline void draw_opacity(const SamplerPlan& plan, const uint32_t* words, TubeletDraft& draft) {
   const uint32_t* opacity = track_words(words, kOpacityTrack);
-  draw_timing(plan, opacity, track_words(key_source, kOpacityTrack), false, draft.opacity);
   for (int32_t key = 0; key < draft.opacity.num_keys; ++key) {
     draft.opacity.value[0][key] = uniform(opacity[8 + key], plan.opacity.low, plan.opacity.high);
   }
-  if (plan.scale.used) {
-    const uint32_t* scale = track_words(words, kScaleTrack);
-    draw_timing(plan, scale, track_words(key_source, kScaleTrack), true, draft.scale);
-    for (int axis = 0; axis < 2; ++axis) draw_scale(plan, scale + 8 + 4 * axis, draft.scale, axis);
-  }
-  if (plan.rotation.used) {
-    const uint32_t* rotation = track_words(words, kRotationTrack);
-    draw_timing(plan, rotation, track_words(key_source, kRotationTrack), true, draft.rotation);
-    draw_transform(plan, plan.rotation, 0.0f, rotation + 8, draft.rotation, 0);
-  }
-  if (plan.shear.used) {
-    const uint32_t* shear = track_words(words, kShearTrack);
-    const uint32_t* keys = track_words(key_source, kShearTrack);
-    draw_timing(plan, shear, keys, true, draft.shear);
-    const int32_t axes = plan.shear_axes(unit_interval(keys[3]));
-    for (int axis = 0; axis < 2; ++axis) {
-      draw_transform(plan, plan.shear, 0.0f, shear + 8 + 4 * axis, draft.shear, axis);
-      if (axes == 2 - axis) {  // axes 1: x only, so no shear in y; axes 2: y only
-        for (int32_t key = 0; key < draft.shear.num_keys; ++key) draft.shear.value[axis][key] = 0.0f;
-      }
+}
+
+TUBELETX_HOST_DEVICE inline void draw_scale_key(const SamplerPlan& plan, const uint32_t* words, int axis, int32_t key,
+                                                TubeletDraft& draft) {
+  if (!plan.scale.used || key >= draft.scale.num_keys) return;
+  draft.scale.value[axis][key] = draw_scale(plan, track_words(words, kScaleTrack) + 8 + 4 * axis, draft.scale, key);
+}
+
+TUBELETX_HOST_DEVICE inline void draw_rotation(const SamplerPlan& plan, const uint32_t* words, TubeletDraft& draft) {
+  if (!plan.rotation.used) return;
+  draw_transform(plan, plan.rotation, 0.0f, track_words(words, kRotationTrack) + 8, draft.rotation, 0);
+}
+
+TUBELETX_HOST_DEVICE inline void draw_shear(const SamplerPlan& plan, const uint32_t* words, const uint32_t* first_words,
+                                            TubeletDraft& draft) {
+  if (!plan.shear.used) return;
+  const int32_t axes = plan.shear_axes(unit_interval(track_words(key_words(plan, words, first_words), kShearTrack)[3]));
+  for (int axis = 0; axis < 2; ++axis) {
+    draw_transform(plan, plan.shear, 0.0f, track_words(words, kShearTrack) + 8 + 4 * axis, draft.shear, axis);
+    if (axes == 2 - axis) {  // axes 1: x only, so no shear in y; axes 2: y only
+      for (int32_t key = 0; key < draft.shear.num_keys; ++key) draft.shear.value[axis][key] = 0.0f;
     }
   }
+}
+
+/// Everything but the points of a smoothed path. `words` are the tubelet's kFixedWords first draws, `first_words` those
+/// of the sample's first tubelet.
+TUBELETX_HOST_DEVICE inline void draw_tubelet(const SamplerPlan& plan, const uint32_t* words,
+                                              const uint32_t* first_words, TubeletDraft& draft) {
+  for (uint32_t track = 0; track < kNumTracks; ++track) {
+    draw_timings(plan, words, first_words, static_cast<TrackIndex>(track), draft);
+  }
+  draft.patch_width = draw_patch_side(plan, words, 0);
+  draft.patch_height = draw_patch_side(plan, words, 1);
+  draw_appearance(plan, words, draft);
+  draw_path(plan, words, draft);
+  draw_opacity(plan, words, draft);
+  for (int axis = 0; axis < 2; ++axis) {
+    for (int32_t key = 0; key < kMaxKeys; ++key) draw_scale_key(plan, words, axis, key, draft);
+  }
+  draw_rotation(plan, words, draft);
+  draw_shear(plan, words, first_words, draft);
 }
 
 TUBELETX_HOST_DEVICE inline void scale_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame,

@@ -1,5 +1,5 @@
 // Cuts the patches of tubelets out of a clip. A patch is one run of memory, shared out among its blocks; a thread makes
-// one word of it at a time.
+// one word of it. The copy is small, so that what counts is how many loads are on their way at once.
 #include "cuda/crop_patches.h"
 
 #include <cstring>
@@ -10,10 +10,9 @@ namespace {
 template <typename Element>
 struct CropPatches {
   static constexpr int kThreads = 256;
-  static constexpr int kWordsPerThread = 4;
   /// Elements of a word.
   static constexpr int kWord = sizeof(Element) < 4 ? 4 / sizeof(Element) : 1;
-  static constexpr int32_t kBlockElements = kThreads * kWordsPerThread * kWord;
+  static constexpr int32_t kBlockElements = kThreads * kWord;
 
   CropArguments arguments;
   const Element* clip;
@@ -35,11 +34,7 @@ struct CropPatches {
   TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
     const int64_t patch = block.index / blocks_per_patch();
     const int64_t begin = block.index % blocks_per_patch() * kBlockElements;
-    block.each_thread([&](int thread) {
-      for (int i = 0; i < kWordsPerThread; ++i) {
-        copy_word(patch, begin + kWord * static_cast<int64_t>(i * kThreads + thread));
-      }
-    });
+    block.each_thread([&](int thread) { copy_word(patch, begin + kWord * thread); });
   }
 
  private:
@@ -52,16 +47,18 @@ struct CropPatches {
     const int32_t frame = patch_frame[patch];
     const bool known_frame = 0 <= frame && frame < a.frames;
     const Element* source = clip + patch / a.num_tubelets * a.batch_stride + frame * a.frame_stride;
+    const int32_t x_begin = box[0], y_begin = box[1], x_end = box[2], y_end = box[3];
 
     const uint32_t channels = static_cast<uint32_t>(a.channels), width = static_cast<uint32_t>(a.width);
     uint32_t channel = static_cast<uint32_t>(first) % channels;
     uint32_t x = static_cast<uint32_t>(first) / channels % width;
     uint32_t y = static_cast<uint32_t>(first) / channels / width;
     Element word[kWord] = {};
+    TUBELETX_UNROLL
     for (int i = 0; i < kWord; ++i) {
       // Nothing is read outside of the frame, whatever the box says: here nobody has looked at its values.
-      const int64_t column = box[0] + int64_t{x}, row = box[1] + int64_t{y};
-      if (known_frame && 0 <= column && column < box[2] && column < a.clip_width && 0 <= row && row < box[3] &&
+      const int64_t column = x_begin + int64_t{x}, row = y_begin + int64_t{y};
+      if (known_frame && 0 <= column && column < x_end && column < a.clip_width && 0 <= row && row < y_end &&
           row < a.clip_height) {
         word[i] = source[row * a.row_stride + column * a.column_stride + channel * a.channel_stride];
       }

@@ -1,5 +1,7 @@
 // All fields of a batch in one launch: a block draws the tubelets of one sample, a group of them at a time, and its
-// threads share out the draws, the points of the paths and the frames.
+// threads share out the draws, the parts of the drafts, the points of the paths and the frames. Each part of a draft
+// has a warp of its own, whose lanes are tubelets, axes and keyframes: lanes do the same, and the parts run beside each
+// other.
 #include "cuda/sample_tubelets.h"
 
 #include "core/gaussian.h"
@@ -13,12 +15,18 @@ struct DraftSlot {
   double extremes[2][2 * kSpanLanes];  ///< of each axis: smallest of every lane, then largest
   uint32_t words[kFixedWords];
   TubeletDraft draft;
+  double area;  ///< sum over the frames so far
+  static constexpr int kFrames = 64;
+  float areas[kFrames];  ///< of the frames at hand
 };
 
+/// What the warps of a block do while tubelets are drafted. The rest smooth the paths.
+enum DraftWarp { kSideWarp, kPathWarp, kLookWarp, kScaleWarp, kTurnWarp, kDraftWarps };
+
 struct SampleTubelets {
-  static constexpr int kThreads = 256;
   static constexpr int kWarp = 32;
-  static constexpr int kMaxGroup = 4;  // a warp for the draft of each; as many are left for the paths
+  static constexpr int kThreads = (kDraftWarps + 6) * kWarp;
+  static constexpr int kMaxGroup = kWarp / (2 * kMaxKeys);  ///< a lane for each axis and keyframe of a tubelet
 
   SampleTubeletsArguments arguments;
   int64_t points;  ///< of a smoothed path, 0 where the motion has none
@@ -47,31 +55,48 @@ struct SampleTubelets {
     const Shared shared(*this, memory);
     const DrawStream stream = {arguments.seed, static_cast<uint64_t>(arguments.sample_ids[block.index]),
                                arguments.epoch};
-    block.each_thread([&](int thread) {
-      for (int64_t k = thread; k <= radius; k += kThreads) shared.taps[k] = gaussian_weight(arguments.sigma, k) / total;
-    });
     for (int32_t first = 0; first < plan.num_tubelets; first += static_cast<int32_t>(group)) {
       const int32_t left = plan.num_tubelets - first;
       const int32_t count = left < group ? left : static_cast<int32_t>(group);
-      block.each_thread([&](int thread) { draw_words(shared, stream, first, count, thread); });
       block.each_thread([&](int thread) {
-        const int drafting = count * kWarp;
-        if (thread >= drafting) {
-          smooth_points(shared, count, thread - drafting, kThreads - drafting);
-        } else if (thread % kWarp == 0) {
-          DraftSlot& slot = shared.slot(thread / kWarp);
-          draw_tubelet(plan, slot.words, shared.first_words, slot.draft);
+        draw_words(shared, stream, first, count, thread);
+        if (first == 0) write_taps(shared, kThreads - 1 - thread);  // the last threads have no words to draw
+      });
+      block.each_thread([&](int thread) { draft_timings(shared, count, thread); });
+      block.each_thread([&](int thread) {
+        constexpr int kDrafting = kDraftWarps * kWarp;
+        if (thread >= kDrafting) {
+          smooth_points(shared, count, thread - kDrafting, kThreads - kDrafting);
+        } else {
+          draft(shared, count, static_cast<DraftWarp>(thread / kWarp), thread % kWarp);
         }
       });
-      block.each_thread([&](int thread) {
-        if (points > 0) find_extremes(shared, count, thread);
-        const int from_end = kThreads - 1 - thread;  // the last threads have no extremes to find
-        if (from_end < count) shared.areas[first + from_end] = area_of(shared.slot(from_end).draft);
-      });
+      for (int64_t time = 0; time < plan.num_frames; time += DraftSlot::kFrames) {
+        const int64_t ahead = plan.num_frames - time;
+        const int32_t frames = static_cast<int32_t>(ahead < DraftSlot::kFrames ? ahead : DraftSlot::kFrames);
+        block.each_thread([&](int thread) {
+          for (int32_t item = thread; item < count * frames; item += kThreads) {
+            const int32_t index = item / frames, frame = item - index * frames;
+            write_pose(shared, index, block.index * plan.num_tubelets + first + index, time + frame,
+                       shared.slot(index).areas[frame]);
+          }
+          // The last threads have fewer frames.
+          if (time == 0 && points > 0) find_extremes(shared, count, kThreads - 1 - thread);
+        });
+        block.each_thread([&](int thread) {
+          if (thread < count) add_areas(shared.slot(thread), frames, time == 0);
+        });
+      }
       block.each_thread([&](int thread) {
         for (int64_t item = thread; item < int64_t{count} * plan.num_frames; item += kThreads) {
           const int32_t index = static_cast<int32_t>(item / plan.num_frames);
-          write_frame(shared, index, block.index * plan.num_tubelets + first + index, item % plan.num_frames);
+          write_center(shared, index, block.index * plan.num_tubelets + first + index,
+                       item - index * int64_t{plan.num_frames});
+        }
+        const int from_end = kThreads - 1 - thread;
+        if (from_end < count) {
+          const DraftSlot& slot = shared.slot(from_end);
+          shared.areas[first + from_end] = mean_area(plan, slot.draft, slot.area);
         }
       });
     }
@@ -140,6 +165,44 @@ struct SampleTubelets {
     }
   }
 
+  TUBELETX_HOST_DEVICE void write_taps(const Shared& shared, int thread) const {
+    for (int64_t k = thread; k <= radius; k += kThreads) shared.taps[k] = gaussian_weight(arguments.sigma, k) / total;
+  }
+
+  /// A warp for each track, a lane for each tubelet.
+  TUBELETX_HOST_DEVICE void draft_timings(const Shared& shared, int32_t count, int thread) const {
+    const int track = thread / kWarp, lane = thread % kWarp;
+    if (track >= static_cast<int>(kNumTracks) || lane >= count) return;
+    DraftSlot& slot = shared.slot(lane);
+    draw_timings(arguments.plan, slot.words, shared.first_words, static_cast<TrackIndex>(track), slot.draft);
+  }
+
+  TUBELETX_HOST_DEVICE void draft(const Shared& shared, int32_t count, DraftWarp warp, int lane) const {
+    const SamplerPlan& plan = arguments.plan;
+    const int lanes = warp == kScaleWarp ? 2 * kMaxKeys : (warp == kSideWarp ? 2 : 1);  // of a tubelet
+    if (lane >= count * lanes) return;
+    DraftSlot& slot = shared.slot(lane / lanes);
+    const int part = lane % lanes;
+    switch (warp) {
+      case kSideWarp:
+        (part == 0 ? slot.draft.patch_width : slot.draft.patch_height) = draw_patch_side(plan, slot.words, part);
+        break;
+      case kPathWarp:
+        draw_path(plan, slot.words, slot.draft);
+        break;
+      case kLookWarp:
+        draw_appearance(plan, slot.words, slot.draft);
+        draw_opacity(plan, slot.words, slot.draft);
+        break;
+      case kScaleWarp:
+        draw_scale_key(plan, slot.words, part / kMaxKeys, part % kMaxKeys, slot.draft);
+        break;
+      default:
+        draw_rotation(plan, slot.words, slot.draft);
+        draw_shear(plan, slot.words, shared.first_words, slot.draft);
+    }
+  }
+
   TUBELETX_HOST_DEVICE void smooth_points(const Shared& shared, int32_t count, int thread, int threads) const {
     for (int64_t item = thread; item < count * 2 * points; item += threads) {
       const int32_t index = static_cast<int32_t>(item / (2 * points));
@@ -172,23 +235,30 @@ struct SampleTubelets {
   }
 
   /// The frames in their order, as on the CPU: a sum in another order has other bits.
-  TUBELETX_HOST_DEVICE float area_of(const TubeletDraft& draft) const {
-    double sum = 0.0;
-    for (int64_t time = 0; time < arguments.plan.num_frames; ++time) {
-      float scale[2];
-      scale_at(arguments.plan, draft, time, scale);
-      sum += scale[0] * scale[1];
-    }
-    return mean_area(arguments.plan, draft, sum);
+  TUBELETX_HOST_DEVICE static void add_areas(DraftSlot& slot, int32_t frames, bool from_zero) {
+    double sum = from_zero ? 0.0 : slot.area;
+    for (int32_t frame = 0; frame < frames; ++frame) sum += slot.areas[frame];
+    slot.area = sum;
   }
 
-  /// Frame `time` of the tubelet in a slot, which is number `tubelet` of the batch.
-  TUBELETX_HOST_DEVICE void write_frame(const Shared& shared, int32_t index, int64_t tubelet, int64_t time) const {
+  /// What frame `time` of a tubelet has beside its centre. The tubelet is the one in a slot, number `tubelet` of the
+  /// batch.
+  TUBELETX_HOST_DEVICE void write_pose(const Shared& shared, int32_t index, int64_t tubelet, int64_t time,
+                                       float& area) const {
+    const TubeletDraft& draft = shared.slot(index).draft;
+    const int64_t frame = tubelet * arguments.plan.num_frames + time;
+    const Pose pose = pose_at(arguments.plan, draft, time);
+    for (int i = 0; i < 4; ++i) arguments.fields.linear[4 * frame + i] = pose.linear[i];
+    arguments.fields.opacity[frame] = draft.opacity.at(draft.opacity.locate(time), 0);
+    area = pose.area;
+  }
+
+  /// Its centre, and with the frame that its patch comes from what a tubelet has once.
+  TUBELETX_HOST_DEVICE void write_center(const Shared& shared, int32_t index, int64_t tubelet, int64_t time) const {
     const SamplerPlan& plan = arguments.plan;
     const TubeletFields& fields = arguments.fields;
     const DraftSlot& slot = shared.slot(index);
     const TubeletDraft& draft = slot.draft;
-    const int64_t frame = tubelet * plan.num_frames + time;
     float center[2];
     if (points > 0) {
       const int64_t point = downsample_index(time, plan.num_frames, points);
@@ -202,12 +272,9 @@ struct SampleTubelets {
       const KeyPosition position = draft.location.locate(time);
       for (int axis = 0; axis < 2; ++axis) center[axis] = draft.location.at(position, axis);
     }
+    const int64_t frame = tubelet * plan.num_frames + time;
     for (int axis = 0; axis < 2; ++axis) fields.centers[2 * frame + axis] = center[axis];
-    const Pose pose = pose_at(plan, draft, time);
-    for (int i = 0; i < 4; ++i) fields.linear[4 * frame + i] = pose.linear[i];
-    fields.opacity[frame] = draft.opacity.at(draft.opacity.locate(time), 0);
 
-    // What a tubelet has once is written with the frame that its patch comes from.
     const int32_t patch_frame = draw_patch_frame(plan, slot.words);
     if (time != patch_frame) return;
     fields.patch_frame[tubelet] = patch_frame;
