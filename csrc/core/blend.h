@@ -36,7 +36,6 @@ TUBELETX_INLINE To bit_cast(From from) {
   return to;
 }
 
-TUBELETX_INLINE float to_real(uint8_t pixel) { return static_cast<float>(pixel); }
 TUBELETX_INLINE float to_real(float pixel) { return pixel; }
 TUBELETX_INLINE double to_real(double pixel) { return pixel; }
 TUBELETX_INLINE float to_real(BFloat16 pixel) { return bit_cast<float>(static_cast<uint32_t>(pixel.bits) << 16); }
@@ -50,18 +49,10 @@ TUBELETX_INLINE float to_real(Half pixel) {
   return bit_cast<float>((magnitude >= 0x7c00u ? special : bit_cast<uint32_t>(finite)) | sign);
 }
 
-/// Rounds to nearest, ties to even; for bytes see byte_of.
+/// Rounds to nearest, ties to even.
 template <typename Pixel>
 TUBELETX_INLINE Pixel from_real(Real<Pixel> value);
 
-/// The byte of a blend of bytes, in 32 bits for the sake of vectors. Such a value lies in [0, 255] but for a few
-/// roundings, so that it needs no clamp: what is added before it is truncated keeps it there.
-TUBELETX_INLINE int32_t byte_of(float value) { return static_cast<int32_t>(value + 0.5f); }
-
-template <>
-TUBELETX_INLINE uint8_t from_real<uint8_t>(float value) {
-  return static_cast<uint8_t>(byte_of(value));
-}
 template <>
 TUBELETX_INLINE float from_real<float>(float value) {
   return value;
@@ -88,30 +79,6 @@ TUBELETX_INLINE Half from_real<Half>(float value) {
   const uint32_t overflow = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
   const uint32_t rounded = magnitude >= 0x477ff000u ? overflow : (magnitude < 0x38800000u ? subnormal : normal);
   return Half{static_cast<uint16_t>(rounded | ((bits >> 16) & 0x8000u))};
-}
-
-/// n / 255 for a byte n, without the division: the product with the high part of 1 / 255 is exact, and the sum rounds
-/// as the quotient does.
-TUBELETX_INLINE constexpr float share_of_255(float byte) {
-  return byte * (257.0f / 65536.0f) + byte * (1.0f / 16711680.0f);
-}
-
-constexpr bool shares_of_255_are_exact() {
-  for (int byte = 0; byte < 256; ++byte) {
-    if (share_of_255(static_cast<float>(byte)) != static_cast<float>(byte) / 255.0f) return false;
-  }
-  return true;
-}
-static_assert(shares_of_255_are_exact(), "a byte's share of 255 must be its quotient");
-
-/// A patch's own alpha as a share of 1.
-template <typename Pixel>
-TUBELETX_INLINE Real<Pixel> alpha_share(Real<Pixel> alpha) {
-  if constexpr (sizeof(Pixel) == 1) {
-    return share_of_255(alpha);
-  } else {
-    return alpha;
-  }
 }
 
 /// What a pixel becomes: `keep` is the share of the background that stays, `light` what the tubelet adds. A tubelet

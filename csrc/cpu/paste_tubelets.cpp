@@ -1,5 +1,5 @@
-// Pastes tubelets onto clips. A row of the footprint is seen once (places, weights, coverage, warped colours), in
-// vector registers, and then goes to every clip that shares it.
+// Pastes tubelets onto clips of floats; bytes go to paste_bytes. A row of the footprint is seen once (places, weights,
+// coverage, warped colours), in vector registers, and then goes to every clip that shares it.
 #include "ops/paste_tubelets.h"
 
 #include <torch/csrc/stable/library.h>
@@ -35,15 +35,16 @@ constexpr int64_t kPacked = 3;
 
 /// The taps of each place of a row, one group of channels. They come a texel at a time and are used a channel at a
 /// time.
-template <typename Texel>
+template <typename Number>
 class Taps {
  public:
   /// Fetches the taps of a vector of pixels from i on, all four channels or three. `length` and `row_length` lead to
   /// the right and the lower neighbours.
   template <bool kFour>
-  TUBELETX_INLINE void fetch(const Texel* texels, const int32_t* place, int64_t length, int64_t row_length, int32_t i) {
-    for (int k = 0; k < kLoads; ++k) {
-      const Texel* tap = texels + (k % 2) * length + (k / 2) * row_length;
+  TUBELETX_INLINE void fetch(const Number* texels, const int32_t* place, int64_t length, int64_t row_length,
+                             int32_t i) {
+    for (int k = 0; k < 4; ++k) {
+      const Number* tap = texels + (k % 2) * length + (k / 2) * row_length;
       for (int32_t first = i; first < i + kVector; first += kPixels) {
         // Lane l of pixel[j] holds the texel of pixel j + 4 l: then a transposition within the lanes brings the pixels
         // of each channel into order. In terms that every instruction set has.
@@ -63,24 +64,16 @@ class Taps {
   }
 
   /// Tap k (itself, right, lower, diagonal) of pixel i.
-  TUBELETX_INLINE auto get(int k, int32_t i, int64_t channel) const {
-    if constexpr (kJoined) {
-      return static_cast<float>(static_cast<int32_t>((tap_[0][channel][i] >> (8 * k)) & 255u));
-    } else {
-      return tap_[k][channel][i];
-    }
-  }
+  TUBELETX_INLINE Number get(int k, int32_t i, int64_t channel) const { return tap_[k][channel][i]; }
 
  private:
-  static constexpr bool kJoined = std::is_same_v<Texel, uint32_t>;
-  static constexpr int kLoads = kJoined ? 1 : 4;
-  static constexpr bool kNarrow = sizeof(Texel) == 4;
+  static constexpr bool kNarrow = sizeof(Number) == 4;
   static constexpr int32_t kPixels = kNarrow ? 16 : 4;  ///< that are transposed at a time
-  typedef Texel Group __attribute__((vector_size(kGroup * sizeof(Texel))));
-  typedef Texel Wide __attribute__((vector_size(kPixels * sizeof(Texel))));
+  typedef Number Group __attribute__((vector_size(kGroup * sizeof(Number))));
+  typedef Number Wide __attribute__((vector_size(kPixels * sizeof(Number))));
 
   /// Texels at place[0], place[4], ... side by side.
-  static TUBELETX_INLINE void lanes(const Texel* tap, const int32_t* place, Wide& out) {
+  static TUBELETX_INLINE void lanes(const Number* tap, const int32_t* place, Wide& out) {
     Group group[kPixels / 4];
     for (int l = 0; l < kPixels / 4; ++l) memcpy(&group[l], tap + place[4 * l], sizeof(Group));
     if constexpr (kNarrow) {
@@ -108,7 +101,7 @@ class Taps {
   TUBELETX_SHUFFLE_LANES(join_high, 2, 3, 18, 19)
 #undef TUBELETX_SHUFFLE_LANES
 
-  alignas(64) Texel tap_[kLoads][kGroup][kBlock];
+  alignas(64) Number tap_[4][kGroup][kBlock];
 };
 
 constexpr int32_t whole_vectors(int32_t count) { return (count + kVector - 1) / kVector * kVector; }
@@ -136,11 +129,10 @@ struct Block {
   alignas(64) Number weight[4][kBlock];
   alignas(64) Number strength[kBlock];
   alignas(64) Number keep[kBlock + kVector];
-  Taps<Texel<Pixel>> taps;
+  Taps<Number> taps;
   alignas(64) Number light[kGroup][kBlock + kVector];
   alignas(64) Number packed_keep[kPacked * kBlock + kVector];
   alignas(64) Number packed_light[kPacked * kBlock + kVector];
-  alignas(64) uint32_t rgb[kBlock + kVector];
   alignas(64) Pixel finished[kPacked * kBlock + kVector];
   alignas(64) Pixel run[kPacked * kBlock + kVector];
 };
@@ -179,7 +171,7 @@ TUBELETX_INLINE int64_t see_row(const Pose<Real<Pixel>>& pose, int32_t column, i
 
 /// Fetches the taps of a group of channels, of which the first three or all are looked at.
 template <typename Pixel>
-TUBELETX_INLINE void fetch_taps(const Texel<Pixel>* texels, int64_t length, int64_t row_length, int64_t channels,
+TUBELETX_INLINE void fetch_taps(const Real<Pixel>* texels, int64_t length, int64_t row_length, int64_t channels,
                                 Block<Pixel>& row) {
   if (channels < kGroup) {
     for (int32_t i = 0; i < row.count; i += kVector)
@@ -206,7 +198,7 @@ TUBELETX_INLINE void apply_alpha(int64_t channel, int32_t count, Block<Pixel>& r
     for (int32_t i = first; i < first + kVector; ++i) {
       Number covered = 0;
       for (int k = 0; k < 4; ++k) {
-        row.weight[k][i] = row.weight[k][i] * alpha_share<Pixel>(row.taps.get(k, i, channel));
+        row.weight[k][i] = row.weight[k][i] * row.taps.get(k, i, channel);
         covered = covered + row.weight[k][i];
       }
       row.keep[i] = Number(1) - row.strength[i] * covered;
@@ -227,8 +219,6 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Block<Pixel>& row)
                                           row.taps.get(2, i, channel), row.taps.get(3, i, channel));
       if constexpr (kOpaque) {
         light[i] = warped;
-      } else if constexpr (sizeof(Pixel) == 1) {
-        light[i] = warped * row.strength[i];
       } else {
         // Where nothing covers, not even a colour that is not finite may show.
         light[i] = row.strength[i] > 0 ? warped * row.strength[i] : Number(0);
@@ -237,77 +227,18 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Block<Pixel>& row)
   }
 }
 
-/// Copies fewer than 16 bytes.
-TUBELETX_INLINE void copy_few(uint8_t* to, const uint8_t* from, int64_t count) {
-  int64_t done = 0;
-  const auto part = [&](auto size) {
-    if ((count & size) == 0) return;
-    memcpy(to + done, from + done, size);
-    done += size;
-  };
-  part(std::integral_constant<int64_t, 8>());
-  part(std::integral_constant<int64_t, 4>());
-  part(std::integral_constant<int64_t, 2>());
-  part(std::integral_constant<int64_t, 1>());
-}
-
-typedef uint8_t FourPixels __attribute__((vector_size(16)));
-
-/// Three bytes a pixel to one word a pixel, as arithmetic in 32-bit lanes wants them, and back. Both go four pixels at
-/// a time; the fourth bytes of the words mean nothing, and each store overlaps what the one before it wrote too many.
-/// Only the last few pixels take a detour, so that nothing beyond `count` pixels is touched.
-TUBELETX_INLINE void spread_rgb(const uint8_t* bytes, int64_t count, uint32_t* words) {
-  const auto spread = [words](const uint8_t* from, int64_t i) {
-    FourPixels pixels;
-    memcpy(&pixels, from, sizeof(pixels));
-    pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 12, 3, 4, 5, 13, 6, 7, 8, 14, 9, 10, 11, 15);
-    memcpy(words + i, &pixels, sizeof(pixels));
-  };
-  int64_t i = 0;
-  for (; kPacked * i + 16 <= kPacked * count; i += 4) spread(bytes + kPacked * i, i);
-  uint8_t last[32] = {};
-  copy_few(last, bytes + kPacked * i, kPacked * (count - i));
-  spread(last, i);
-  spread(last + 12, i + 4);
-}
-
-TUBELETX_INLINE void join_rgb(const uint32_t* words, int64_t count, uint8_t* bytes) {
-  const auto join = [words](int64_t i, uint8_t* to) {
-    FourPixels pixels;
-    memcpy(&pixels, words + i, sizeof(pixels));
-    pixels = __builtin_shufflevector(pixels, pixels, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
-    memcpy(to, &pixels, sizeof(pixels));
-  };
-  int64_t i = 0;
-  for (; kPacked * i + 16 <= kPacked * count; i += 4) join(i, bytes + kPacked * i);
-  uint8_t last[32];
-  join(i, last);
-  join(i + 4, last + 12);
-  copy_few(bytes + kPacked * i, last, kPacked * (count - i));
-}
-
 /// Puts the three channels of a row side by side, as they stand in a channels-last clip: as pixels where the tubelet
-/// hides the background, else as the numbers to blend with. Bytes are blended channel by channel, see blend_rgb.
+/// hides the background, else as the numbers to blend with.
 template <typename Pixel>
 TUBELETX_INLINE void pack_row(bool opaque, int32_t count, Block<Pixel>& row) {
-  if constexpr (sizeof(Pixel) == 1) {
-    if (!opaque) return;
-    for (int32_t first = 0; first < count; first += kVector) {
-      for (int32_t i = first; i < first + kVector; ++i) {
-        row.rgb[i] = static_cast<uint32_t>(byte_of(row.light[0][i]) | (byte_of(row.light[1][i]) << 8) |
-                                           (byte_of(row.light[2][i]) << 16));
-      }
-    }
-  } else {
-    for (int32_t first = 0; first < count; first += kVector) {
-      for (int32_t i = first; i < first + kVector; ++i) {
-        for (int64_t k = 0; k < kPacked; ++k) {
-          if (opaque) {
-            row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
-          } else {
-            row.packed_light[kPacked * i + k] = row.light[k][i];
-            row.packed_keep[kPacked * i + k] = row.keep[i];
-          }
+  for (int32_t first = 0; first < count; first += kVector) {
+    for (int32_t i = first; i < first + kVector; ++i) {
+      for (int64_t k = 0; k < kPacked; ++k) {
+        if (opaque) {
+          row.finished[kPacked * i + k] = from_real<Pixel>(row.light[k][i]);
+        } else {
+          row.packed_light[kPacked * i + k] = row.light[k][i];
+          row.packed_keep[kPacked * i + k] = row.keep[i];
         }
       }
     }
@@ -346,24 +277,6 @@ TUBELETX_INLINE void write_elements(Pixel* pixels, int64_t stride, const Real<Pi
   }
 }
 
-/// Blends `count` pixels of three bytes with the row from `begin` on.
-TUBELETX_INLINE void blend_rgb(uint8_t* pixels, int64_t begin, int64_t count, Block<uint8_t>& row) {
-  spread_rgb(pixels, count, row.rgb);
-  const float* keep = row.keep + begin;
-  for (int64_t first = 0; first < count; first += kVector) {
-    for (int64_t i = first; i < first + kVector; ++i) {
-      const uint32_t word = row.rgb[i];
-      uint32_t blended = 0;
-      for (int k = 0; k < kPacked; ++k) {
-        const float background = static_cast<float>(static_cast<int32_t>((word >> (8 * k)) & 255u));
-        blended |= static_cast<uint32_t>(byte_of(background * keep[i] + row.light[k][begin + i])) << (8 * k);
-      }
-      row.rgb[i] = blended;
-    }
-  }
-  join_rgb(row.rgb, count, pixels);
-}
-
 /// Writes a run of the block to a clip, channels first_channel .. first_channel + num_channels - 1.
 template <typename Pixel>
 TUBELETX_INLINE void write_run(const ClipView& clip, int64_t b, int64_t t, int64_t first_channel, int64_t num_channels,
@@ -375,13 +288,7 @@ TUBELETX_INLINE void write_run(const ClipView& clip, int64_t b, int64_t t, int64
   if (packed && clip.channel_stride == 1 && clip.column_stride == kPacked) {
     const int64_t first = begin * kPacked;
     if (opaque) {
-      if constexpr (sizeof(Pixel) == 1) {
-        join_rgb(row.rgb + begin, count, pixels);
-      } else {
-        copy_bytes(pixels, row.finished + first, count * kPacked * sizeof(Pixel));
-      }
-    } else if constexpr (sizeof(Pixel) == 1) {
-      blend_rgb(pixels, begin, count, row);
+      copy_bytes(pixels, row.finished + first, count * kPacked * sizeof(Pixel));
     } else {
       write_elements<false>(pixels, 1, row.packed_keep + first, row.packed_light + first, count * kPacked, row.run);
     }
@@ -399,7 +306,7 @@ TUBELETX_INLINE void write_run(const ClipView& clip, int64_t b, int64_t t, int64
 
 /// Warps the pixels of the block and writes its runs to clips first .. last - 1.
 template <typename Pixel>
-TUBELETX_INLINE void finish_block(const PasteArguments& arguments, const Texel<Pixel>* texels, int64_t row_length,
+TUBELETX_INLINE void finish_block(const PasteArguments& arguments, const Real<Pixel>* texels, int64_t row_length,
                                   int64_t b, int64_t t, int64_t first, int64_t last, Block<Pixel>& block) {
   const int64_t length = texel_length(arguments);
   const bool packed = arguments.channels == kPacked;
@@ -434,7 +341,7 @@ TUBELETX_INLINE void finish_block(const PasteArguments& arguments, const Texel<P
 
 /// One tubelet in one frame, onto clips first .. last - 1, which see it at the same place.
 template <typename Pixel>
-TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Texel<Pixel>* texels, int64_t b, int64_t t,
+TUBELETX_INLINE void paste_layer(const PasteArguments& arguments, const Real<Pixel>* texels, int64_t b, int64_t t,
                                  int64_t m, int64_t first, int64_t last, Block<Pixel>& block) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
   Placement placement;

@@ -196,7 +196,7 @@ class Covering {
     if (arguments.has_alpha) {
       Number covered = 0;
       for (int k = 0; k < 4; ++k) {
-        weight_[k] = weight_[k] * alpha_share<Pixel>(tap(k, arguments.channels));
+        weight_[k] = weight_[k] * tap(k, arguments.channels);
         covered = covered + weight_[k];
       }
       keep = Number(1) - strength_ * covered;
