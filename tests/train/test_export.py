@@ -65,7 +65,7 @@ def test_exports_come_back_bit_for_bit(tmp_path, capsys, name, kind):
     config, expected = checkpoint(tmp_path / "step-00000010.pt", "--model.encoder", name)
     output = tmp_path / "out" / f"encoder.{FORMATS[kind]}"
     written = export(capsys, tmp_path / "step-00000010.pt", "--format", kind, "--output", output)
-    assert written == [str(output), str(output.with_suffix(".md"))]
+    assert written == [str(output), f"{output}.md"]
     assert_same(load_encoder(output), expected)
     assert encoder_settings(output) == config.model
     other = build_encoder(name, 2)
@@ -79,7 +79,7 @@ def test_exports_come_back_bit_for_bit(tmp_path, capsys, name, kind):
     key = STANDARD_NAMES[name]["released" if kind == "released" else "torchvision"]
     assert key is None or key in tensors
     assert all(tensor.is_contiguous() for tensor in tensors.values())
-    assert {path.name for path in output.parent.iterdir()} == {output.name, "encoder.md"}
+    assert {path.name for path in output.parent.iterdir()} == {output.name, f"{output.name}.md"}
 
 
 def test_a_torchvision_export_is_a_plain_state_dict(tmp_path, capsys):
@@ -113,7 +113,7 @@ def test_a_runs_folder_gives_its_newest_checkpoint(tmp_path, capsys, monkeypatch
     checkpoint(tmp_path / "run" / "checkpoints" / "step-00000004.pt", "--model.dim", "5", step=4)
     checkpoint(tmp_path / "run" / "checkpoints" / "step-00000010.pt", "--model.dim", "6")
     monkeypatch.chdir(tmp_path)
-    assert export(capsys, "run", "--format", "released") == ["r2plus1d_18-released.pth", "r2plus1d_18-released.md"]
+    assert export(capsys, "run", "--format", "released") == ["r2plus1d_18-released.pth", "r2plus1d_18-released.pth.md"]
     assert encoder_settings("r2plus1d_18-released.pth").dim == 6
 
 
@@ -121,14 +121,14 @@ def card_of(tmp_path, capsys, *arguments, kind="torchvision", step=10):
     config, _ = checkpoint(tmp_path / "a.pt", *arguments, step=step)
     output = tmp_path / f"encoder.{FORMATS[kind]}"
     export(capsys, tmp_path / "a.pt", "--format", kind, "--output", output)
-    return config, output.with_suffix(".md").read_text(encoding="utf-8")
+    return config, output.with_name(f"{output.name}.md").read_text(encoding="utf-8")
 
 
 def test_the_card_tells_recipe_data_steps_and_settings(tmp_path, capsys):
     config, card = card_of(
         tmp_path, capsys, "--config", "table3/linear", "--data.videos", "vidéos.csv", "--optim.lr", "0.5", step=4
     )
-    assert "nearest is `table3/linear`; here " in card
+    assert "nearly those of `table3/linear`; here " in card
     assert "`optim.lr` 0.5 (there 0.01)" in card
     assert "`model.width` 2 (there 64)" in card
     assert "`vidéos.csv`" in card
@@ -136,6 +136,24 @@ def test_the_card_tells_recipe_data_steps_and_settings(tmp_path, capsys):
     assert "tubeletx 1.2.3" in card
     settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.DOTALL)[1])
     assert config_from_tree(PretrainConfig, settings, "card") == config
+
+
+def test_two_formats_of_one_name_have_a_card_each(tmp_path, capsys):
+    checkpoint(tmp_path / "a.pt")
+    for kind in ("torchvision", "safetensors"):
+        export(capsys, tmp_path / "a.pt", "--format", kind, "--output", tmp_path / f"r18.{FORMATS[kind]}")
+    cards = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("r18*.md")}
+    assert set(cards) == {"r18.pt.md", "r18.safetensors.md"}
+    assert "`torchvision`" in cards["r18.pt.md"]
+    assert "`safetensors`" in cards["r18.safetensors.md"]
+
+
+def test_a_card_names_no_recipe_that_was_not_run(tmp_path, capsys):
+    changes = {"optim.lr": 3, "optim.momentum": 0.1, "optim.weight_decay": 0.3, "optim.warmup_steps": 3, "run.seed": 4}
+    changes |= {"color.brightness": 0.1, "color.contrast": 0.1, "color.hue": 0.2, "color.saturation": 0.1}
+    changes |= {"contrast.temperature": 0.3, "contrast.momentum": 0.3, "tubelets.sigma": 3, "tubelets.num_points": 20}
+    _, card = card_of(tmp_path, capsys, *(f"--{name}={value}" for name, value in changes.items()))
+    assert "| settings | its own, below |" in card
 
 
 @pytest.mark.parametrize("kind", FORMATS)

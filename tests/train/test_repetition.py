@@ -407,9 +407,9 @@ def test_train_test_and_count_end_to_end(dataset, tmp_path, capsys):
     assert "mean error" in capsys.readouterr().out
     results = json.loads((output / "results.json").read_text())
     assert (results["experiment"], results["train_videos"], results["test_videos"]) == ("ucfrep", 3, 2)
-    assert [value["marked"] for value in results["counts"].values()] == [4, 4]
+    assert [value["marked"] for value in results["counts"]] == [4, 4]
     metrics = results["metrics"]
-    assert counting_metrics([value["counted"] for value in results["counts"].values()], [4, 4]) == metrics
+    assert counting_metrics([value["counted"] for value in results["counts"]], [4, 4]) == metrics
     losses = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in losses] == [1, 2]
     assert all(np.isfinite(entry["loss"]) for entry in losses)
@@ -550,3 +550,27 @@ def test_marks_past_the_end_of_a_video_are_reported(dataset, tmp_path, capsys):
     assert train(manifest, tmp_path) == 2
     error = capsys.readouterr().err
     assert Path(rows[-1]["path"]).name in error
+    assert (
+        "past.csv: the column boundaries marks frames past the end of 1 videos; marks are frame numbers from 0" in error
+    )
+    assert "and a mark at 5000" in error
+    assert not (tmp_path / "checkpoints").exists()  # said before the training, not after it
+
+
+def test_parts_of_one_video_and_files_of_one_name_are_counted_apart(dataset, tmp_path):
+    rows = list(csv.DictReader(dataset.open()))
+    tests = [row for row in rows if row["split"] == "val"]
+    other = tmp_path / "other" / Path(tests[0]["path"]).name
+    other.parent.mkdir()
+    other.write_bytes((dataset.parent / tests[0]["path"]).read_bytes())
+    marks = tests[0]["boundaries"].split()
+    rows += [tests[0] | {"path": str(other)}, tests[0] | {"boundaries": " ".join(marks[:3])}]
+    manifest = dataset.parent / "twice.csv"
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert train(manifest, tmp_path / "run") == 0
+    counts = json.loads((tmp_path / "run" / "results.json").read_text())["counts"]
+    assert [count["marked"] for count in counts] == [4, 4, 4, 2]
+    assert len({(count["path"], count["marked"]) for count in counts}) == 4

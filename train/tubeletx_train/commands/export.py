@@ -27,7 +27,7 @@ class ExportConfig:
         format: "torchvision": a state dict under torchvision's names; "released": a checkpoint as the released code
             reads it; "safetensors": torchvision's names (I3D: the released code's) in a safetensors file.
         output: File to write; by default in the working directory, named after encoder and format. The model card
-            stands beside it, with the suffix .md.
+            stands beside it, under the file's name and .md.
     """
 
     checkpoint: str
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         raise UsageError(f"--output {output}: the format {config.format} is a torch file; choose another suffix")
     writable_folder(output.parent)
     export_encoder(load_encoder(checkpoint), model, output, config.format)
-    card = output.with_suffix(".md")
+    card = output.with_name(f"{output.name}.md")
     write_atomically(card, lambda path: path.write_text(model_card(output, config.format, training), encoding="utf-8"))
     print(output)
     print(card)

@@ -20,22 +20,36 @@ from tubeletx_train.engine.distributed import Ranks
 
 
 @dataclass(frozen=True)
+class CountedVideo:
+    """A video, or marked part of one.
+
+    Attributes:
+        path: As in the list.
+        marked: Repetitions that are marked.
+        counted: Repetitions that were found.
+    """
+
+    path: str
+    marked: int
+    counted: int
+
+
+@dataclass(frozen=True)
 class CountedVideos:
     """What was counted.
 
     Attributes:
-        counts: Path to repetitions marked and repetitions counted.
+        counts: One for each of the list that could be read, in its order.
         unreadable: Videos left out.
     """
 
-    counts: dict[str, tuple[int, int]]
+    counts: list[CountedVideo]
     unreadable: list[BadVideo]
 
     @property
     def metrics(self) -> dict[str, float]:
         """See `counting_metrics`."""
-        truth, found = zip(*self.counts.values(), strict=True)
-        return counting_metrics(found, truth)
+        return counting_metrics([video.counted for video in self.counts], [video.marked for video in self.counts])
 
 
 def count_records(
@@ -69,18 +83,19 @@ def count_records(
         DataError: A video cannot be read, unless that is allowed.
     """
     ranks = ranks or Ranks()
-    mine = records[ranks.rank :: ranks.world_size]
-    counts: dict[str, tuple[int, int]] = {}
+    mine = range(ranks.rank, len(records), ranks.world_size)
+    counts: dict[int, CountedVideo] = {}
     bad: list[BadVideo] = []
     device = next(net.parameters()).device
     with tqdm(total=len(mine), desc=progress, unit="video", disable=progress is None or not ranks.is_main) as bar:
         for start in range(0, len(mine), videos_per_pass):
-            group: list[tuple[VideoRecord, Tensor]] = []
-            for record in mine[start : start + videos_per_pass]:
+            group: list[tuple[int, Tensor]] = []
+            for place in mine[start : start + videos_per_pass]:
+                record = records[place]
                 try:
                     first, last = record.boundaries[0], record.boundaries[-1]
                     frames = read_letterboxed(record, frame_size, config.reader, first, last + 1)
-                    group.append((record, frames.to(device)))
+                    group.append((place, frames.to(device)))
                 except VideoError as error:
                     bad.append(BadVideo(error.path, error.reason))
                 bar.update()
@@ -88,13 +103,14 @@ def count_records(
                 net, [frames for _, frames in group], clips_per_pass=clips_per_pass, autocast=autocast
             )
             found = count_repetitions(estimator, [len(frames) for _, frames in group], unit_refinement)
-            for (record, _), count in zip(group, found, strict=True):
-                counts[record.path] = (len(record.boundaries) - 1, count.count)
+            for (place, _), count in zip(group, found, strict=True):
+                record = records[place]
+                counts[place] = CountedVideo(record.path, len(record.boundaries) - 1, count.count)
     parts = ranks.broadcast(ranks.gather((counts, bad)))
-    counts = {path: value for part, _ in parts for path, value in part.items()}
+    counts = {place: video for part, _ in parts for place, video in part.items()}
     bad = [video for _, part in parts for video in part]
     refuse_unreadable(bad, config)
     if not counts:
         raise NoUsableVideos(f"not one of {len(records)} test videos could be read")
     # In the order of the list, whatever process counted what.
-    return CountedVideos({record.path: counts[record.path] for record in records if record.path in counts}, bad)
+    return CountedVideos([counts[place] for place in sorted(counts)], bad)

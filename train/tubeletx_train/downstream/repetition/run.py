@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
         with run.ranks.main_first():
             index = run.output / _INDEX_FILE
             train, bad_videos = check_training_videos(load_videos(data.train, data.train_split), data, index)
+            _require_marks_inside(data.train, train)
             test = _marked_test_videos(data.test or data.train, data.test_split, config, index)
         task = RepetitionTraining(config, run, train, test.records, bad_videos)
         result = run_training(task, run)
@@ -96,7 +98,23 @@ def _marked_test_videos(path: str, split: str | None, config: RepetitionConfig, 
             len(listed),
             least,
         )
-    return check_test_videos(counted, config.data, index)
+    test = check_test_videos(counted, config.data, index)
+    _require_marks_inside(path, test.records)
+    return test
+
+
+def _require_marks_inside(path: str, records: Sequence[VideoRecord]) -> None:
+    """Raises DataError where a checked video ends before its last mark: the list is wrong, not the video."""
+    past = [
+        f"{record.path} has {record.num_frames:,} frames and a mark at {record.boundaries[-1]}"
+        for record in records
+        if record.boundaries and record.num_frames and record.boundaries[-1] >= record.num_frames
+    ]
+    if past:
+        raise DataError(
+            f"{path}: the column boundaries marks frames past the end of {len(past)} videos; marks are frame numbers "
+            f"from 0, so that the last possible one is the number of frames less 1: {past[0]}"
+        )
 
 
 def _write(
@@ -119,9 +137,7 @@ def _write(
         test_videos=len(counted.counts),
         num_classes=0,
         unreadable=[*test.unreadable, *counted.unreadable],
-        counts={
-            Path(path).name: {"marked": marked, "counted": found} for path, (marked, found) in counted.counts.items()
-        },
+        counts=[asdict(video) for video in counted.counts],
         **extra,
     )
 

@@ -14,6 +14,8 @@ from tubeletx_train.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from tubeletx_train.models.weights.export import ExportFormat
 
 _STANDARD = ModelConfig()
+# A recipe that more settings differ from says nothing about a run.
+_MOST_CHANGES = 12
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def model_card(file: Path, format: ExportFormat, training: Training) -> str:  # 
         "encoder": f"`{model.encoder}`, width {model.width}, {_feature_dim(model)} features, "
         f"temporal strides {list(model.temporal_strides)}, batch-norm eps {model.batch_norm_eps:g}",
         "trained by": f"{source}, without labels (Thoker, Doughty, Snoek, ICCV 2023), tubeletx {training.version}",
-        "recipe": _recipe(config),
+        "settings": _recipe(config),
         "videos": f"`{data.videos}`" + ("" if data.split is None else f", split {data.split}"),
         "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
         "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
@@ -71,12 +73,15 @@ def _feature_dim(model: ModelConfig) -> int:
 
 
 def _recipe(config: PretrainConfig) -> str:
+    """Which recipe has the same settings, or nearly; what was run, a file does not say."""
     origin = nearest_recipe(config)
     text = " with ".join(f"`{name}`" for name in origin.recipes)
     if not origin.changes:
-        return text
+        return f"those of {text}"
+    if len(origin.changes) > _MOST_CHANGES:
+        return "its own, below"
     changes = (f"`{name}` {new} (there {old})" for name, (old, new) in origin.changes.items())
-    return f"nearest is {text}; here {', '.join(changes)}"
+    return f"nearly those of {text}; here {', '.join(changes)}"
 
 
 def _loading(file: Path, format: ExportFormat, model: ModelConfig) -> str:  # noqa: A002
