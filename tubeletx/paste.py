@@ -206,6 +206,9 @@ class PasteTubelets(nn.Module):
     def _paste(self, clips: list[Tensor], ids: Tensor, epoch: int) -> list[Tensor]:
         first = clips[0]
         num_frames, height, width = first.shape[2:]
+        if self.patches is not None and first.shape[1] != 3:
+            # With four channels the objects' alpha would pass for a fourth colour.
+            raise ValueError(f"clips: got {first.shape[1]} channels, needs 3 where objects are pasted")
         tubelets = self.sampler(ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
         if self.patches is None:
             patches: Tensor = tubelets.crop(first)

@@ -298,3 +298,13 @@ def test_gradients_flow_out_of_place():
     PasteTubelets(CONFIG, inplace=False)(clips, 0).sum().backward()
     assert clips.grad is not None
     assert clips.grad.any()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_objects_go_onto_clips_of_three_channels(channels: int) -> None:
+    """With four, the objects' alpha would pass for a colour."""
+    objects = ObjectPatches.from_images([np.full((9, 9, 4), 200, np.uint8)])
+    clips = torch.zeros(1, channels, 4, 32, 32, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"^clips: got {channels} channels, needs 3"):
+        PasteTubelets(patches=objects)(clips, 0)
+    assert not clips.any()

@@ -527,3 +527,102 @@ def test_malformed_calls_end_in_exceptions() -> None:
         except (ValueError, RuntimeError, TypeError, NotImplementedError):
             refused += 1
     assert refused > 300
+
+
+def one(dtype: torch.dtype, size: tuple[int, int], center: tuple[float, float], **changes: Any) -> Case:
+    """A hard, opaque rectangle of ones, w x h, on one frame of zeros, 1 x 9 x 9."""
+    case = Case(
+        clips=[torch.zeros(1, 1, 1, 9, 9, dtype=dtype)],
+        patches=torch.ones(1, 1, 1, size[1], size[0], dtype=dtype),
+        patch_size=torch.tensor([[size]], dtype=torch.int32),
+        centers=torch.tensor([[[center]]]),
+        linear=torch.eye(2)[None, None, None],
+        shape=torch.zeros(1, 1, dtype=torch.int32),
+        edge=torch.zeros(1, 1),
+        opacity=torch.ones(1, 1, 1),
+        order=torch.zeros(1, 1, dtype=torch.int32),
+    )
+    return replace(case, **changes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [0, 2], ids=["rectangle", "rhombus"])
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 2), (7, 5), (4, 8)], ids=str)
+@pytest.mark.parametrize("corner", [(0.5, 0.5), (1.0, 2.5), (0.25, 1.5)], ids=str)
+def test_abutting_hard_patches_leave_no_pixel_out_and_paint_none_twice(
+    dtype: torch.dtype, shape: int, size: tuple[int, int], corner: tuple[float, float]
+) -> None:
+    """Also where their common edge runs through pixel centres: an edge belongs to the patch on its right, or below."""
+    (width, height), (x, y) = size, corner
+    painted = torch.zeros(9, 9, dtype=torch.float64)
+    for column, row in itertools.product(range(-12, 21), repeat=2):
+        if shape == 0:
+            center = (x + column * width, y + row * height)
+        else:  # a grid of diamonds
+            center = (x + (column + row) * width / 2, y + (column - row) * height / 2)
+        if not (-width < center[0] < 9 + width and -height < center[1] < 9 + height):
+            continue
+        case = one(dtype, size, center, shape=torch.full((1, 1), shape, dtype=torch.int32))
+        painted += case.run()[0][0, 0, 0].double()
+    assert torch.equal(painted, torch.ones_like(painted))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_hard_patch_centred_on_a_pixel_centre_has_its_width(dtype: torch.dtype) -> None:
+    pasted = one(dtype, (4, 2), (4.5, 3.5)).run()[0][0, 0, 0]
+    expected = torch.zeros_like(pasted)
+    expected[2:4, 2:6] = 1  # centres from 2.5 to 6.5 and 2.5 to 4.5, the last ones not
+    assert torch.equal(pasted, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scale", [1e9, 2e19, 1e30])
+def test_a_patch_far_larger_than_the_frame_is_painted(dtype: torch.dtype, scale: float) -> None:
+    case = one(dtype, (3, 3), (4.0, 4.0), linear=(torch.eye(2) * scale)[None, None, None])
+    assert case.run()[0].double().sum() == 81
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_columns_where_float32_has_no_halves(dtype: torch.dtype) -> None:
+    width = 2**24
+    patch = torch.arange(1, 9).to(dtype)[None, None, None, None]
+    for center in (2.0**23 + 1, 2.0**24 - 4):
+        case = one(dtype, (8, 1), (center, 0.5), clips=[torch.zeros(1, 1, 1, 1, width, dtype=dtype)], patches=patch)
+        row = case.run()[0][0, 0, 0, 0]
+        assert row.count_nonzero() == 8
+        assert torch.equal(row[int(center) - 4 : int(center) + 4], patch.flatten())
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("edge", [0.0, 0.5])
+def test_a_texel_that_is_not_finite_shows_only_where_it_weighs(dtype: torch.dtype, bad: float, edge: float) -> None:
+    patch = torch.ones(1, 1, 1, 5, 5, dtype=dtype)
+    patch[..., 2, 2] = bad
+    aligned = one(dtype, (5, 5), (4.5, 4.5), patches=patch, edge=torch.full((1, 1), edge)).run()[0][0, 0, 0]
+    expected = torch.zeros(9, 9, dtype=torch.bool)
+    expected[4, 4] = True
+    assert torch.equal(~aligned.isfinite(), expected)
+    between = one(dtype, (5, 5), (5.0, 4.5), patches=patch, edge=torch.full((1, 1), edge)).run()[0][0, 0, 0]
+    expected[4, 5] = True
+    assert torch.equal(~between.isfinite(), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("opacity", [1.0, 0.5])
+def test_texels_of_alpha_0_do_not_show_even_where_nothing_is_finite(
+    dtype: torch.dtype, bad: float, opacity: float
+) -> None:
+    """Neither a colour without alpha that is not finite, nor such a background under an alpha of 0."""
+    patch = torch.stack([torch.full((5, 5), bad), torch.zeros(5, 5)]).to(dtype)[None, None]
+    clean = torch.rand(1, 1, 1, 9, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
+    opacities = torch.full((1, 1, 1), opacity)
+    for center in ((4.5, 4.5), (4.75, 4.1)):
+        case = one(dtype, (5, 5), center, clips=[clean], patches=patch, opacity=opacities)
+        assert torch.equal(case.run()[0], clean)
+        patch[:, :, 0] = 1
+        dirty = torch.full_like(clean, bad)
+        got = replace(case, clips=[dirty], patches=patch).run()[0]
+        assert torch.equal(got.nan_to_num(nan=7.0), dirty.nan_to_num(nan=7.0))
+        patch[:, :, 0] = bad

@@ -28,12 +28,14 @@ def paste_tubelets(
     A pixel centre p of frame t shows the patch at q = linear^-1 (p - center - offset), in patch pixels from the patch
     centre. With w x h the patch size, the distance from the centre in half sizes is d = max(|q_x| / (w / 2),
     |q_y| / (h / 2)) for a rectangle, the Euclidean norm of the two for an ellipse and their sum for a rhombus. The mask
-    is d < 1 where the edge is hard, else clip((1 - d) / edge, 0, 1); it is multiplied by the opacity, clamped to
-    [0, 1], and by the patch's own alpha, and the bilinear sample of the patch (its border extended outwards) is blended
-    over the clip. Every tubelet reads what the one before it left, rounded to the dtype of the clips.
+    is d < 1 where the edge is hard, with the left and the upper straight edges (d = 1) but not their opposites, else
+    clip((1 - d) / edge, 0, 1); it is multiplied by the opacity, clamped to [0, 1], and by the patch's own alpha, and
+    the bilinear sample of the patch (its border extended outwards) is blended over the clip. Every tubelet reads what
+    the one before it left, rounded to the dtype of the clips.
 
-    The arithmetic is float32 (float64 for float64 clips) in one fixed order, so that uint8 results are the same bits
-    on every processor and for any number of threads. Only the footprints are visited.
+    On uint8 clips the arithmetic is in integers, so that the results are the same bits on every processor, in every
+    layout and for any number of threads; within a level of the formula above (csrc/core/paste_bytes.h defines them).
+    Otherwise it is float32 (float64 for float64 clips) in one fixed order. Only the footprints are visited.
 
     Differentiable in `clips` and `patches` (alpha included) for floating-point clips; the geometry gets no gradient.
 
@@ -47,8 +49,8 @@ def paste_tubelets(
             paints nothing.
         centers: (B, M, T, 2) float32, (x, y) of the patch centre in each frame, pixels; the centre of the first pixel
             of a frame is (0.5, 0.5).
-        linear: (B, M, T, 2, 2) float32, patch axes to image axes. A frame where it is singular, or where it or the
-            centre is not finite, is left as it is.
+        linear: (B, M, T, 2, 2) float32, patch axes to image axes. A frame where it is singular or shrinks the patch
+            more than 2^20 times, or where it or the centre is not finite, is left as it is.
         shape: (B, M) int32: 0 rectangle, 1 ellipse, 2 rhombus.
         edge: (B, M) float32, width of the soft edge in half sizes of the patch, 0 for a hard edge.
         opacity: (B, M, T) float32; where it is not above 0 nothing is painted.
