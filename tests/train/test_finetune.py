@@ -284,6 +284,27 @@ def test_unreadable_videos_stop_a_run_unless_allowed(damaged, tmp_path, capsys):
     assert "bad_train.avi" in content["bad_training_videos"][0]
 
 
+def test_labels_that_differ_between_the_splits_are_said(ucf101, tmp_path, capsys, caplog):
+    records = read_manifest(ucf101)
+    classes = sorted({record.label for record in records})
+    arguments = ["--data.train", str(tmp_path / "list.csv"), *TOY, "--optim.steps", "1", "--selection.held_out", "0"]
+    for renamed, code in ((classes[:1], 0), (classes, 2)):
+        rows = [
+            dataclasses.replace(record, label=f"{record.label} ")
+            if record.split == "test" and record.label in renamed
+            else record
+            for record in records
+        ]
+        write_manifest(tmp_path / "list.csv", rows)
+        rewritten = (tmp_path / "list.csv").read_text().replace(" ", "-x")
+        (tmp_path / "list.csv").write_text(rewritten)
+        assert main(["finetune", *arguments, "--run.output", str(tmp_path / str(code))]) == code
+    assert f"1 of the 3 labels of the test videos are of no training video, and so never right: '{classes[0]}-x'" in (
+        caplog.text
+    )
+    assert "no training video has any of the test videos' labels" in capsys.readouterr().err
+
+
 def test_a_runs_folder_stands_for_its_weights(ucf101, finetuned, tmp_path, capsys):
     arguments = ["evaluate", "--data.test", str(ucf101), *CLIPS, "--device", "cpu", "--output", str(tmp_path / "test")]
     assert main([*arguments, "--checkpoint", str(finetuned)]) == 0

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch.nn.functional import conv3d
+from torch.nn.functional import batch_norm, conv3d, relu
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubeletx_train.models import build_encoder, encoder_names, projection_head
@@ -46,6 +46,51 @@ def test_standard_networks_equal_torchvisions(name):
     with FlopCounterMode(display=False) as counter:
         assert encoder.feature_map(clip).shape == (1, 512, 2, 7, 7)
     assert counter.get_total_flops() / 2 == pytest.approx(operations, rel=1e-3)
+
+
+def reference_map(state, clip, factored):
+    """The residual network written out with functions alone, after the names and shapes of its weights."""
+
+    def norm(x, name):
+        values = {key: state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")}
+        return batch_norm(x, **values)
+
+    def conv(x, name, stride=1):
+        if not factored:
+            return conv3d(x, state[f"{name}.weight"], stride=stride, padding=1)
+        x = conv3d(x, state[f"{name}.0.weight"], stride=(1, stride, stride), padding=(0, 1, 1))
+        return conv3d(relu(norm(x, f"{name}.1")), state[f"{name}.3.weight"], stride=(stride, 1, 1), padding=(1, 0, 0))
+
+    if factored:
+        x = conv3d(clip, state["stem.0.weight"], stride=(1, 2, 2), padding=(0, 3, 3))
+        x = conv3d(relu(norm(x, "stem.1")), state["stem.3.weight"], padding=(1, 0, 0))
+        x = relu(norm(x, "stem.4"))
+    else:
+        x = relu(norm(conv3d(clip, state["stem.0.weight"], stride=(1, 2, 2), padding=(1, 3, 3)), "stem.1"))
+    for layer in range(1, 5):
+        for block in range(2):
+            name, stride = f"layer{layer}.{block}", 2 if layer > 1 and block == 0 else 1
+            out = relu(norm(conv(x, f"{name}.conv1.0", stride), f"{name}.conv1.1"))
+            out = norm(conv(out, f"{name}.conv2.0"), f"{name}.conv2.1")
+            if stride == 2:
+                x = norm(conv3d(x, state[f"{name}.downsample.0.weight"], stride=2), f"{name}.downsample.1")
+            x = relu(out + x)
+    return x
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_the_networks_compute_what_their_definitions_say(name):
+    torch.manual_seed(0)
+    encoder = build_encoder(name, 4).eval()
+    with torch.no_grad():
+        for key, buffer in encoder.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(torch.rand(buffer.shape) + (0.5 if "var" in key else -0.5))
+    clip = torch.randn(2, 3, 9, 33, 26)
+    expected = reference_map(encoder.state_dict(), clip, STANDARD[name][0])
+    assert expected.shape == (2, 32, 2, 3, 2)
+    torch.testing.assert_close(encoder.feature_map(clip), expected)
+    torch.testing.assert_close(encoder(clip), expected.mean((2, 3, 4)))
 
 
 def test_known_shapes_of_the_factored_network():

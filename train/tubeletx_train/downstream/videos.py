@@ -24,6 +24,7 @@ from tubeletx_train.data.bad_videos import name_some
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 _logger = logging.getLogger(__name__)
+_LABELS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,29 @@ def listed_test_videos(config: LabelledDataConfig) -> list[VideoRecord]:
     if path is None:
         raise DataError("data.test is missing: give the manifest of the test videos")
     return load_videos(path, config.test_split)
+
+
+def require_common_labels(train: Sequence[VideoRecord], test: Sequence[VideoRecord]) -> None:
+    """Log the labels of test videos that no training video has. Raises DataError where none of them is trained on."""
+
+    def labels(records: Sequence[VideoRecord]) -> set[str]:
+        several = {item.label for record in records for item in record.labels}
+        return several | {record.label for record in records if record.label is not None}
+
+    tested = labels(test)
+    unknown = tested - labels(train)
+    if not unknown:
+        return
+    names = [repr(label) for label in sorted(unknown)]
+    some = ", ".join(names[:_LABELS_SHOWN]) + (" ..." if len(names) > _LABELS_SHOWN else "")
+    if unknown == tested:
+        raise DataError(f"no training video has any of the test videos' labels ({some}); are they spelled alike?")
+    _logger.warning(
+        "%d of the %d labels of the test videos are of no training video, and so never right: %s",
+        len(unknown),
+        len(tested),
+        some,
+    )
 
 
 def check_training_videos(
