@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubeletx.ops._arguments import FLOATS
 from tubeletx.ops.enqueue import enqueue_
 from tubeletx.ops.queue_infonce import queue_infonce
 
@@ -31,8 +32,9 @@ class QueueInfoNCE(nn.Module):
     Args:
         dim: number of features D.
         size: number of negatives K; 0 keeps none, and only `own_negatives` are contrasted with.
-        temperature: positive and finite; `temperature` may be changed later.
-        dtype: of the queue: float32, float16, bfloat16 or float64.
+        temperature: positive and finite; `temperature` may be changed later. An `nn.Parameter` of one element
+            is learned.
+        dtype: of the queue: float32, float16, bfloat16 or float64, in which case the loss is float64 too.
         seed: of the unit vectors that fill the queue at first; the global generators are left alone.
         normalize: scale queries, keys and negatives to unit length, in float32 or wider. Without it the scores are
             scalar products of the features as they come.
@@ -49,7 +51,7 @@ class QueueInfoNCE(nn.Module):
         self,
         dim: int = 128,
         size: int = 16384,
-        temperature: float = 0.2,
+        temperature: float | Tensor = 0.2,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         normalize: bool = True,
@@ -59,6 +61,8 @@ class QueueInfoNCE(nn.Module):
             raise ValueError(f"dim: got {dim}, needs a positive integer")
         if size < 0:
             raise ValueError(f"size: got {size}, needs 0 or a positive integer")
+        if dtype not in FLOATS:
+            raise ValueError(f"dtype: got {dtype}, needs {' or '.join(map(str, FLOATS))}")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature: got {temperature}, needs a positive finite number")
         self.temperature = temperature
@@ -104,5 +108,9 @@ class QueueInfoNCE(nn.Module):
         return f"dim={dim}, size={size}, temperature={self.temperature}, dtype={self.queue.dtype}"
 
     def _features(self, features: Tensor) -> Tensor:
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        return F.normalize(features, dim=-1) if self.normalize else features
+        # Of float64 features the length is taken in float64, whatever the queue's dtype.
+        wide = torch.promote_types(features.dtype, torch.promote_types(self.queue.dtype, torch.float32))
+        features = features.to(wide)
+        if self.normalize:
+            features = F.normalize(features, dim=-1)
+        return features.to(torch.promote_types(self.queue.dtype, torch.float32))

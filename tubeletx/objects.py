@@ -81,14 +81,16 @@ class ObjectPatches(nn.Module):
         """Number of objects."""
         return len(self.names)
 
-    def draw(self, tubelets: Tubelets, sample_ids: Tensor, *, seed: int = 0, epoch: int = 0) -> tuple[Tensor, Tubelets]:
+    def draw(
+        self, tubelets: Tubelets, sample_ids: Tensor, *, seed: int = 0, epoch: int | Tensor = 0
+    ) -> tuple[Tensor, Tubelets]:
         """Draws an object for each tubelet, each with the same chance, from (seed, sample id, epoch) and nothing else.
 
         Args:
             tubelets: Drawn for the samples; B of them.
             sample_ids: What tells the samples apart; (B,) int64.
-            seed: Any 64-bit integer.
-            epoch: From 0 to 2^32 - 1.
+            seed: Any 64-bit integer, signed or not.
+            epoch: From 0 to 2^32 - 1, or a tensor of one such integer, int64.
 
         Returns:
             RGBA patches, (B, M, 4, size, size) uint8, and the tubelets fitted to them: `fitted.paste(clips, patches)`
@@ -105,11 +107,17 @@ class ObjectPatches(nn.Module):
         patches = texels.view(*objects.shape, self.size, self.size, 4).permute(0, 1, 4, 2, 3)
         return patches, tubelets.fitted(size, (self.size, self.size))
 
-    def choose(self, sample_ids: Tensor, num_tubelets: int, *, seed: int = 0, epoch: int = 0) -> Tensor:
+    def choose(self, sample_ids: Tensor, num_tubelets: int, *, seed: int = 0, epoch: int | Tensor = 0) -> Tensor:
         """Indices of the objects that `draw` gives to the tubelets of these samples; (B, M) int64."""
-        key = _mix(_mix(seed % _INT64) + epoch)
+        seed = _mix(seed % _INT64)
+        key: int | Tensor
+        if type(epoch) is int:
+            key = _signed(_mix(seed + epoch))
+        else:
+            epoch = epoch.reshape(()) if isinstance(epoch, Tensor) else torch.full((), epoch, dtype=torch.int64)
+            key = _mix_tensor(epoch + _signed((seed + _GOLDEN) % _INT64))
         places = torch.arange(num_tubelets, device=sample_ids.device) * _signed(_GOLDEN)
-        bits = _mix_tensor(sample_ids[:, None] * _signed(_MULTIPLIERS[0]) + (places + _signed(key)))
+        bits = _mix_tensor(sample_ids[:, None] * _signed(_MULTIPLIERS[0]) + (places + key))
         # The high half of a product of 31 bits and the count: even to one part in 2^31 / count.
         return (_shift(bits, 33) * len(self)) >> 31
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tubeletx._layout import axes_of, check_layout
 from tubeletx.config import TubeletConfig
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
@@ -19,29 +20,41 @@ class TubeletPair(nn.Module):
         >>> query_clip, key_clip, tubelets = pair(clip_1, clip_2, sample_ids, epoch=epoch)
     """
 
-    def __init__(self, config: TubeletConfig | None = None, seed: int = 0, inplace: bool = False) -> None:
+    def __init__(
+        self, config: TubeletConfig | None = None, seed: int = 0, inplace: bool = False, *, layout: str | None = None
+    ) -> None:
         """Makes the pair maker.
 
         Args:
             config: The law of the tubelets; None is `TubeletConfig.preset("paper")`.
-            seed: Any 64-bit integer.
+            seed: Any 64-bit integer, signed or not.
             inplace: Whether to write into the given clips instead of copies.
+            layout: Axes of the clips, an order of the letters BCTHW such as "BTCHW". None is "BCTHW", where that gives
+                uint8 clips 1 to 4 channels; other uint8 clips need a layout.
+
+        Raises:
+            ValueError: `layout` is none of the above.
         """
         super().__init__()
+        check_layout(layout)
+        if layout is not None and set(layout) != set("BCTHW"):
+            raise ValueError(f"layout: got {layout!r}, needs an order of the letters BCTHW")
         self.sampler = TubeletSampler(config, seed)
         self.inplace = inplace
+        self.layout = layout
 
     def forward(
-        self, clip_1: Tensor, clip_2: Tensor, sample_ids: Tensor, epoch: int = 0
+        self, clip_1: Tensor, clip_2: Tensor, sample_ids: Tensor, epoch: int | Tensor = 0
     ) -> tuple[Tensor, Tensor, Tubelets]:
         """Makes a positive pair of each two clips.
 
         Args:
-            clip_1: Clips that the patches are cropped from; (B, C, T, H, W), uint8 or floating point.
+            clip_1: Clips that the patches are cropped from; (B, C, T, H, W), or as `layout` says; uint8 or floating
+                point.
             clip_2: Clips of other videos, same shape, dtype and device.
             sample_ids: What tells the samples apart; (B,) int64 on the same device. The tubelets depend on the seed,
                 these and the epoch alone.
-            epoch: From 0 to 2^32 - 1.
+            epoch: From 0 to 2^32 - 1, or a tensor of one such integer, int64.
 
         Returns:
             Both clips with the tubelets on them, and the tubelets.
@@ -51,18 +64,22 @@ class TubeletPair(nn.Module):
         """
         if clip_1.dim() != 5:
             raise ValueError(f"clip_1: got shape {tuple(clip_1.shape)}, needs (B, C, T, H, W)")
+        axes = axes_of(clip_1, self.layout, len(sample_ids), name="clip_1")
         if clip_2.shape != clip_1.shape:
             raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(clip_1.shape)}")
         if sample_ids.shape != clip_1.shape[:1]:
             raise ValueError(
                 f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({clip_1.shape[0]},)"
             )
-        num_frames, height, width = clip_1.shape[2:]
+        view_1, view_2 = axes.arrange(clip_1), axes.arrange(clip_2)
+        num_frames, height, width = view_1.shape[2:]
         tubelets = self.sampler(sample_ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
-        patches = tubelets.crop(clip_1)
-        pasted_1, pasted_2 = tubelets.paste([clip_1, clip_2], patches, inplace=self.inplace)
-        return pasted_1, pasted_2, tubelets
+        patches = tubelets.crop(view_1)
+        pasted_1, pasted_2 = tubelets.paste([view_1, view_2], patches, inplace=self.inplace)
+        if self.inplace:
+            return clip_1, clip_2, tubelets
+        return axes.restore(pasted_1), axes.restore(pasted_2), tubelets
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""
-        return f"{self.sampler!r}, inplace={self.inplace}"
+        return f"{self.sampler!r}, layout={self.layout!r}, inplace={self.inplace}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tubeletx._layout import axes_of, check_layout
 from tubeletx.config import TubeletConfig
 from tubeletx.objects import ObjectPatches
+from tubeletx.ops._arguments import check_epoch, require_integer
 from tubeletx.sampler import TubeletSampler
 
 __all__ = ["PasteTubelets"]
 
-_CANONICAL = "BCTHW"
-_FLATTENED = "(BT)CHW"
+
+class _SampleIds(threading.local):
+    """The ids that `PasteTubelets.samples` names, to each thread its own; a copy or another process has none yet."""
+
+    current: Any = None
+
+    def __reduce__(self) -> tuple[type[_SampleIds], tuple[()]]:
+        return _SampleIds, ()
 
 
 class PasteTubelets(nn.Module):
@@ -61,11 +69,11 @@ class PasteTubelets(nn.Module):
 
         Args:
             config: The law of the tubelets; None is `TubeletConfig.preset("paper")`.
-            seed: Any 64-bit integer.
+            seed: Any 64-bit integer, signed or not.
             patches: Objects to paste onto clips of three channels; None crops the patches from the (first) clip.
             layout: Axes of the clips: an order of the letters BCTHW, such as "BTCHW", without B for single samples, or
                 "(BT)CHW", which is how kornia's `VideoSequential` calls its children. None is "BCTHW" for five axes
-                and "THWC" for four.
+                and "THWC" for four, where that gives uint8 clips 1 to 4 channels; other uint8 clips need a layout.
             inplace: Whether to write into the given clips instead of copies.
             video_key: Where a mapping holds the clips: one, or a list of some.
             id_key: Where a mapping holds the sample id, or ids.
@@ -74,17 +82,14 @@ class PasteTubelets(nn.Module):
             ValueError: `layout` is none of the above.
         """
         super().__init__()
-        if layout is not None and layout != _FLATTENED and set(layout) | {"B"} != set(_CANONICAL):
-            raise ValueError(f"layout: got {layout!r}, needs an order of the letters BCTHW, of CTHW, or '{_FLATTENED}'")
-        if layout is not None and layout != _FLATTENED and len(set(layout)) != len(layout):
-            raise ValueError(f"layout: got {layout!r}, which repeats an axis")
+        check_layout(layout)
         self.sampler = TubeletSampler(config, seed)
         self.patches = patches
         self.layout = layout
         self.inplace = inplace
         self.video_key = video_key
         self.id_key = id_key
-        self._sample_ids: Any = None
+        self._sample_ids = _SampleIds()
         # Shared with loader workers, which live through several epochs where they are persistent.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -98,24 +103,30 @@ class PasteTubelets(nn.Module):
 
         Args:
             epoch: From 0 to 2^32 - 1.
+
+        Raises:
+            ValueError: It lies outside of these.
+            TypeError: It is no integer.
         """
+        epoch = require_integer(epoch, "epoch")
+        check_epoch(epoch)
         self._epoch.fill_(epoch)
 
     @contextlib.contextmanager
     def samples(self, sample_ids: int | Sequence[int] | Tensor) -> Iterator[None]:
-        """Within this context, calls that name no samples are for these.
+        """Within this context, calls in this thread that name no samples are for these.
 
         Args:
             sample_ids: As for `forward`.
         """
-        before, self._sample_ids = self._sample_ids, sample_ids
+        before, self._sample_ids.current = self._sample_ids.current, sample_ids
         try:
             yield
         finally:
-            self._sample_ids = before
+            self._sample_ids.current = before
 
     def forward(
-        self, clips: Any, sample_ids: int | Sequence[int] | Tensor | None = None, epoch: int | None = None
+        self, clips: Any, sample_ids: int | Sequence[int] | Tensor | None = None, epoch: int | Tensor | None = None
     ) -> Any:
         """Pastes the tubelets of each sample.
 
@@ -126,8 +137,8 @@ class PasteTubelets(nn.Module):
                 mapping holds one of these, and the sample ids.
             sample_ids: What tells the samples apart, such as their indices in the data set: an integer for one sample,
                 or (B,) integers.
-            epoch: From 0 to 2^32 - 1; another epoch draws other tubelets for the same sample. None is that of
-                `set_epoch`.
+            epoch: From 0 to 2^32 - 1, or a tensor of one such integer; another epoch draws other tubelets for the same
+                sample. None is that of `set_epoch`.
 
         Returns:
             What came in: with `inplace` the same object, or objects in a list, the tubelets on it; a mapping is copied,
@@ -143,10 +154,12 @@ class PasteTubelets(nn.Module):
         if not given:
             raise ValueError("clips: got an empty list, needs at least one clip")
         ids = self._ids(sample_ids)
-        tensors = [_as_tensor(clip) for clip in given]
-        axes = self._axes(tensors[0], len(ids))
+        tensors = [_as_tensor(clip, self.inplace) for clip in given]
+        axes = axes_of(tensors[0], self.layout, len(ids))
+        if axes.batch != len(ids):
+            raise ValueError(f"sample_ids: got {len(ids)}, needs one for each of {axes.batch} samples")
         views = [axes.arrange(tensor) for tensor in tensors]
-        pasted = self._paste(views, ids.to(tensors[0].device), self.epoch if epoch is None else epoch)
+        pasted = self._paste(views, ids.to(tensors[0].device), self._epoch if epoch is None else epoch)
         if not self.inplace:
             restored = [axes.restore(clip) for clip in pasted]
             given = [
@@ -162,7 +175,9 @@ class PasteTubelets(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._epoch.share_memory_()
 
-    def _forward_mapping(self, sample: Mapping[str, Any], sample_ids: Any, epoch: int | None) -> dict[str, Any]:
+    def _forward_mapping(
+        self, sample: Mapping[str, Any], sample_ids: Any, epoch: int | Tensor | None
+    ) -> dict[str, Any]:
         if self.video_key not in sample:
             raise ValueError(f"clips: got a mapping with the keys {sorted(map(str, sample))}, needs {self.video_key!r}")
         ids = sample.get(self.id_key) if sample_ids is None else sample_ids
@@ -170,7 +185,7 @@ class PasteTubelets(nn.Module):
 
     def _ids(self, sample_ids: Any) -> Tensor:
         if sample_ids is None:
-            sample_ids = self._sample_ids
+            sample_ids = self._sample_ids.current
         if sample_ids is None:
             worker = torch.utils.data.get_worker_info()
             where = "" if worker is None else f" in loader worker {worker.id}"
@@ -186,24 +201,7 @@ class PasteTubelets(nn.Module):
             raise ValueError(f"sample_ids: got {ids.dtype}, needs integers")
         return ids.reshape(-1).to(torch.int64)
 
-    def _axes(self, clip: Tensor, batch: int) -> _Axes:
-        shape = tuple(clip.shape)
-        layout = self.layout or (_CANONICAL if len(shape) == 5 else "THWC")
-        if layout == _FLATTENED:
-            if len(shape) != 4 or batch == 0 or shape[0] % batch:
-                raise ValueError(f"clips: got shape {shape}, needs (B T, C, H, W) with B = {batch} samples")
-            return _Axes("BTCHW", shape, (batch, shape[0] // batch, *shape[1:]))
-        if len(shape) == 4:
-            layout = layout.replace("B", "")
-        if len(shape) != len(layout):
-            raise ValueError(f"clips: got shape {shape}, needs the axes {layout}")
-        axes = _Axes(layout, shape, shape) if "B" in layout else _Axes("B" + layout, shape, (1, *shape))
-        samples = axes.whole[axes.order[0]]
-        if samples != batch:
-            raise ValueError(f"sample_ids: got {batch}, needs one for each of {samples} samples")
-        return axes
-
-    def _paste(self, clips: list[Tensor], ids: Tensor, epoch: int) -> list[Tensor]:
+    def _paste(self, clips: list[Tensor], ids: Tensor, epoch: int | Tensor) -> list[Tensor]:
         first = clips[0]
         num_frames, height, width = first.shape[2:]
         if self.patches is not None and first.shape[1] != 3:
@@ -219,35 +217,18 @@ class PasteTubelets(nn.Module):
         return tubelets.paste(clips, patches, inplace=self.inplace)
 
 
-@dataclasses.dataclass
-class _Axes:
-    """How the axes of clips lie, and the way to (B, C, T, H, W) and back, without copies."""
-
-    letters: str
-    given: tuple[int, ...]  # shape as it came
-    whole: tuple[int, ...]  # shape with all of the letters' axes
-
-    @property
-    def order(self) -> list[int]:
-        return [self.letters.index(axis) for axis in _CANONICAL]
-
-    def arrange(self, clip: Tensor) -> Tensor:
-        if clip.shape != self.given:
-            raise ValueError(f"clips: got shapes {self.given} and {tuple(clip.shape)}, needs equal ones")
-        return clip.view(self.whole).permute(self.order)
-
-    def restore(self, clip: Tensor) -> Tensor:
-        return clip.permute([_CANONICAL.index(axis) for axis in self.letters]).reshape(self.given)
-
-
-def _as_tensor(clip: Any) -> Tensor:
-    """The same memory as a tensor."""
+def _as_tensor(clip: Any, inplace: bool) -> Tensor:
+    """The same memory as a tensor, or a copy where that is neither possible nor needed."""
     if isinstance(clip, Tensor):
         return clip
     if not isinstance(clip, np.ndarray):
         raise TypeError(f"clips: got {type(clip).__name__}, needs a tensor, a NumPy array, a list of them or a mapping")
     if not clip.flags.writeable:
-        raise ValueError("clips: got a read-only array, which cannot be pasted onto in place; pass a copy()")
+        if inplace:
+            raise ValueError("clips: got a read-only array, which cannot be pasted onto in place; pass a copy()")
+        clip = clip.copy()
     if any(stride < 0 for stride in clip.strides):
-        raise ValueError("clips: got an array with a negative stride, such as a flipped one; pass a copy()")
+        if inplace:
+            raise ValueError("clips: got an array with a negative stride, such as a flipped one; pass a copy()")
+        clip = clip.copy()
     return torch.from_numpy(clip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tubeletx.config import TubeletConfig
+from tubeletx.ops._arguments import require_integer
 from tubeletx.ops.sample_tubelets import sample_tubelets
 from tubeletx.tubelets import Tubelets
 
@@ -27,13 +28,15 @@ class TubeletSampler:
 
         Args:
             config: The law; None is `TubeletConfig.preset("paper")`.
-            seed: Any 64-bit integer.
+            seed: Any 64-bit integer, signed or not.
         """
         self.config = TubeletConfig() if config is None else config
-        self.seed = seed
+        self.seed = require_integer(seed, "seed")
         self._settings = self.config.settings()
 
-    def __call__(self, sample_ids: Tensor, *, num_frames: int, height: int, width: int, epoch: int = 0) -> Tubelets:
+    def __call__(
+        self, sample_ids: Tensor, *, num_frames: int, height: int, width: int, epoch: int | Tensor = 0
+    ) -> Tubelets:
         """Draws `config.num_tubelets` tubelets for each sample.
 
         Args:
@@ -41,13 +44,15 @@ class TubeletSampler:
             num_frames: T of the clips.
             height: H of the clips, pixels.
             width: W of the clips, pixels.
-            epoch: From 0 to 2^32 - 1; another epoch draws other tubelets for the same sample.
+            epoch: From 0 to 2^32 - 1; another epoch draws other tubelets for the same sample. A tensor of one such
+                integer, int64, keeps a compiled or captured caller as it is when the epoch changes.
 
         Returns:
             The tubelets, on the device of `sample_ids`.
 
         Raises:
             ValueError: An argument is out of range; the message names it.
+            TypeError: An argument is no integer.
         """
         fields = sample_tubelets(
             sample_ids,

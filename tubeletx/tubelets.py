@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -89,9 +93,12 @@ class Tubelets:
         """B."""
         return self.batch_size
 
-    def __getitem__(self, index: int | slice | Tensor) -> Tubelets:
-        """Some of the samples. An integer gives a batch of one, so that every result is a batch."""
-        if isinstance(index, int):
+    def __getitem__(self, index: int | slice | Sequence[int] | npt.NDArray[Any] | Tensor) -> Tubelets:
+        """Some of the samples. An integer of any type gives a batch of one, so that every result is a batch."""
+        if isinstance(index, Tensor | np.ndarray) and index.ndim == 0:
+            index = index.reshape(1)
+        if isinstance(index, int | np.integer):
+            index = int(index)
             if not -self.batch_size <= index < self.batch_size:
                 raise IndexError(f"index: got {index}, needs one of {self.batch_size} samples")
             index %= self.batch_size

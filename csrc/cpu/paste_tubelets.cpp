@@ -433,6 +433,7 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
                                          shape, edge, opacity, order, offsets);
   check_distinct(clips);
   check_paste_values(inputs.arguments);
+  prepare_to_write(clips, "clips");
   if (patches.scalar_type() == ScalarType::Byte) return paste_bytes(inputs.arguments, byte_patches(inputs.arguments));
   with_float_pixel(patches.scalar_type(), [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
 }

@@ -34,10 +34,10 @@ struct ScoreTile {
   const T* query;     // rows x features
   const T* negative;  // negatives x features
   int64_t negative_stride;
-  const double* positive;   // exact score of each row's key, before the temperature
+  const double* positive;   // exact score of each row's key
   const double* tolerance;  // rounding error that the matrix product may make in such a score
-  T scale;                  // 1 / temperature
-  SoftmaxState<T>* state;   // of each row, over the tiles so far
+  const T* scale;           // of each row, what makes a logit of a score
+  SoftmaxState<T>* state;   // of each row, over the tiles so far; its maximum is a score, not a logit
   T* keep;                  // what the row's earlier weights must be multiplied by
   int64_t* rank;            // of each row, over the tiles so far
 };
@@ -59,6 +59,19 @@ template <typename Lanes, typename T, typename Body>
   body(lanes);
 }
 
+/// Adds the scores of `other` to `state`. Differences are multiplied, not scores: those of the largest scores would
+/// overflow.
+template <typename T>
+[[gnu::always_inline]] inline MergeFactors<T> merge_scores(SoftmaxState<T>& state, const SoftmaxState<T>& other,
+                                                           T scale) {
+  const T maximum = other.maximum > state.maximum ? other.maximum : state.maximum;
+  const MergeFactors<T> factors{exponential((state.maximum - maximum) * scale),
+                                exponential((other.maximum - maximum) * scale)};
+  state.sum = state.sum * factors.keep + other.sum * factors.take;
+  state.maximum = maximum;
+  return factors;
+}
+
 /// Softmax weights, running state and rank of every row.
 template <typename T>
 [[gnu::always_inline]] inline void soften(const ScoreTile<T>& tile) {
@@ -76,8 +89,8 @@ template <typename T>
     Counts candidates{};
     for_each_vector<Lanes>(scores, tile.negatives, -std::numeric_limits<T>::infinity(), [&](const Lanes& score) {
       maxima = score > maxima ? score : maxima;
-      above -= score > surely_above;  // a true comparison is -1
-      candidates -= score > maybe_above;
+      above -= ~(score <= surely_above);  // a true comparison is -1; NaN counts as above
+      candidates -= ~(score <= maybe_above);
     });
     T maximum = maxima[0];
     int64_t rank = 0;
@@ -89,20 +102,21 @@ template <typename T>
     }
     // A score within rounding of the positive's is computed again, exactly, so that ties stay ties.
     for (int64_t column = 0; undecided > 0; ++column) {
-      if (!(scores[column] > maybe_above) || scores[column] > surely_above) continue;
+      if (scores[column] <= maybe_above || !(scores[column] <= surely_above)) continue;
       const T* negative = tile.negative + column * tile.negative_stride;
-      rank += dot(tile.query + row * tile.features, negative, tile.features) > positive;
+      rank += !(dot(tile.query + row * tile.features, negative, tile.features) <= positive);
       --undecided;
     }
-    tile.rank[row] += rank;
+    // Nothing is at most NaN; only the lanes beyond the row's end are to be left out.
+    tile.rank[row] += std::isnan(positive) ? tile.negatives : rank;
 
     SoftmaxState<T>& state = tile.state[row];
-    tile.keep[row] = merge(state, {maximum * tile.scale, T(0)}).keep;
-    const T scale = tile.scale;
+    const T scale = tile.scale[row];
+    tile.keep[row] = merge_scores(state, {maximum, T(0)}, scale).keep;
     const T shift = state.maximum;
     const int64_t negatives = tile.negatives;
     for (int64_t column = 0; column < negatives; ++column) {
-      scores[column] = exponential(scores[column] * scale - shift);
+      scores[column] = exponential((scores[column] - shift) * scale);
     }
     Lanes sums{};
     for_each_vector<Lanes>(scores, negatives, T(0), [&](const Lanes& weight) { sums += weight; });
@@ -181,13 +195,14 @@ class Kernel {
       : size_(size),
         partition_(size),
         need_gradient_(need_gradient),
-        scale_(static_cast<T>(1 / temperature)),
+        inverse_temperature_(1 / temperature),
         query_tensor_(contiguous_as<T>(query)),
         key_tensor_(contiguous_as<T>(key)),
         queue_(queue),
         queue_is_direct_(queue.scalar_type() == scalar_type<T>() && queue.stride(1) == 1),
-        query_(query_tensor_.template const_data_ptr<T>()),
         key_(key_tensor_.template const_data_ptr<T>()),
+        query_(size.batch * size.features),
+        scale_(size.batch),
         positive_(size.batch),
         tolerance_(size.batch),
         states_(partition_.splits * size.batch, empty_softmax_state<T>()),
@@ -197,7 +212,7 @@ class Kernel {
   }
 
   std::tuple<Tensor, Tensor, Tensor, Tensor> run() {
-    parallel_for(size_.batch, 64, [&](int64_t begin, int64_t end) { score_positives(begin, end); });
+    parallel_for(size_.batch, 64, [&](int64_t begin, int64_t end) { prepare(begin, end); });
     // At least two pieces, so that a matrix product never finds itself outside a parallel region with threads to use.
     parallel_for(std::max<int64_t>(partition_.blocks * partition_.splits, 2), 1,
                  [&](int64_t begin, int64_t end) { pass_over_queue(begin, end); });
@@ -225,10 +240,21 @@ class Kernel {
     T* negative_mean;
   };
 
-  void score_positives(int64_t begin, int64_t end) {
+  /// Scales queries by a power of 2 to numbers below 1, which loses nothing but lets no product overflow, and scores
+  /// the positives.
+  void prepare(int64_t begin, int64_t end) {
     constexpr double unit = sizeof(T) == sizeof(float) ? 0x1p-24 : 0x1p-53;
     for (int64_t row = begin; row < end; ++row) {
-      const T* query = query_ + row * size_.features;
+      const T* source = query_tensor_.template const_data_ptr<T>() + row * size_.features;
+      T largest = 0;
+      for (int64_t i = 0; i < size_.features; ++i) largest = std::max(largest, std::abs(source[i]));
+      int exponent = 0;
+      if (std::isfinite(largest)) std::frexp(largest, &exponent);
+      T* query = query_.data() + row * size_.features;
+      for (int64_t i = 0; i < size_.features; ++i) query[i] = std::ldexp(source[i], -exponent);
+      // Neither 0 nor infinite, whose products with a difference of scores might be NaN.
+      scale_[row] = static_cast<T>(std::clamp<double>(std::ldexp(inverse_temperature_, exponent),
+                                                      std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
       const T* key = key_ + row * size_.features;
       positive_[row] = dot(query, key, size_.features);
       tolerance_[row] = static_cast<double>(size_.features) * unit *
@@ -257,11 +283,11 @@ class Kernel {
         tile.rows = rows;
         tile.negatives = std::min(tile_rows, last - first);
         tile.features = size_.features;
-        tile.query = query_ + first_row * size_.features;
+        tile.query = query_.data() + first_row * size_.features;
         locate(tile, first, converted.get());
         tile.positive = positive_.data() + first_row;
         tile.tolerance = tolerance_.data() + first_row;
-        tile.scale = scale_;
+        tile.scale = scale_.data() + first_row;
         tile.state = states_.data() + split * size_.batch + first_row;
         tile.keep = keep.get();
         tile.rank = ranks_.data() + split * size_.batch + first_row;
@@ -315,7 +341,7 @@ class Kernel {
     SoftmaxState<T> state = empty_softmax_state<T>();
     int64_t rank = 0;
     const auto add = [&](const SoftmaxState<T>& other, const T* other_mean) {
-      const auto [keep, take] = merge(state, other);
+      const auto [keep, take] = merge_scores(state, other, scale_[row]);
       if (!need_gradient_) return;
       for (int64_t i = 0; i < features; ++i) mean[i] = mean[i] * keep + other_mean[i] * take;
     };
@@ -326,17 +352,21 @@ class Kernel {
     }
     for (int64_t own = 0; own < size_.own; ++own) {
       const T* negative = own_tensor_->template const_data_ptr<T>() + (row * size_.own + own) * features;
-      const double score = dot(query_ + row * features, negative, features);
-      add({static_cast<T>(score) * scale_, T(1)}, negative);
-      rank += score > positive_[row];
+      const double score = dot(query_.data() + row * features, negative, features);
+      add({static_cast<T>(score), T(1)}, negative);
+      rank += !(score <= positive_[row]);
     }
-    const T positive = static_cast<T>(positive_[row]) * scale_;
-    const T loss = log_sum_exp_above(state, positive);
-    outputs.loss[row] = loss;
+    // In double, where logits of any size are finite.
+    const double scale = scale_[row];
+    const T positive = static_cast<T>(positive_[row]);
+    const double difference = (static_cast<double>(state.maximum) - positive) * scale;
+    const double loss =
+        state.sum == 0 ? 0.0 : log_sum_exp_above(SoftmaxState<double>{difference, static_cast<double>(state.sum)}, 0.0);
+    outputs.loss[row] = static_cast<T>(loss);
     outputs.rank[row] = rank;
-    outputs.log_sum_exp[row] = positive + loss;
+    outputs.log_sum_exp[row] = static_cast<T>(positive * scale + loss);
     if (!need_gradient_) return;
-    const T keep = merge(state, {positive, T(1)}).keep;
+    const T keep = merge_scores(state, {positive, T(1)}, scale_[row]).keep;
     const T factor = keep / state.sum;
     for (int64_t i = 0; i < features; ++i) mean[i] *= factor;
   }
@@ -344,14 +374,15 @@ class Kernel {
   const QueueInfoNCESize size_;
   const Partition partition_;
   const bool need_gradient_;
-  const T scale_;
+  const double inverse_temperature_;
   const Tensor query_tensor_;
   const Tensor key_tensor_;
   std::optional<Tensor> own_tensor_;
   const Tensor& queue_;
   const bool queue_is_direct_;
-  const T* query_;
   const T* key_;
+  std::vector<T> query_;  // (B, D), scaled
+  std::vector<T> scale_;  // (B,), what makes a logit of a score
   std::vector<double> positive_;
   std::vector<double> tolerance_;
   std::vector<SoftmaxState<T>> states_;  // (splits, B)

@@ -146,9 +146,15 @@ void sample(const SampleTubelets& job, const DrawStream& stream, int64_t positio
 }
 
 TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
-                               int64_t height, int64_t width, const std::vector<double>& settings) {
+                               int64_t height, int64_t width, const std::vector<double>& settings,
+                               const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
-  const SamplerPlan plan = check_sample_tubelets(sample_ids, epoch, num_frames, height, width, named);
+  const SamplerPlan plan = check_sample_tubelets(sample_ids, num_frames, height, width, named);
+  if (epoch_tensor) {
+    check_epoch_tensor(*epoch_tensor);
+    check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
+  }
+  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor);
   const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
   const Tensor dense_ids = torch::stable::contiguous(sample_ids);
   const auto* ids = static_cast<const int64_t*>(dense_ids.const_data_ptr());
@@ -157,8 +163,7 @@ TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t e
   parallel_for(sample_ids.size(0), kSamplesPerTask, [&](int64_t begin, int64_t end) {
     Workspace work(plan, path.radius);
     for (int64_t position = begin; position < end; ++position) {
-      const DrawStream stream = {static_cast<uint64_t>(seed), static_cast<uint64_t>(ids[position]),
-                                 static_cast<uint32_t>(epoch)};
+      const DrawStream stream = {static_cast<uint64_t>(seed), static_cast<uint64_t>(ids[position]), checked_epoch};
       sample(job, stream, position, work);
     }
   });

@@ -13,6 +13,7 @@ struct SampleTubeletsArguments {
   double sigma;
   uint64_t seed;
   uint32_t epoch;
+  const int64_t* epoch_on_device;  // read in place of `epoch`, modulo 2^32, where it is not null
   int64_t batch;
   const int64_t* sample_ids;
   TubeletFields fields;

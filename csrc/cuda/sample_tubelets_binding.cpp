@@ -7,16 +7,24 @@ namespace tubeletx::cuda {
 namespace {
 
 TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
-                               int64_t height, int64_t width, const std::vector<double>& settings) {
+                               int64_t height, int64_t width, const std::vector<double>& settings,
+                               const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
-  const SamplerPlan plan = check_sample_tubelets(sample_ids, epoch, num_frames, height, width, named);
+  const SamplerPlan plan = check_sample_tubelets(sample_ids, num_frames, height, width, named);
+  // An epoch that lies in the host's memory is read here; one on the device by the kernel, also when a graph replays.
+  const bool is_on_device = epoch_tensor && epoch_tensor->device() == sample_ids.device();
+  if (epoch_tensor) {
+    check_epoch_tensor(*epoch_tensor);
+    if (!is_on_device && !epoch_tensor->is_cpu()) check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
+  }
+  const uint32_t host_epoch = is_on_device ? 0 : check_epoch(epoch, epoch_tensor);
   const Device device(sample_ids);
   const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
   const Tensor dense_ids = torch::stable::contiguous(sample_ids);
-  launch_sample_tubelets(
-      {plan, named.sigma[0], static_cast<uint64_t>(seed), static_cast<uint32_t>(epoch), sample_ids.size(0),
-       static_cast<const int64_t*>(dense_ids.const_data_ptr()), tubelet_fields(tubelets)},
-      device.stream());
+  launch_sample_tubelets({plan, named.sigma[0], static_cast<uint64_t>(seed), host_epoch,
+                          is_on_device ? epoch_tensor->const_data_ptr<int64_t>() : nullptr, sample_ids.size(0),
+                          static_cast<const int64_t*>(dense_ids.const_data_ptr()), tubelet_fields(tubelets)},
+                         device.stream());
   return tubelets;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/check.h"
+#include "ops/write.h"
 
 namespace tubeletx {
 
@@ -17,6 +18,10 @@ inline void check_enqueue(const Tensor& queue, const Tensor& pointer, const Tens
   }
   check_device(pointer, "pointer", queue, "queue");
   check_device(keys, "keys", queue, "queue");
+  check_no_overlap(queue, "queue");
+  check_apart(keys, "keys", queue, "queue");
+  prepare_to_write(queue, "queue");
+  prepare_to_write(pointer, "pointer");
 }
 
 }  // namespace tubeletx

@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/blend.h"
 #include "core/paste_arguments.h"
 #include "ops/check.h"
+#include "ops/write.h"
 
 namespace tubeletx {
 
@@ -142,15 +144,8 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
 /// Refuses clips that share memory, with themselves or with each other, where that shows without a search.
 inline void check_distinct(const std::vector<Tensor>& clips) {
   for (size_t index = 0; index < clips.size(); ++index) {
-    const auto sizes = clips[index].sizes();
-    const auto strides = clips[index].strides();
     if (clips[index].numel() == 0) continue;
-    for (size_t axis = 0; axis < sizes.size(); ++axis) {
-      if (strides[axis] == 0 && sizes[axis] > 1) {
-        fail("clips: clip ", index, " is expanded along axis ", axis,
-             ", so its pixels share memory; in-place pasting needs .clone() first");
-      }
-    }
+    check_no_overlap(clips[index], "clips", "clip " + std::to_string(index) + " ");
     for (size_t other = 0; other < index; ++other) {
       if (clips[index].data_ptr() == clips[other].data_ptr()) {
         fail("clips: clips ", other, " and ", index, " are the same memory; in-place pasting needs distinct clips");

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -55,17 +56,28 @@ inline void check_frame_extent(int64_t value, const char* name) {
 }
 
 /// Checks the arguments and makes the plan; `settings` are returned through it.
-inline SamplerPlan check_sample_tubelets(const Tensor& sample_ids, int64_t epoch, int64_t num_frames, int64_t height,
-                                         int64_t width, const SamplerSettings& settings) {
+inline SamplerPlan check_sample_tubelets(const Tensor& sample_ids, int64_t num_frames, int64_t height, int64_t width,
+                                         const SamplerSettings& settings) {
   check_shape(sample_ids, "sample_ids", {kAny}, "(B,)");
   check_dtype(sample_ids, "sample_ids", {ScalarType::Long});
-  if (epoch < 0 || epoch > std::numeric_limits<uint32_t>::max()) {
-    fail("epoch: got ", epoch, ", needs an integer in [0, 2^32)");
-  }
   check_frame_extent(num_frames, "num_frames");
   check_frame_extent(height, "height");
   check_frame_extent(width, "width");
   return make_sampler_plan(settings, num_frames, height, width);
+}
+
+/// The epoch, from where the host can read it: `epoch_tensor` stands for `epoch` where it is given.
+inline uint32_t check_epoch(int64_t epoch, const std::optional<Tensor>& epoch_tensor) {
+  if (epoch_tensor) epoch = *epoch_tensor->const_data_ptr<int64_t>();
+  if (epoch < 0 || epoch > std::numeric_limits<uint32_t>::max()) {
+    fail("epoch: got ", epoch, ", needs an integer in [0, 2^32)");
+  }
+  return static_cast<uint32_t>(epoch);
+}
+
+inline void check_epoch_tensor(const Tensor& epoch) {
+  if (epoch.numel() != 1) fail("epoch: got shape ", shape_text(epoch), ", needs one element");
+  check_dtype(epoch, "epoch", {ScalarType::Long});
 }
 
 using TubeletTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;

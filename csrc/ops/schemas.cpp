@@ -7,13 +7,13 @@
 #define TUBELETX_LIBRARY(name, library) STABLE_TORCH_LIBRARY(name, library)  // for the sake of its macro arguments
 
 TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
-  library.def("interpolate_keyframes(Tensor frames, Tensor values, Tensor? easing, int num_frames) -> Tensor");
-  library.def("smooth_path(Tensor points, float sigma, Tensor? extent, Tensor? offset, int num_frames) -> Tensor");
+  library.def("interpolate_keyframes(Tensor frames, Tensor values, Tensor? easing, SymInt num_frames) -> Tensor");
+  library.def("smooth_path(Tensor points, float sigma, Tensor? extent, Tensor? offset, SymInt num_frames) -> Tensor");
   library.def(
-      "sample_tubelets(Tensor sample_ids, int seed, int epoch, int num_frames, int height, int width, "
-      "float[] settings) -> (Tensor centers, Tensor linear, Tensor patch_frame, Tensor patch_box, Tensor shape, "
-      "Tensor edge, Tensor opacity, Tensor order)");
-  library.def("crop_patches(Tensor clip, Tensor patch_frame, Tensor patch_box, int height, int width) -> Tensor");
+      "sample_tubelets(Tensor sample_ids, SymInt seed, SymInt epoch, SymInt num_frames, SymInt height, SymInt width, "
+      "float[] settings, Tensor? epoch_tensor=None) -> (Tensor centers, Tensor linear, Tensor patch_frame, "
+      "Tensor patch_box, Tensor shape, Tensor edge, Tensor opacity, Tensor order)");
+  library.def("crop_patches(Tensor clip, Tensor patch_frame, Tensor patch_box, SymInt height, SymInt width) -> Tensor");
   library.def(
       "paste_tubelets(Tensor[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, Tensor shape, "
       "Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> Tensor[]");

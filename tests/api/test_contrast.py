@@ -172,6 +172,42 @@ def test_bad_settings(name: str, value: float) -> None:
         QueueInfoNCE(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_dtypes_that_hold_no_queue(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=f"^dtype: got {dtype}, needs torch.float32 or"):
+        QueueInfoNCE(dim=8, size=4, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("queue_dtype", [torch.float16, torch.float32, torch.float64])
+def test_features_of_another_width_than_the_queue(dtype: torch.dtype, queue_dtype: torch.dtype) -> None:
+    module = QueueInfoNCE(dim=8, size=64, dtype=queue_dtype)
+    query, key, own = (features(i, *size).to(dtype) for i, size in enumerate([(5, 8), (5, 8), (5, 2, 8)]))
+    loss, _ = module(query.requires_grad_(), key, own)
+    assert loss.dtype == (torch.float64 if queue_dtype == torch.float64 else torch.float32)
+    loss.sum().backward()
+    assert query.grad is not None
+    assert query.grad.dtype == dtype
+    module.enqueue(key)
+    torch.testing.assert_close(module.queue[:5].double(), F.normalize(key.double()), rtol=2e-3, atol=2e-3)
+
+
+def test_a_module_on_meta_takes_no_features_of_another_device() -> None:
+    with torch.device("meta"):
+        module = QueueInfoNCE(dim=8, size=64)
+    with pytest.raises(ValueError, match=r"^queue: is on meta, not on the device of query, cpu"):
+        module(features(0, 3, 8), features(1, 3, 8))
+    with pytest.raises(ValueError, match=r"^\w+: is on cpu, not on the device of queue, meta"):
+        module.enqueue(features(0, 3, 8))
+
+
+def test_the_temperature_can_be_learned() -> None:
+    module = QueueInfoNCE(dim=8, size=64, temperature=torch.nn.Parameter(torch.tensor(0.3)))
+    assert dict(module.named_parameters()).keys() == {"temperature"}
+    module(features(0, 5, 8), features(1, 5, 8)).loss.sum().backward()
+    assert module.temperature.grad != 0  # type: ignore[union-attr]
+
+
 def test_without_a_queue_only_own_negatives_count() -> None:
     module = QueueInfoNCE(dim=8, size=0, temperature=0.5, normalize=False)
     query, key, own = features(0, 5, 8), features(1, 5, 8), features(2, 5, 3, 8)

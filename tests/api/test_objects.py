@@ -145,6 +145,8 @@ def test_choice_is_splitmix():
         [((mix((key + i * 0xBF58476D1CE4E5B9 + m * golden) & mask) >> 33) * 13) >> 31 for m in range(4)] for i in ids
     ]
     assert objects.choose(torch.tensor(ids), 4, seed=seed, epoch=epoch).tolist() == expected
+    assert objects.choose(torch.tensor(ids), 4, seed=seed, epoch=torch.tensor([epoch])).tolist() == expected
+    assert objects.choose(torch.tensor(ids), 4, seed=seed % 2**64, epoch=epoch).tolist() == expected
 
 
 class Texels(Dataset):

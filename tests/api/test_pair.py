@@ -122,6 +122,36 @@ def test_refuses(name, change):
         TubeletPair()(*change(*clips(), IDS))
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_other_layouts(inplace):
+    clip_1, clip_2 = clips()
+    expected = TubeletPair()(clip_1, clip_2, IDS)
+    frames = [clip.transpose(1, 2).contiguous() for clip in (clip_1, clip_2)]
+    made = TubeletPair(inplace=inplace, layout="BTCHW")(*frames, IDS)
+    for index in range(2):
+        assert torch.equal(made[index].transpose(1, 2), expected[index])
+        assert (made[index] is frames[index]) == inplace
+
+
+def test_frames_before_channels_need_a_layout():
+    """As torchcodec and torchvision decode them: another axis would pass for the channels."""
+    frames = [clip.transpose(1, 2) for clip in clips()]
+    with pytest.raises(ValueError, match=r"^clip_1: got shape .* of 8 channels .*; needs layout='BTCHW'"):
+        TubeletPair()(*frames, IDS)
+    TubeletPair()(*(clip.float() for clip in frames), IDS)  # features may have any number
+    with pytest.raises(ValueError, match=r"^layout: got 'TCHW', needs an order of the letters BCTHW"):
+        TubeletPair(layout="TCHW")
+
+
+def test_what_autograd_saved_cannot_be_overwritten():
+    clip_1, clip_2 = clips(torch.float32)
+    weight = torch.ones((), requires_grad=True)
+    loss = (weight * clip_1).sum()
+    TubeletPair(inplace=True)(clip_1, clip_2, IDS)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_sample_ids_are_needed():
     with pytest.raises(TypeError, match="sample_ids"):
         TubeletPair()(*clips())

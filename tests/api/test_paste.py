@@ -1,5 +1,6 @@
 import copy
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -279,6 +280,12 @@ def read_only():
         (frames_of(0).tolist(), 0, TypeError, "clips: got list, needs"),
         ("frames", 0, TypeError, "clips: got str, needs"),
         ([], 0, ValueError, "clips: got an empty list"),
+        (torch.zeros(6, 3, 40, 48, dtype=torch.uint8), 0, ValueError, "clips: got shape .* needs layout='TCHW'"),
+        (torch.zeros(3, 6, 40, 48, dtype=torch.uint8), 0, ValueError, "clips: got shape .* needs layout='CTHW'"),
+        (torch.zeros(3, 3, 40, 48, dtype=torch.uint8), 0, ValueError, "clips: .* layout='TCHW' or 'CTHW'"),
+        (torch.zeros(1, 6, 3, 40, 48, dtype=torch.uint8), 0, ValueError, "clips: got shape .* needs layout='BTCHW'"),
+        (torch.zeros(1, 6, 40, 48, 3, dtype=torch.uint8), 0, ValueError, "clips: got shape .* needs layout='BTHWC'"),
+        (np.zeros((6, 40, 48, 7), np.uint8), 0, ValueError, "clips: got shape .* needs `layout`, the order"),
         (torch.zeros(2, 3, 4, 5, 6).int(), [0, 1], ValueError, "clip: got dtype Int"),
         (torch.zeros(1, 3, 4, 5, 6, requires_grad=True), 0, ValueError, "clips: requires a gradient"),
     ],
@@ -286,6 +293,50 @@ def read_only():
 def test_refuses(clips, ids, error, message):
     with pytest.raises(error, match=f"^{message}"):
         PasteTubelets(CONFIG)(clips, ids)
+
+
+def test_a_given_layout_takes_any_number_of_channels():
+    frames = np.zeros((6, 40, 48, 7), np.uint8)
+    assert PasteTubelets(CONFIG, layout="THWC")(frames, 3) is frames
+
+
+@pytest.mark.parametrize("spoil", [read_only, lambda: frames_of(0)[::-1]])
+def test_what_cannot_be_written_is_copied_out_of_place(spoil):
+    frames = spoil()
+    before = frames.copy()
+    made = PasteTubelets(CONFIG, inplace=False)(frames, 3)
+    np.testing.assert_array_equal(frames, before)
+    np.testing.assert_array_equal(made, PasteTubelets(CONFIG)(before.copy(), 3))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "error"), [(-5, ValueError), (2**32, ValueError), (1.7, TypeError), ("1", TypeError), (None, TypeError)]
+)
+def test_refuses_epochs(epoch, error):
+    paste = PasteTubelets(CONFIG)
+    with pytest.raises(error, match=r"^epoch: got .*, needs an integer"):
+        paste.set_epoch(epoch)
+    assert paste.epoch == 0
+
+
+def test_threads_name_samples_for_themselves():
+    paste = PasteTubelets(CONFIG)
+    made, entered = {}, threading.Barrier(2)
+
+    def work(sample_id):
+        frames = frames_of(sample_id)
+        with paste.samples(sample_id):
+            entered.wait()
+            made[sample_id] = paste(frames)
+            entered.wait()
+
+    threads = [threading.Thread(target=work, args=(sample_id,)) for sample_id in (3, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for sample_id in (3, 8):
+        np.testing.assert_array_equal(made[sample_id], expected(sample_id))
 
 
 def test_an_empty_batch_stays_empty():

@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,11 +43,47 @@ def test_survives_pickling():
         ("height", {"height": 0}),
         ("width", {"width": -1}),
         ("epoch", {"epoch": -1}),
+        ("epoch", {"epoch": torch.tensor(-1)}),
+        ("epoch", {"epoch": torch.tensor(2**32)}),
+        ("epoch", {"epoch": torch.tensor([1, 2])}),
+        ("epoch", {"epoch": torch.tensor(1.0)}),
     ],
 )
 def test_refuses(name, arguments):
     with pytest.raises(ValueError, match=rf"^{name}: "):
         TubeletSampler()(**{"sample_ids": IDS, "num_frames": 4, "height": 20, "width": 20, **arguments})
+
+
+@pytest.mark.parametrize("name", ["num_frames", "height", "width", "epoch"])
+def test_refuses_what_is_no_integer(name):
+    with pytest.raises(TypeError, match=rf"^{name}: got 1.7, needs an integer"):
+        TubeletSampler()(**{"sample_ids": IDS, "num_frames": 4, "height": 20, "width": 20, name: 1.7})
+    with pytest.raises(TypeError, match=r"^seed: got 1.7, needs an integer"):
+        TubeletSampler(seed=1.7)
+
+
+def test_any_64_bit_integer_is_a_seed():
+    def draw(seed):
+        return TubeletSampler(seed=seed)(IDS, num_frames=4, height=20, width=20).centers
+
+    assert torch.equal(draw(2**63), draw(-(2**63)))
+    assert torch.equal(draw(2**64 - 1), draw(-1))
+    assert torch.equal(draw(np.uint64(2**64 - 1)), draw(-1))
+    assert not torch.equal(draw(2**63), draw(0))
+    for seed in (2**64, -(2**63) - 1):
+        with pytest.raises(ValueError, match=rf"^seed: got {seed}, needs a 64-bit integer"):
+            draw(seed)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_an_epoch_may_be_a_tensor(shape):
+    sampler = TubeletSampler(seed=3)
+    for epoch in (0, 5, 2**32 - 1):
+        one, other = (
+            sampler(IDS, num_frames=4, height=20, width=20, epoch=value).tensors()
+            for value in (epoch, torch.full(shape, epoch))
+        )
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_compiles_without_breaks():

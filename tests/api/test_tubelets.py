@@ -33,6 +33,9 @@ def test_indexing_always_gives_a_batch(tubelets):
     assert len(tubelets) == 6
     assert tubelets[2].batch_size == 1
     assert same(tubelets[-1], tubelets[5:])
+    for two in (np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)):
+        assert same(tubelets[two], tubelets[2])
+    assert same(tubelets[[4, 0]], tubelets[torch.tensor([4, 0])])
     assert same(tubelets[torch.tensor([4, 0])][1], tubelets[0])
     assert same(tubelets[torch.arange(6) > 2], tubelets[3:])
     with pytest.raises(IndexError, match="got 6"):

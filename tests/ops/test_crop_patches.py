@@ -131,3 +131,9 @@ def test_malformed_calls_end_in_exceptions() -> None:
         passed += 1
         np.testing.assert_array_equal(patches.numpy(), reference(clip.numpy(), frame.numpy(), box.numpy(), size))
     assert 20 < passed < 300
+
+
+def test_second_derivatives() -> None:
+    clip = torch.rand(1, 2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    frame, box = torch.tensor([[2]], dtype=torch.int32), torch.tensor([[[1, 1, 4, 4]]], dtype=torch.int32)
+    assert torch.autograd.gradgradcheck(lambda clip: crop_patches(clip, frame, box, (4, 4)).pow(3).sum(), clip)

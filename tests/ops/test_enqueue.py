@@ -81,6 +81,25 @@ def test_compiles_without_graph_breaks() -> None:
     assert total == expected.sum()
 
 
+def test_rows_that_share_memory_are_refused() -> None:
+    storage = torch.zeros(14)
+    keys = torch.ones(2, 3)
+    for queue in (torch.zeros(1, 3).expand(4, 3), torch.zeros(4, 1).expand(4, 3), storage.as_strided((4, 3), (1, 1))):
+        with pytest.raises(ValueError, match=r"^queue: .*share memory"):
+            enqueue_(queue, torch.tensor(0), keys)
+    # These interleave, but share nothing.
+    enqueue_(storage.as_strided((4, 3), (3, 2)), torch.tensor(0), keys)
+    assert storage.nonzero().flatten().tolist() == [0, 2, 3, 4, 5, 7]
+
+
+def test_keys_in_the_memory_of_the_queue_are_refused() -> None:
+    queue = torch.zeros(4, 3)
+    for keys in (queue, queue[1:3], queue.flatten()[1:7].view(2, 3)):
+        with pytest.raises(ValueError, match=r"^keys: lies in the memory of queue"):
+            enqueue_(queue, torch.tensor(0), keys)
+    enqueue_(queue[:2], torch.tensor(0), queue[2:])
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -348,6 +348,32 @@ def test_gradients(alpha: bool, per_clip: bool, offsets: bool) -> None:
     assert (covered != case.clips[0]).double().mean() > 0.2
 
 
+@pytest.mark.parametrize("per_clip", [False, True], ids=["shared", "per_clip"])
+def test_second_derivatives(per_clip: bool) -> None:
+    case = draw(15, torch.float64, per_clip=per_clip, batch=1, channels=2, frames=2, height=7, width=8)
+    case = replace(
+        case,
+        patches=case.patches[..., :4, :5].clone(),
+        patch_size=torch.tensor([[[5, 4], [3, 4], [4, 2]]], dtype=torch.int32),
+        centers=torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(1)) * 5 + 1,
+        linear=case.linear / case.linear.abs().amax((-1, -2), keepdim=True),
+    )
+    inputs = [tensor.requires_grad_() for tensor in (*case.clips, case.patches)]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return torch.stack(replace(case, clips=list(tensors[:-1]), patches=tensors[-1]).run()).pow(3).sum()
+
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+def test_second_derivatives_with_alpha_are_refused() -> None:
+    case = draw(15, torch.float64, alpha=True)
+    case.patches.requires_grad_()
+    (gradient,) = torch.autograd.grad(case.run()[0].square().sum(), case.patches, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivative where patches have an alpha"):
+        gradient.sum().backward()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 def test_gradients_of_narrow_dtypes_follow_float64(dtype: torch.dtype) -> None:
     case = draw(16, dtype, alpha=True)

@@ -188,6 +188,43 @@ def test_nan_is_not_hidden() -> None:
     assert loss.isnan().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nan_hits_nothing(dtype: torch.dtype) -> None:
+    """A diverged run has no top-1 hits: every negative beats a positive that is NaN, and NaN beats every positive."""
+    query, key, queue, own = (draw(i, *size).to(dtype) for i, size in enumerate([(5, 8), (5, 8), (99, 8), (5, 2, 8)]))
+    expected = queue_infonce(query, key, queue, 0.2, own)[1]
+    query[1, 3] = key[2, 0] = float("nan")
+    query[3, 1] = float("inf")
+    query[3, 2] = -float("inf")
+    everything = torch.tensor([False, True, True, True, False])
+    rank = queue_infonce(query, key, queue, 0.2, own)[1]
+    assert torch.equal(rank, torch.where(everything, 101, expected))
+    queue[7] = own[:, 1] = float("nan")
+    rest = [row for row in range(99) if row != 7]
+    without = queue_infonce(query, key, queue[rest], 0.2, own[:, :1])[1]
+    assert torch.equal(queue_infonce(query, key, queue, 0.2, own)[1], without + 2)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 0.2, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1e13, 1e15, 1e19, 1e30, 1e36])
+def test_scores_of_any_size(size: float, temperature: float) -> None:
+    """Where float32 holds the loss, it is that of float64; where it does not, the loss is infinite, not NaN."""
+    query, key, queue, own = (
+        draw(i, *sizes, unit=False) * size for i, sizes in enumerate([(6, 8), (6, 8), (300, 8), (6, 2, 8)])
+    )
+    loss, rank = queue_infonce(query.requires_grad_(), key, queue, temperature, own)
+    (gradient,) = torch.autograd.grad(loss.sum(), query)
+    wide = query.detach().double().requires_grad_()
+    expected, expected_rank = queue_infonce(wide, key.double(), queue.double(), temperature, own.double())
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), wide)
+    torch.testing.assert_close(loss, expected.float(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(rank, expected_rank)
+    assert not gradient.isnan().any()
+    if 1e-30 < expected_gradient.abs().max() < 1e38:
+        error = (gradient.double() - expected_gradient).abs().max()
+        assert error <= 1e-3 * expected_gradient.abs().max()
+
+
 @pytest.mark.parametrize("own_dtype", [torch.float32, *HALVES])
 @pytest.mark.parametrize(("dtype", "queue_dtype"), list(itertools.product((torch.float32, *HALVES), repeat=2)))
 def test_dtypes(dtype: torch.dtype, queue_dtype: torch.dtype, own_dtype: torch.dtype) -> None:
@@ -315,6 +352,29 @@ def test_log_sum_exp_and_negative_mean() -> None:
     mean = logits.softmax(dim=1)[:, 1:] @ queue.double()
     torch.testing.assert_close(negative_mean.double(), mean, rtol=1e-5, atol=1e-6)
     assert OPERATOR(query, key, queue, None, 0.2, False)[3].shape == (0, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+def test_a_learned_temperature_gets_its_gradient(dtype: torch.dtype) -> None:
+    query, key, queue, own = (draw(i, *size).to(dtype) for i, size in enumerate([(6, 8), (6, 8), (50, 8), (6, 2, 8)]))
+    temperature = torch.tensor([0.3], requires_grad=True)
+    loss, rank = queue_infonce(query, key, queue, temperature, own)
+    expected_loss, expected_rank = queue_infonce(query, key, queue, 0.3, own)
+    torch.testing.assert_close(loss, expected_loss)
+    assert torch.equal(rank, expected_rank)
+    (gradient,) = torch.autograd.grad(loss.sum(), temperature)
+    wide = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    query, key, queue, own = (tensor.double() for tensor in (query, key, queue, own))
+    scores = torch.cat(((query * key).sum(1, keepdim=True), query @ queue.T, (own @ query[..., None])[..., 0]), 1)
+    F.cross_entropy(scores / wide, torch.zeros(6, dtype=torch.int64), reduction="sum").backward()
+    assert wide.grad is not None
+    torch.testing.assert_close(gradient.double(), wide.grad[None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [[0.2, 0.3], 0.0, -1.0, float("nan"), float("inf")])
+def test_refuses_temperatures_in_tensors(value: float | list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^temperature: got"):
+        queue_infonce(draw(0, 3, 8), draw(1, 3, 8), draw(2, 5, 8), torch.tensor(value))
 
 
 def test_second_derivative_is_refused() -> None:

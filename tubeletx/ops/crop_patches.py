@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx.ops import _arguments as arguments
+
+__all__ = ["crop_patches"]
+
+_operator = torch.ops.tubeletx.crop_patches.default
 
 
 def crop_patches(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, size: tuple[int, int]) -> Tensor:
@@ -26,17 +31,29 @@ def crop_patches(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, size: tup
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, device or, on the CPU, value; the message names it.
+        TypeError: An argument is no tensor, or `size` no pair of integers.
+        NotImplementedError: `clip` carries a forward-mode tangent.
     """
-    height, width = size
-    return torch.ops.tubeletx.crop_patches.default(  # type: ignore[no-any-return]
-        clip, patch_frame, patch_box, height, width
-    )
+    arguments.require_tensors(clip=clip, patch_frame=patch_frame, patch_box=patch_box)
+    arguments.refuse_tangents("crop_patches", clip=clip)
+    height, width = (arguments.require_integer(side, "size") for side in size)
+    return _operator(clip, patch_frame, patch_box, height, width)  # type: ignore[no-any-return]
 
 
-@torch.library.register_fake("tubeletx::crop_patches")  # type: ignore[untyped-decorator]
-def _(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG001
-    batch, tubelets = patch_frame.shape
-    return clip.new_empty((batch, tubelets, height, width, clip.shape[1])).permute(0, 1, 4, 2, 3)
+def _fake(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, height: int, width: int) -> Tensor:
+    arguments.check_dtype(clip, "clip", *arguments.BYTES_OR_FLOATS)
+    arguments.check_shape(clip, "clip", (None,) * 5, "(B, C, T, H, W)")
+    arguments.check_positive(height, "height")
+    arguments.check_positive(width, "width")
+    batch, channels = clip.shape[:2]
+    arguments.check_dtype(patch_frame, "patch_frame", torch.int32)
+    arguments.check_shape(patch_frame, "patch_frame", (batch, None), "(B, M)")
+    arguments.check_device(patch_frame, "patch_frame", clip, "clip")
+    tubelets = patch_frame.shape[1]
+    arguments.check_dtype(patch_box, "patch_box", torch.int32)
+    arguments.check_shape(patch_box, "patch_box", (batch, tubelets, 4), "(B, M, 4)")
+    arguments.check_device(patch_box, "patch_box", clip, "clip")
+    return clip.new_empty((batch, tubelets, height, width, channels)).permute(0, 1, 4, 2, 3)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -62,4 +79,5 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, Non
     return pixels.view(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3), None, None, None, None
 
 
+torch.library.register_fake("tubeletx::crop_patches", _fake)
 torch.library.register_autograd("tubeletx::crop_patches", _backward, setup_context=_setup_context)

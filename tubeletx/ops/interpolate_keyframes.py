@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tubeletx import _library  # noqa: F401  (loads the operators)
+import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx.ops import _arguments as arguments
 
 __all__ = ["interpolate_keyframes"]
+
+_operator = torch.ops.tubeletx.interpolate_keyframes.default
 
 
 def interpolate_keyframes(frames: Tensor, values: Tensor, easing: Tensor | None = None, *, num_frames: int) -> Tensor:
@@ -29,12 +32,32 @@ def interpolate_keyframes(frames: Tensor, values: Tensor, easing: Tensor | None 
 
     Raises:
         ValueError: A shape or dtype differs from the above, `num_frames` is not positive, or, on the CPU, where the
-            values can be read without waiting, `frames` falls or `easing` is another number.
+            values can be read without waiting, `frames` falls or `easing` is another number; or `values` requires a
+            gradient, which there is none.
+        TypeError: An argument is no tensor, or `num_frames` no integer.
+        NotImplementedError: `values` carries a forward-mode tangent.
     """
-    result: Tensor = torch.ops.tubeletx.interpolate_keyframes(frames, values, easing, num_frames)
-    return result
+    arguments.require_tensors(frames=frames, values=values, **({} if easing is None else {"easing": easing}))
+    arguments.refuse_gradient("interpolate_keyframes", values=values)
+    arguments.refuse_tangents("interpolate_keyframes", values=values)
+    num_frames = arguments.require_integer(num_frames, "num_frames")
+    return _operator(frames, values, easing, num_frames)  # type: ignore[no-any-return]
 
 
-@torch.library.register_fake("tubeletx::interpolate_keyframes")  # type: ignore[untyped-decorator]
-def _(frames: Tensor, values: Tensor, easing: Tensor | None, num_frames: int) -> Tensor:  # noqa: ARG001
-    return values.new_empty((values.shape[0], num_frames, values.shape[2]))
+def _fake(frames: Tensor, values: Tensor, easing: Tensor | None, num_frames: int) -> Tensor:
+    arguments.check_shape(frames, "frames", (None, None), "(N, K)")
+    arguments.check_dtype(frames, "frames", torch.int32, torch.int64)
+    rows, keys = frames.shape
+    arguments.check_positive(keys, "frames' number of keyframes")
+    arguments.check_shape(values, "values", (rows, keys, None), "(N, K, D)")
+    arguments.check_dtype(values, "values", torch.float32)
+    arguments.check_device(values, "values", frames, "frames")
+    if easing is not None:
+        arguments.check_shape(easing, "easing", (rows, keys - 1), "(N, K - 1)")
+        arguments.check_dtype(easing, "easing", torch.int32)
+        arguments.check_device(easing, "easing", frames, "frames")
+    arguments.check_positive(num_frames, "num_frames")
+    return values.new_empty((rows, num_frames, values.shape[2]))
+
+
+torch.library.register_fake("tubeletx::interpolate_keyframes", _fake)

@@ -9,6 +9,13 @@ import torch
 from torch import Tensor
 
 import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx.ops import _arguments as arguments
+
+__all__ = ["paste_tubelets", "paste_tubelets_"]
+
+_operator = torch.ops.tubeletx.paste_tubelets.default
+_operator_ = torch.ops.tubeletx.paste_tubelets_.default
+_backward_operator = torch.ops.tubeletx.paste_tubelets_backward.default
 
 
 def paste_tubelets(
@@ -37,7 +44,8 @@ def paste_tubelets(
     layout and for any number of threads; within a level of the formula above (csrc/core/paste_bytes.h defines them).
     Otherwise it is float32 (float64 for float64 clips) in one fixed order. Only the footprints are visited.
 
-    Differentiable in `clips` and `patches` (alpha included) for floating-point clips; the geometry gets no gradient.
+    Differentiable in `clips` and `patches` (alpha included) for floating-point clips, twice without alpha; the geometry
+    gets no gradient.
 
     Args:
         clips: V clips, 1 to 8, of one shape (B, C, T, H, W), dtype and device; uint8 (0 to 255), float16, bfloat16,
@@ -61,11 +69,16 @@ def paste_tubelets(
         V new clips with the strides that `torch.empty_like` gives.
 
     Raises:
-        ValueError: An argument has the wrong shape, dtype, device or, on the CPU, value; the message names it.
+        ValueError: An argument has the wrong shape, dtype, device or, on the CPU, value, or the geometry requires a
+            gradient; the message names it.
+        TypeError: An argument is no tensor.
+        NotImplementedError: An argument carries a forward-mode tangent, or a second derivative of pasting with alpha is
+            asked for.
     """
-    return torch.ops.tubeletx.paste_tubelets.default(  # type: ignore[no-any-return]
-        list(clips), patches, patch_size, centers, linear, shape, edge, opacity, order, offsets
-    )
+    clips = list(clips)
+    geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
+    _check(clips, patches, *geometry)
+    return _operator(clips, patches, *geometry)  # type: ignore[no-any-return]
 
 
 def paste_tubelets_(
@@ -82,10 +95,18 @@ def paste_tubelets_(
 ) -> None:
     """Pastes M tubelets onto V clips in place; see `paste_tubelets` for the arguments.
 
+    The clips count a new version, as after torch's own in-place operators: the gradient of a function that had saved
+    one of them raises.
+
     Raises:
         ValueError: As for `paste_tubelets`; also where clips share memory as far as that shows at once (an expanded
             clip, the same clip twice), and where a gradient would be needed, which only `paste_tubelets` gives.
+        TypeError: As for `paste_tubelets`.
+        NotImplementedError: As for `paste_tubelets`.
     """
+    clips = list(clips)
+    geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
+    _check(clips, patches, *geometry)
     if torch.is_grad_enabled():
         for name, tensors in (("clips", clips), ("patches", (patches,))):
             if any(tensor.requires_grad for tensor in tensors):
@@ -93,23 +114,83 @@ def paste_tubelets_(
                     f"{name}: requires a gradient, which in-place pasting cannot give; "
                     "use paste_tubelets, or torch.no_grad() where none is needed"
                 )
-    torch.ops.tubeletx.paste_tubelets_.default(
-        list(clips), patches, patch_size, centers, linear, shape, edge, opacity, order, offsets
+    _operator_(clips, patches, *geometry)
+
+
+_GEOMETRY = ("patch_size", "centers", "linear", "shape", "edge", "opacity", "order", "offsets")
+_MAX_CLIPS = 8
+
+
+def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> None:
+    """What the operator itself cannot see: Python types, and derivatives that it does not have."""
+    named = dict(zip(_GEOMETRY, geometry, strict=True))
+    if named["offsets"] is None:
+        del named["offsets"]
+    for clip in clips:
+        arguments.require_tensors(clips=clip)
+        arguments.refuse_tangents("pasting", clips=clip)
+    arguments.require_tensors(patches=patches, **named)
+    arguments.refuse_gradient("pasting", **named)
+    arguments.refuse_tangents("pasting", patches=patches, **named)
+
+
+def _check_clips(clips: list[Tensor], name: str, patches: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    if not 0 < len(clips) <= _MAX_CLIPS:
+        raise ValueError(f"{name}: got {len(clips)} clips, needs 1 to {_MAX_CLIPS}")
+    arguments.check_dtype(clips[0], name, *dtypes)
+    arguments.check_shape(clips[0], name, (None,) * 5, "(B, C, T, H, W)")
+    for clip in clips:
+        arguments.check_dtype(clip, name, clips[0].dtype)
+        arguments.check_shape(clip, name, clips[0].shape, "the shape of the first clip")
+        arguments.check_device(clip, name, patches, "patches")
+
+
+def _check_shapes(clips: list[Tensor], patches: Tensor, geometry: tuple[Tensor | None, ...]) -> None:
+    batch, channels, frames, _, _ = clips[0].shape
+    arguments.check_dtype(patches, "patches", clips[0].dtype)
+    if patches.dim() == 6:
+        expected: tuple[int | None, ...] = (batch, len(clips), None, None, None, None)
+        arguments.check_shape(patches, "patches", expected, "(B, V, M, C or C + 1, Hp, Wp)")
+    else:
+        arguments.check_shape(patches, "patches", (batch, None, None, None, None), "(B, M, C or C + 1, Hp, Wp)")
+    tubelets, own = patches.shape[-4:-2]
+    if own not in (channels, channels + 1):
+        raise ValueError(f"patches: got {own} channels, needs the {channels} of the clips, or one more for alpha")
+    rules: tuple[tuple[torch.dtype, tuple[int, ...], str], ...] = (
+        (torch.int32, (batch, tubelets, 2), "(B, M, 2)"),
+        (torch.float32, (batch, tubelets, frames, 2), "(B, M, T, 2)"),
+        (torch.float32, (batch, tubelets, frames, 2, 2), "(B, M, T, 2, 2)"),
+        (torch.int32, (batch, tubelets), "(B, M)"),
+        (torch.float32, (batch, tubelets), "(B, M)"),
+        (torch.float32, (batch, tubelets, frames), "(B, M, T)"),
+        (torch.int32, (batch, tubelets), "(B, M)"),
+        (torch.float32, (batch, len(clips), tubelets, 2), "(B, V, M, 2)"),
     )
+    for name, tensor, (dtype, shape, meaning) in zip(_GEOMETRY, geometry, rules, strict=True):
+        if tensor is not None:
+            arguments.check_dtype(tensor, name, dtype)
+            arguments.check_shape(tensor, name, shape, meaning)
+            arguments.check_device(tensor, name, patches, "patches")
 
 
-@torch.library.register_fake("tubeletx::paste_tubelets")  # type: ignore[untyped-decorator]
-def _(clips: list[Tensor], *_: Tensor | None) -> list[Tensor]:
+def _fake(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> list[Tensor]:
+    _fake_(clips, patches, *geometry)
     return [torch.empty_like(clip) for clip in clips]
 
 
-@torch.library.register_fake("tubeletx::paste_tubelets_")  # type: ignore[untyped-decorator]
-def _(*_: Any) -> None:
-    return None
+def _fake_(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> None:
+    _check_clips(clips, "clips", patches, arguments.BYTES_OR_FLOATS)
+    _check_shapes(clips, patches, geometry)
 
 
-@torch.library.register_fake("tubeletx::paste_tubelets_backward")  # type: ignore[untyped-decorator]
-def _(gradients: list[Tensor], _clips: list[Tensor], patches: Tensor, *_: Tensor | None) -> tuple[list[Tensor], Tensor]:
+def _fake_backward(
+    gradients: list[Tensor], clips: list[Tensor], patches: Tensor, *geometry: Tensor | None
+) -> tuple[list[Tensor], Tensor]:
+    _check_clips(gradients, "gradients", patches, arguments.FLOATS)
+    _check_shapes(gradients, patches, geometry)
+    if patches.shape[-3] != gradients[0].shape[1]:
+        _check_clips(clips, "clips", patches, (patches.dtype,))
+        arguments.check_shape(clips[0], "clips", gradients[0].shape, "the shape of gradients")
     return [torch.empty_like(gradient) for gradient in gradients], patches.new_empty(patches.shape)
 
 
@@ -125,10 +206,29 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
 def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     patches, *rest = ctx.saved_tensors
     geometry, background = rest[: ctx.num_geometry], rest[ctx.num_geometry :]
-    clip_gradients, patches_gradient = torch.ops.tubeletx.paste_tubelets_backward.default(
-        list(gradients), background, patches, *geometry
-    )
+    clip_gradients, patches_gradient = _backward_operator(list(gradients), background, patches, *geometry)
     return clip_gradients, patches_gradient, *([None] * ctx.num_geometry)
 
 
+def _setup_second_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], Tensor]) -> None:  # noqa: ARG001
+    gradients, clips, patches, *geometry = inputs
+    ctx.has_alpha = patches.shape[-3] != gradients[0].shape[1]
+    ctx.num_clips, ctx.num_geometry = len(clips), len(geometry)
+    ctx.save_for_backward(*geometry)
+
+
+def _second_backward(ctx: Any, clip_tangents: list[Tensor], patches_tangent: Tensor) -> tuple[Any, ...]:
+    if ctx.has_alpha:
+        raise NotImplementedError("paste_tubelets: has no second derivative where patches have an alpha of their own")
+    # Without alpha pasting is linear, so that the transpose of its transpose is pasting itself.
+    gradients = _operator(clip_tangents, patches_tangent, *ctx.saved_tensors)
+    return gradients, [None] * ctx.num_clips, None, *([None] * ctx.num_geometry)
+
+
+torch.library.register_fake("tubeletx::paste_tubelets", _fake)
+torch.library.register_fake("tubeletx::paste_tubelets_", _fake_)
+torch.library.register_fake("tubeletx::paste_tubelets_backward", _fake_backward)
 torch.library.register_autograd("tubeletx::paste_tubelets", _backward, setup_context=_setup_context)
+torch.library.register_autograd(
+    "tubeletx::paste_tubelets_backward", _second_backward, setup_context=_setup_second_context
+)

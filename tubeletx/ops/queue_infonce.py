@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401
+import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx.ops import _arguments as arguments
+
+__all__ = ["queue_infonce"]
 
 _operator = torch.ops.tubeletx.queue_infonce.default
 _backward_operator = torch.ops.tubeletx.queue_infonce_backward.default
 
 
 def queue_infonce(
-    query: Tensor, key: Tensor, queue: Tensor, temperature: float, own_negatives: Tensor | None = None
+    query: Tensor, key: Tensor, queue: Tensor, temperature: float | Tensor, own_negatives: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE loss of each query, and how many negatives beat its positive.
 
@@ -38,37 +41,78 @@ def queue_infonce(
         key: (B, D), the positive of each row; same dtype as ``query``.
         queue: (K, D) negatives of every row, float32, float16 or bfloat16 (float64 if ``query`` is); takes no gradient.
             K may be 0.
-        temperature: positive and finite.
+        temperature: positive and finite. A tensor of one element, for a learnable one, gets its gradient too: then the
+            queries are divided by it, in float32 or wider, and the rank is that of the scores of these.
         own_negatives: (B, E, D) negatives of each row alone, of the dtypes of ``queue``; takes no gradient.
 
     Returns:
         The loss, (B,) float32 (float64 for float64), 0 where there are no negatives; and the rank, (B,) int64: the
-        number of negatives whose score is strictly higher than the positive's, so that ``rank < 5`` is a top-5 hit.
+        number of negatives whose score is not at most the positive's, so that ``rank < 5`` is a top-5 hit. A negative
+        whose score is NaN counts, and all do where the positive's is, so that a diverged run hits nothing.
         The rank is that of exact scores (in double precision) for negatives no longer than the key, a copy of the key
         included; a longer negative may fall on the wrong side where its score is within float32 rounding of a tie.
 
     Raises:
-        ValueError: an argument has a wrong shape, dtype or device, the temperature is not positive and finite, or
-            ``queue`` or ``own_negatives`` requires a gradient.
+        ValueError: an argument has a wrong shape, dtype or device, the temperature is not positive and finite (a tensor
+            is looked at on the CPU only), or ``queue`` or ``own_negatives`` requires a gradient.
+        TypeError: an argument is no tensor.
+        NotImplementedError: an argument carries a forward-mode tangent.
     """
-    for name, negatives in (("queue", queue), ("own_negatives", own_negatives)):
-        if negatives is not None and negatives.requires_grad:
-            raise ValueError(f"{name}: requires a gradient, which negatives do not get; pass {name}.detach()")
+    tensors = {"query": query, "key": key, "queue": queue}
+    if own_negatives is not None:
+        tensors["own_negatives"] = own_negatives
+    arguments.require_tensors(**tensors)
+    arguments.refuse_gradient("queue_infonce", queue=queue, own_negatives=own_negatives)
+    arguments.refuse_tangents("queue_infonce", **tensors)
+    if isinstance(temperature, Tensor):
+        arguments.refuse_tangents("queue_infonce", temperature=temperature)
+        query, key, temperature = _divide(query, key, temperature)
     need_gradient = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
     loss, rank, _, _ = _operator(query, key, queue, own_negatives, temperature, need_gradient)
     return loss, rank
 
 
+def _divide(query: Tensor, key: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The temperature of 1 that gives the same loss, and to the given one its gradient."""
+    if temperature.numel() != 1:
+        raise ValueError(
+            f"temperature: got shape {tuple(temperature.shape)}, needs a number, or a tensor of one element"
+        )
+    if temperature.device.type == "cpu" and not torch.compiler.is_compiling():
+        value = float(temperature.detach())
+        if not 0 < value < float("inf"):
+            raise ValueError(f"temperature: got {value}, needs a positive finite number")
+    wide = torch.promote_types(query.dtype, torch.float32)
+    return query.to(wide) / temperature.reshape(()), key.to(wide), 1.0
+
+
 def _fake(
     query: Tensor,
-    key: Tensor,  # noqa: ARG001
-    queue: Tensor,  # noqa: ARG001
-    own_negatives: Tensor | None,  # noqa: ARG001
-    temperature: float,  # noqa: ARG001
+    key: Tensor,
+    queue: Tensor,
+    own_negatives: Tensor | None,
+    temperature: float,
     need_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    arguments.check_shape(query, "query", (None, None), "(B, D)")
     batch, features = query.shape
-    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    arguments.check_positive(features, "query's number of features")
+    arguments.check_shape(key, "key", (batch, features), "(B, D)")
+    arguments.check_shape(queue, "queue", (None, features), "(K, D)")
+    arguments.check_dtype(query, "query", *arguments.FLOATS)
+    arguments.check_dtype(key, "key", query.dtype)
+    arguments.check_device(key, "key", query, "query")
+    is_double = query.dtype == torch.float64
+    negatives = {"queue": queue}
+    if own_negatives is not None:
+        arguments.check_shape(own_negatives, "own_negatives", (batch, None, features), "(B, E, D)")
+        negatives["own_negatives"] = own_negatives
+    for name, tensor in negatives.items():
+        arguments.check_dtype(tensor, name, *((torch.float64,) if is_double else arguments.FLOATS[:3]))
+        arguments.check_device(tensor, name, query, "query")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: got {temperature}, needs a positive finite number")
+    dtype = torch.float64 if is_double else torch.float32
     return (
         query.new_empty(batch, dtype=dtype),
         query.new_empty(batch, dtype=torch.int64),
@@ -100,16 +144,27 @@ def _backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Ten
 
 
 def _fake_backward(
-    gradient: Tensor,  # noqa: ARG001
+    gradient: Tensor,
     query: Tensor,
     key: Tensor,
-    loss: Tensor,  # noqa: ARG001
-    negative_mean: Tensor,  # noqa: ARG001
+    loss: Tensor,
+    negative_mean: Tensor,
     temperature: float,  # noqa: ARG001
     need_query: bool,
     need_key: bool,
 ) -> tuple[Tensor, Tensor]:
+    arguments.check_shape(query, "query", (None, None), "(B, D)")
     batch, features = query.shape
+    wide = torch.promote_types(query.dtype, torch.float32)
+    for name, tensor, dtype, shape, meaning in (
+        ("key", key, query.dtype, (batch, features), "(B, D)"),
+        ("gradient", gradient, wide, (batch,), "(B,)"),
+        ("loss", loss, wide, (batch,), "(B,)"),
+        ("negative_mean", negative_mean, wide, (batch, features), "(B, D)"),
+    ):
+        arguments.check_dtype(tensor, name, dtype)
+        arguments.check_shape(tensor, name, shape, meaning)
+        arguments.check_device(tensor, name, query, "query")
     return query.new_empty(batch if need_query else 0, features), key.new_empty(batch if need_key else 0, features)
 
 

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tubeletx import _C, _library  # noqa: F401  (_library loads the operators)
+import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx import _C
+from tubeletx.ops import _arguments as arguments
 
 __all__ = ["sample_tubelets", "setting_lengths"]
+
+_operator = torch.ops.tubeletx.sample_tubelets.default
 
 TubeletFields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -27,7 +31,7 @@ def sample_tubelets(
     height: int,
     width: int,
     seed: int = 0,
-    epoch: int = 0,
+    epoch: int | Tensor = 0,
 ) -> TubeletFields:
     """Draws the M tubelets of each sample in one launch (sections 3.1 to 3.3 of the paper).
 
@@ -41,8 +45,10 @@ def sample_tubelets(
         num_frames: T, frames of a clip.
         height: H, pixels.
         width: W, pixels.
-        seed: Key of the random stream, any 64-bit integer.
-        epoch: From 0 to 2^32 - 1; another epoch draws other tubelets.
+        seed: Key of the random stream, any 64-bit integer, signed or not.
+        epoch: From 0 to 2^32 - 1; another epoch draws other tubelets. A tensor of one element, int64, is read by the
+            operator: on the device of `sample_ids` a captured graph draws anew when it changes. There it is taken
+            modulo 2^32, since its value cannot be looked at.
 
     Returns:
         The fields of `Tubelets` on the device of `sample_ids`, contiguous:
@@ -58,23 +64,47 @@ def sample_tubelets(
     Raises:
         ValueError: `sample_ids` is not (B,) int64, a size is not positive, `epoch` is out of range, or a setting is
             missing or out of its range; the message names it.
+        TypeError: `sample_ids` is no tensor, or a size, `seed` or `epoch` no integer.
     """
-    result: TubeletFields = torch.ops.tubeletx.sample_tubelets(
-        sample_ids, seed, epoch, num_frames, height, width, settings
+    arguments.require_tensors(sample_ids=sample_ids)
+    epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
+    return _operator(  # type: ignore[no-any-return]
+        sample_ids,
+        arguments.signed_64_bits(seed, "seed"),
+        epoch,
+        arguments.require_integer(num_frames, "num_frames"),
+        arguments.require_integer(height, "height"),
+        arguments.require_integer(width, "width"),
+        settings,
+        epoch_tensor,
     )
-    return result
 
 
-@torch.library.register_fake("tubeletx::sample_tubelets")  # type: ignore[untyped-decorator]
-def _(
+def _fake(
     sample_ids: Tensor,
     seed: int,  # noqa: ARG001
-    epoch: int,  # noqa: ARG001
+    epoch: int,
     num_frames: int,
-    height: int,  # noqa: ARG001
-    width: int,  # noqa: ARG001
+    height: int,
+    width: int,
     settings: Sequence[float],
+    epoch_tensor: Tensor | None = None,
 ) -> TubeletFields:
+    arguments.check_shape(sample_ids, "sample_ids", (None,), "(B,)")
+    arguments.check_dtype(sample_ids, "sample_ids", torch.int64)
+    if epoch_tensor is None:
+        arguments.check_epoch(epoch)
+    else:
+        if epoch_tensor.numel() != 1:
+            raise ValueError(f"epoch: got shape {tuple(epoch_tensor.shape)}, needs one element")
+        arguments.check_dtype(epoch_tensor, "epoch", torch.int64)
+        if epoch_tensor.device.type != "cpu":
+            arguments.check_device(epoch_tensor, "epoch", sample_ids, "sample_ids")
+    for name, value in (("num_frames", num_frames), ("height", height), ("width", width)):
+        arguments.check_positive(value, name)
+    needed = sum(setting_lengths().values())
+    if len(settings) != needed:
+        raise ValueError(f"settings: got {len(settings)} numbers, needs {needed}")
     pair = (sample_ids.shape[0], int(settings[0]))  # the first setting is the number of tubelets
     return (
         sample_ids.new_empty((*pair, num_frames, 2), dtype=torch.float32),
@@ -86,3 +116,6 @@ def _(
         sample_ids.new_empty((*pair, num_frames), dtype=torch.float32),
         sample_ids.new_empty(pair, dtype=torch.int32),
     )
+
+
+torch.library.register_fake("tubeletx::sample_tubelets", _fake)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tubeletx import _library  # noqa: F401  (loads the operators)
+import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx.ops import _arguments as arguments
 
 __all__ = ["smooth_path"]
+
+_operator = torch.ops.tubeletx.smooth_path.default
 
 
 def smooth_path(
@@ -37,12 +40,42 @@ def smooth_path(
 
     Raises:
         ValueError: A shape or dtype differs from the above, `sigma` is negative, NaN or too large, or `num_frames` is
-            not positive.
+            not positive, or an argument requires a gradient, which there is none.
+        TypeError: An argument is no tensor, or `num_frames` no integer.
+        NotImplementedError: An argument carries a forward-mode tangent.
     """
-    result: Tensor = torch.ops.tubeletx.smooth_path(points, sigma, extent, offset, num_frames)
-    return result
+    tensors = {"points": points}
+    if extent is not None:
+        tensors["extent"] = extent
+    if offset is not None:
+        tensors["offset"] = offset
+    arguments.require_tensors(**tensors)
+    arguments.refuse_gradient("smooth_path", **tensors)
+    arguments.refuse_tangents("smooth_path", **tensors)
+    num_frames = arguments.require_integer(num_frames, "num_frames")
+    return _operator(points, sigma, extent, offset, num_frames)  # type: ignore[no-any-return]
 
 
-@torch.library.register_fake("tubeletx::smooth_path")  # type: ignore[untyped-decorator]
-def _(points: Tensor, sigma: float, extent: Tensor | None, offset: Tensor | None, num_frames: int) -> Tensor:  # noqa: ARG001
-    return points.new_empty((points.shape[0], num_frames, points.shape[2]))
+def _fake(points: Tensor, sigma: float, extent: Tensor | None, offset: Tensor | None, num_frames: int) -> Tensor:
+    arguments.check_shape(points, "points", (None, None, None), "(N, P, D)")
+    arguments.check_dtype(points, "points", torch.float32)
+    rows, count, axes = points.shape
+    arguments.check_positive(count, "points' number of points")
+    if not 0 <= sigma <= _MAX_SIGMA:
+        raise ValueError(f"sigma: got {sigma}, needs a number of points in [0, {_MAX_SIGMA}]")
+    if extent is not None:
+        expected = (rows,) if extent.dim() == 1 else (rows, axes)
+        arguments.check_shape(extent, "extent", expected, "(N,) or (N, D)")
+        arguments.check_dtype(extent, "extent", torch.float32)
+        arguments.check_device(extent, "extent", points, "points")
+    if offset is not None:
+        arguments.check_shape(offset, "offset", (rows, axes), "(N, D)")
+        arguments.check_dtype(offset, "offset", torch.float32)
+        arguments.check_device(offset, "offset", points, "points")
+    arguments.check_positive(num_frames, "num_frames")
+    return points.new_empty((rows, num_frames, axes))
+
+
+_MAX_SIGMA = 65536
+
+torch.library.register_fake("tubeletx::smooth_path", _fake)

@@ -1,0 +1,127 @@
+"""Checks of arguments: of their Python types before an operator is called, and of shapes and dtypes in fake kernels.
+
+The compiled operators check the rest themselves (csrc/ops); fake kernels repeat that here, in the same words, since a
+call that is only traced must be refused as well, and so must one that mixes real tensors with tensors on "meta".
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+__all__ = [
+    "BYTES_OR_FLOATS",
+    "FLOATS",
+    "check_device",
+    "check_dtype",
+    "check_epoch",
+    "check_positive",
+    "check_shape",
+    "refuse_gradient",
+    "refuse_tangents",
+    "require_integer",
+    "require_tensors",
+    "signed_64_bits",
+]
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+BYTES_OR_FLOATS = (torch.uint8, *FLOATS)
+
+
+def require_tensors(**arguments: Any) -> None:
+    """Refuses what is not a tensor, with the argument's name."""
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}, needs a tensor")
+
+
+def require_integer(value: Any, name: str) -> int:
+    """The integer that `value` is, whatever its type; symbolic ones stay as they are."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    try:
+        return operator.index(value)
+    except TypeError:
+        shown = repr(value) if isinstance(value, float | str) else type(value).__name__
+        raise TypeError(f"{name}: got {shown}, needs an integer") from None
+
+
+def signed_64_bits(value: Any, name: str) -> int:
+    """The two's complement of any 64-bit integer, signed or not."""
+    integer = require_integer(value, name)
+    if type(integer) is not int:
+        return integer
+    if not -(1 << 63) <= integer < 1 << 64:
+        raise ValueError(f"{name}: got {integer}, needs a 64-bit integer")
+    return integer if integer < 1 << 63 else integer - (1 << 64)
+
+
+def refuse_gradient(function: str, **arguments: Tensor | None) -> None:
+    """Refuses arguments that require a gradient which `function` does not give."""
+    if not torch.is_grad_enabled():
+        return
+    for name, tensor in arguments.items():
+        if tensor is not None and tensor.requires_grad:
+            raise ValueError(f"{name}: requires a gradient, which {function} does not give; pass {name}.detach()")
+
+
+def refuse_tangents(function: str, **arguments: Tensor | None) -> None:
+    """Refuses arguments with a forward-mode tangent: the operators would go on without it."""
+    if forward_ad._current_level < 0:  # outside of dual_level(), as nearly always
+        return
+    for name, tensor in arguments.items():
+        if tensor is not None and _has_tangent(tensor):
+            raise NotImplementedError(f"{name}: carries a forward-mode tangent, which {function} does not pass on")
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def check_shape(tensor: Tensor, name: str, expected: Sequence[int | None], meaning: str) -> None:
+    """The shape must be `expected`, None standing for any extent; `meaning` spells the axes for the message."""
+
+    def message() -> str:
+        needed = ", ".join("*" if extent is None else str(extent) for extent in expected)
+        return f"{name}: got shape {tuple(tensor.shape)}, needs {meaning} = ({needed})"
+
+    if tensor.dim() != len(expected):
+        raise ValueError(message())
+    for extent, needed in zip(tensor.shape, expected, strict=True):
+        if needed is not None:
+            _require(extent == needed, message)
+
+
+def check_dtype(tensor: Tensor, name: str, *allowed: torch.dtype) -> None:
+    """The dtype must be one of these."""
+    if tensor.dtype not in allowed:
+        raise ValueError(f"{name}: got dtype {tensor.dtype}, needs {' or '.join(map(str, allowed))}")
+
+
+def check_device(tensor: Tensor, name: str, reference: Tensor, reference_name: str) -> None:
+    """The tensor must live where `reference` does."""
+    if tensor.device != reference.device:
+        raise ValueError(
+            f"{name}: is on {tensor.device}, not on the device of {reference_name}, {reference.device}; "
+            f"move it there with .to({reference_name}.device)"
+        )
+
+
+def check_epoch(epoch: int) -> None:
+    """An epoch must fit 32 bits."""
+    _require(0 <= epoch < 1 << 32, lambda: f"epoch: got {epoch}, needs an integer in [0, 2^32)")
+
+
+def check_positive(value: int, name: str) -> None:
+    """A size must be positive."""
+    _require(value > 0, lambda: f"{name}: got {value}, needs a positive integer")
+
+
+def _require(condition: bool, message: Callable[[], str]) -> None:
+    # Takes conditions on symbolic sizes too, and keeps those that are known only when the operator runs for then.
+    torch._check_value(condition, message)  # type: ignore[no-untyped-call]
