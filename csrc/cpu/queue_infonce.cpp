@@ -147,6 +147,18 @@ void multiply(const Tensor& left, const Tensor& right, const Tensor& out) {
   torch::stable::detail::to<Tensor>(stack[0]);
 }
 
+/// Whether torch rounds the factors of a float32 product, as to bfloat16 where the processor multiplies those and
+/// torch.set_float32_matmul_precision("medium") allows it. There is no setting to read, so a product tells.
+bool products_are_rounded() {
+  constexpr int64_t kSize = 32;  // smaller products are never rounded
+  constexpr float kFactor = 1 + 0x1p-12f;
+  const std::vector<float> factors(kSize * kSize, kFactor);
+  std::vector<float> products(kSize * kSize);
+  const auto matrix = [](const float* data) { return borrow(data, {kSize, kSize}, {kSize, 1}, ScalarType::Float); };
+  multiply(matrix(factors.data()), matrix(factors.data()), matrix(products.data()));
+  return products[0] < kSize * kFactor;
+}
+
 struct DeleteAligned {
   void operator()(void* data) const { ::operator delete(data, std::align_val_t{64}); }
 };
@@ -396,6 +408,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, co
   const QueueInfoNCESize size = check_queue_infonce(query, key, queue, own_negatives, temperature);
   if (query.scalar_type() == ScalarType::Double) {
     return Kernel<double>(size, query, key, queue, own_negatives, temperature, need_gradient).run();
+  }
+  if (products_are_rounded()) {  // the loss would be off by that, and ranks by more: near ties are looked for in
+                                 // float32
+    const auto [loss, rank, log_sum_exp, mean] =
+        Kernel<double>(size, query, key, queue, own_negatives, temperature, need_gradient).run();
+    const auto as_float = [](const Tensor& tensor) { return torch::stable::to(tensor, ScalarType::Float); };
+    return {as_float(loss), rank, as_float(log_sum_exp), as_float(mean)};
   }
   return Kernel<float>(size, query, key, queue, own_negatives, temperature, need_gradient).run();
 }

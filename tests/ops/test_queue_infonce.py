@@ -508,3 +508,20 @@ def test_other_batch_sizes_and_no_features() -> None:
         queue_infonce(torch.empty(4, 0), torch.empty(4, 0), torch.empty(30, 0), 0.2)
     with pytest.raises(ValueError, match=r"^key: got dtype Half"):
         queue_infonce(draw(0, 4, 8), draw(1, 4, 8).half(), draw(2, 30, 8), 0.2)
+
+
+@pytest.mark.parametrize(("batch", "slots"), [(3, 700), (40, 3000)])
+def test_a_leave_to_round_products_is_not_taken(batch, slots):
+    """Processors with AMX multiply float32 in bfloat16 under this setting; the others pass whatever the code does."""
+    query, key, queue = draw(1, batch, 96), draw(2, batch, 96), draw(3, slots, 96)
+    weight = torch.ones(batch)
+    right = reference.queue_infonce(query.double(), key.double(), queue.double(), 0.07)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        loss, grad_query, _, rank = run(query, key, queue, 0.07, None, weight)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    exact = run(query, key, queue, 0.07, None, weight)
+    torch.testing.assert_close(loss, right[0].float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(grad_query, exact[1], rtol=1e-5, atol=1e-6)
+    assert rank.equal(exact[3])
