@@ -1,5 +1,6 @@
 # make demo: a short real pretraining on real videos, ending in pictures and numbers.  make test: all tests.
 # make docs: the documentation, into site/.      make wheel: a wheel to give away, into dist/.
+# make test-fast: the quick ones, in a minute.    make sanitize: the operators under ASan and UBSan.
 # make torch-headers: does every source compile against the oldest and the newest torch?
 # All need only Python 3.11+, a C++17 compiler and make; everything else goes into .venv.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # Sources whose change asks for a new build of the compiled operators.
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: demo test core-tests docs lint build wheel torch-headers clean
+.PHONY: demo test test-fast core-tests sanitize docs lint build wheel torch-headers clean
 .DELETE_ON_ERROR:
 
 demo: build
@@ -16,6 +17,26 @@ demo: build
 
 test: build core-tests
 	$(BIN)/python -m pytest
+
+# What is quick of all tests, several at a time; tests/slow_tests.txt names the others.
+test-fast: build
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+# The operators under AddressSanitizer and UBSan, in an environment that shares the packages of .venv but not its build
+# of tubeletx. Leaks are not looked for: Python and torch keep much until the end.
+SANITIZE := build/sanitize
+SANITIZE_TESTS ?= tests/ops tests/api
+sanitize: build
+	$(BIN)/python -m venv --without-pip $(SANITIZE)/venv
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+	  $$($(SANITIZE)/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/packages.pth
+	CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1" TUBELETX_CUDA=off \
+	  $(BIN)/python -m pip --python $(SANITIZE)/venv/bin/python install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --force-reinstall --config-settings build-dir=$(SANITIZE)/cmake .
+	rm -rf $(SANITIZE)/checkout && mkdir $(SANITIZE)/checkout && cp -r tests pyproject.toml $(SANITIZE)/checkout
+	cd $(SANITIZE)/checkout && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
+	  ../venv/bin/python -P -m pytest -q -p no:cacheprovider $(SANITIZE_TESTS)
 
 # The mathematics of csrc/core, against long double.
 CORE_TESTS := build/core_tests
