@@ -25,12 +25,13 @@ test-fast: build
 # The operators under AddressSanitizer and UBSan, in an environment that shares the packages of .venv but not its build
 # of tubeletx. Leaks are not looked for: Python and torch keep much until the end.
 SANITIZE := build/sanitize
+SANITIZE_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1
 SANITIZE_TESTS ?= tests/ops tests/api
 sanitize: build
 	$(BIN)/python -m venv --without-pip $(SANITIZE)/venv
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
 	  $$($(SANITIZE)/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/packages.pth
-	CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1" TUBELETX_CUDA=off \
+	CXXFLAGS="$(SANITIZE_FLAGS)" TUBELETX_CUDA=off \
 	  $(BIN)/python -m pip --python $(SANITIZE)/venv/bin/python install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation --force-reinstall --config-settings build-dir=$(SANITIZE)/cmake .
 	rm -rf $(SANITIZE)/checkout && mkdir $(SANITIZE)/checkout && cp -r tests pyproject.toml $(SANITIZE)/checkout

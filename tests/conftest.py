@@ -1,6 +1,6 @@
-"""Marks as slow what `slow_tests.txt` lists, one test function a line, for all its parameters.
+"""Marks as slow what `slow_tests.txt` lists: a file, or a test function for all its parameters, one a line.
 
-The list is what `pytest --durations=0` says took longer than about a second in all; `make test-fast` leaves it out.
+The list is what `pytest --durations=0` finds slow; `make test-fast` leaves it out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ SLOW = frozenset(HERE.joinpath("slow_tests.txt").read_text(encoding="utf-8").spl
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        name = getattr(item, "originalname", item.name)
-        if f"{item.path.relative_to(HERE).as_posix()}::{name}" in SLOW:
+        file = item.path.relative_to(HERE).as_posix()
+        if file in SLOW or f"{file}::{getattr(item, 'originalname', item.name)}" in SLOW:
             item.add_marker(pytest.mark.slow)

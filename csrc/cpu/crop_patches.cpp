@@ -52,6 +52,7 @@ Tensor crop_patches(const Tensor& clip, const Tensor& patch_frame, const Tensor&
   const int32_t* box = static_cast<const int32_t*>(boxes.const_data_ptr());
   check_crop_values(arguments, frame, box);
   Tensor patches = empty_patches(clip, arguments);
+  if (patches.numel() == 0) return patches;  // its memory may be a null pointer, which memset must not get
   const void* source = clip.const_data_ptr();
   void* out = patches.mutable_data_ptr();
   switch (clip.scalar_type()) {  // a copy looks only at the size of an element
