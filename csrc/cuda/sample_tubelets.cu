@@ -53,8 +53,8 @@ struct SampleTubelets {
   TUBELETX_HOST_DEVICE void operator()(const Block& block, void* memory) const {
     const SamplerPlan& plan = arguments.plan;
     const Shared shared(*this, memory);
-    const uint32_t epoch = arguments.epoch_on_device == nullptr ? arguments.epoch
-                                                                : static_cast<uint32_t>(*arguments.epoch_on_device);
+    const uint32_t epoch =
+        arguments.epoch_on_device == nullptr ? arguments.epoch : static_cast<uint32_t>(*arguments.epoch_on_device);
     const DrawStream stream = {arguments.seed, static_cast<uint64_t>(arguments.sample_ids[block.index]), epoch};
     for (int32_t first = 0; first < plan.num_tubelets; first += static_cast<int32_t>(group)) {
       const int32_t left = plan.num_tubelets - first;
