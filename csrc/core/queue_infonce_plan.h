@@ -22,7 +22,7 @@ struct RowThresholds {
 /// with all negatives of a tile, and keeps its share of the columns of the sums weighted by the softmax.
 template <int width_, int row_tiles_, int row_warps_, int column_warps_, int negatives_>
 struct MatrixTile {
-  static constexpr int width = width_;  // most features
+  static constexpr int width = width_;  // most features; fewer are filled up with zeros
   static constexpr int row_tiles = row_tiles_;
   static constexpr int row_warps = row_warps_;
   static constexpr int column_warps = column_warps_;
@@ -35,6 +35,27 @@ struct MatrixTile {
   static constexpr int stride = width + 8;
 
   static constexpr int64_t shared_bytes(int parts) { return int64_t{2} * stride * (parts * rows + 2 * negatives); }
+};
+
+/// A block of the kernel on the matrix units of whole warpgroups: two that multiply 64 queries each with all negatives
+/// of a tile, and one that fetches.
+template <int panels_, int parts_>
+struct WarpgroupTile {
+  static constexpr int panels = panels_;  // of 64 features
+  static constexpr int parts = parts_;    // 16-bit numbers that stand for one number of the query
+  static constexpr int width = 64 * panels;
+  static constexpr int rows = 128;
+  static constexpr int negatives = 128;
+  static constexpr int stages = 4;  // tiles in memory at a time
+  static constexpr int warpgroups = 3;
+  static constexpr int threads = 128 * warpgroups;
+  static constexpr int multiplying_warps = 4 * (warpgroups - 1);
+  static constexpr int blocks = 1;
+  static constexpr int alignment = 1024;
+
+  static constexpr int64_t shared_bytes(int) {
+    return alignment + int64_t{2} * width * (parts * rows + stages * negatives);
+  }
 };
 
 /// A block of the kernel on plain multiply-adds in T, four warps.
@@ -55,6 +76,8 @@ struct ExactTile {
 };
 
 // Every block of the smaller sizes fits the 99 KiB of shared memory that the smallest supported GPUs have.
+using SmallMatrixTile64 = MatrixTile<64, 1, 2, 2, 64>;
+using LargeMatrixTile64 = MatrixTile<64, 2, 4, 1, 32>;
 using SmallMatrixTile128 = MatrixTile<128, 1, 2, 2, 64>;
 using LargeMatrixTile128 = MatrixTile<128, 2, 4, 1, 32>;
 using SmallMatrixTile256 = MatrixTile<256, 1, 2, 2, 32>;
@@ -66,11 +89,15 @@ using ExactTile512 = ExactTile<float, 512, 16, 16, 3>;
 using DoubleTile128 = ExactTile<double, 128, 16, 32, 2>;
 
 enum class QueueKernel : int32_t {
+  kSmallMatrix64,
+  kLargeMatrix64,
   kSmallMatrix128,
   kLargeMatrix128,
   kSmallMatrix256,
   kLargeMatrix256,
   kMatrix512,
+  kWarpgroup64,
+  kWarpgroup128,
   kExact128,
   kExact256,
   kExact512,
@@ -81,6 +108,7 @@ enum class QueueKernel : int32_t {
 struct Multiprocessors {
   int64_t count;
   int64_t shared_bytes;  // of one
+  bool have_warpgroups;  // whether the GPU and the build know the products of warpgroups
 };
 
 struct QueueInfoNCEPlan {
@@ -159,6 +187,13 @@ QueueInfoNCEPlan plan_matrix(QueueKernel kernel, int64_t parts, const QueueInfoN
   return plan_for<Tile>(kernel, parts, Tile::shared_bytes(static_cast<int>(parts)), arguments, machine);
 }
 
+template <int panels>
+QueueInfoNCEPlan plan_warpgroup(QueueKernel kernel, int64_t parts, const QueueInfoNCEArguments& arguments,
+                                const Multiprocessors& machine) {
+  return parts == 1 ? plan_matrix<WarpgroupTile<panels, 1>>(kernel, 1, arguments, machine)
+                    : plan_matrix<WarpgroupTile<panels, 2>>(kernel, 2, arguments, machine);
+}
+
 template <typename Tile>
 QueueInfoNCEPlan plan_exact(QueueKernel kernel, const QueueInfoNCEArguments& arguments,
                             const Multiprocessors& machine) {
@@ -182,13 +217,24 @@ inline QueueInfoNCEPlan plan_queue_infonce(const QueueInfoNCEArguments& argument
   if (type != NumberType::kFloat && features <= MatrixTile512::width) {
     const bool large = arguments.batch > large_batch;
     const int64_t parts = arguments.query.type == type ? 1 : 2;
+    // Their copies count rows in 32 bits, and take no row twice.
+    const bool is_mapped =
+        arguments.queue_is_aligned && arguments.queue_size <= INT32_MAX && arguments.queue.strides[0] >= features;
+    if (large && machine.have_warpgroups && is_mapped && features <= 128) {
+      return features > 64 ? plan_warpgroup<2>(QueueKernel::kWarpgroup128, parts, arguments, machine)
+                           : plan_warpgroup<1>(QueueKernel::kWarpgroup64, parts, arguments, machine);
+    }
     if (features > 256) return plan_matrix<MatrixTile512>(QueueKernel::kMatrix512, parts, arguments, machine);
     if (features > 128) {
       return large ? plan_matrix<LargeMatrixTile256>(QueueKernel::kLargeMatrix256, parts, arguments, machine)
                    : plan_matrix<SmallMatrixTile256>(QueueKernel::kSmallMatrix256, parts, arguments, machine);
     }
-    return large ? plan_matrix<LargeMatrixTile128>(QueueKernel::kLargeMatrix128, parts, arguments, machine)
-                 : plan_matrix<SmallMatrixTile128>(QueueKernel::kSmallMatrix128, parts, arguments, machine);
+    if (features > 64) {
+      return large ? plan_matrix<LargeMatrixTile128>(QueueKernel::kLargeMatrix128, parts, arguments, machine)
+                   : plan_matrix<SmallMatrixTile128>(QueueKernel::kSmallMatrix128, parts, arguments, machine);
+    }
+    return large ? plan_matrix<LargeMatrixTile64>(QueueKernel::kLargeMatrix64, parts, arguments, machine)
+                 : plan_matrix<SmallMatrixTile64>(QueueKernel::kSmallMatrix64, parts, arguments, machine);
   }
   if (features <= 128) return plan_exact<ExactTile128>(QueueKernel::kExact128, arguments, machine);
   if (features <= 256) return plan_exact<ExactTile256>(QueueKernel::kExact256, arguments, machine);

@@ -44,6 +44,7 @@ TUBELETX_DEVICE T shuffle_xor(T value, int mask) {
 TUBELETX_DEVICE uint32_t ballot(bool predicate) { return __ballot_sync(0xffffffffu, predicate); }
 
 TUBELETX_DEVICE int lowest_bit(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+TUBELETX_DEVICE int lowest_bit(uint64_t bits) { return __ffsll(static_cast<long long>(bits)) - 1; }
 TUBELETX_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
 
 /// 2^x to two units in the last place; 0 for an x below -126.

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -68,14 +69,15 @@ struct Fibre {
   int thread = 0;
   int64_t exchanges = 0;
   std::vector<std::vector<Copy>> groups;
-  const Barrier* waits_for = nullptr;
-  int64_t waits_since = 0;
+  std::deque<std::vector<std::function<void()>>> products;  // groups in the background, the last one still open
+  std::function<bool()> may_go_on;                          // of a fibre that waits
   bool finished = false;
 };
 
 struct Block {
   int64_t x = 0, y = 0, blocks_x = 0;
   std::unique_ptr<char[]> shared;
+  std::unique_ptr<char[]> fixed;  // shared memory whose size the kernel sets
   std::function<void()> kernel;
   std::vector<Fibre> fibres;
   std::vector<Warp> warps;
@@ -92,14 +94,21 @@ inline Fibre& fibre() { return *current()->running; }
 inline Warp& warp() { return current()->warps[fibre().thread / 32]; }
 inline int lane() { return fibre().thread % 32; }
 
-inline void wait(Barrier& barrier) {
+template <typename Condition>
+void wait_until(const Condition& condition) {
   Fibre& self = fibre();
-  self.waits_for = &barrier;
-  self.waits_since = barrier.generation;
+  while (!condition()) {
+    self.may_go_on = condition;
+    swapcontext(&self.context, &current()->scheduler);
+  }
+  self.may_go_on = nullptr;
+}
+
+inline void wait(Barrier& barrier) {
+  const int64_t generation = barrier.generation;
   ++barrier.arrived;
   barrier.open_if_complete();
-  while (barrier.generation == self.waits_since) swapcontext(&self.context, &current()->scheduler);
-  self.waits_for = nullptr;
+  wait_until([&barrier, generation] { return barrier.generation != generation; });
 }
 
 /// What every thread of the warp brought.
@@ -114,6 +123,7 @@ inline void run_fibre() {
   current()->kernel();
   Fibre& self = fibre();
   require(self.groups.empty() || self.groups.back().empty(), "a thread ended with copies in flight");
+  require(self.products.size() == 1, "a thread ended with products in flight");
   self.finished = true;
   warp().barrier.leave();
   current()->barrier.leave();
@@ -125,7 +135,7 @@ inline bool run_warp(Block& block, size_t warp) {
   const size_t end = std::min(32 * (warp + 1), block.fibres.size());
   for (size_t thread = end; thread-- > 32 * warp;) {
     Fibre& fibre = block.fibres[thread];
-    if (fibre.finished || (fibre.waits_for != nullptr && fibre.waits_for->generation == fibre.waits_since)) continue;
+    if (fibre.finished || (fibre.may_go_on != nullptr && !fibre.may_go_on())) continue;
     moved = true;
     block.running = &fibre;
     swapcontext(&block.scheduler, &fibre.context);
@@ -143,6 +153,7 @@ inline void run_block(Block& block, int threads) {
     Fibre& fibre = block.fibres[thread];
     fibre.thread = thread;
     fibre.groups.resize(1);
+    fibre.products.resize(1);
     fibre.stack = std::unique_ptr<char[]>(new char[stack_bytes]);
     ++block.warps[thread / 32].barrier.expected;
     getcontext(&fibre.context);
@@ -212,6 +223,7 @@ inline uint32_t ballot(bool predicate) {
   return votes;
 }
 inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+inline int lowest_bit(uint64_t bits) { return __builtin_ctzll(bits); }
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
 
 inline float power_of_two(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }

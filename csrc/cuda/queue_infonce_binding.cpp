@@ -32,10 +32,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, co
   arguments.scale = 1 / temperature;
   arguments.need_gradient = need_gradient;
   const bool is_double = query.scalar_type() == ScalarType::Double;
+  arguments.queue_is_aligned = is_aligned(queue, 16 / queue.element_size());
   arguments.plan = plan_queue_infonce(arguments, multiprocessors());
   // Off the matrix units, half precision is converted on the way to shared memory.
-  const bool is_copied = arguments.plan.parts > 0 || queue.element_size() > 2;
-  arguments.queue_is_aligned = is_copied && is_aligned(queue, 16 / queue.element_size());
+  if (arguments.plan.parts == 0 && queue.element_size() == 2) arguments.queue_is_aligned = false;
   arguments.query_is_aligned = is_aligned(query, 8) && is_aligned(key, 8);
 
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {

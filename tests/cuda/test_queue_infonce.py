@@ -106,6 +106,24 @@ def test_blocks_that_work_through_many_tiles(
     assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
 
 
+@pytest.mark.parametrize(("warpgroups", "dim", "multiprocessors"), [(0, 72, 3), (1, 40, 1), (1, 72, 1), (1, 128, 3)])
+@pytest.mark.parametrize("dtypes", ON_MATRIX_UNITS[:3], ids=str)
+def test_large_batches_with_and_without_warpgroups(
+    operator: Operator,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    warpgroups: int,
+    dim: int,
+    multiprocessors: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUBELETX_EMULATED_WARPGROUPS", str(warpgroups))
+    monkeypatch.setenv("TUBELETX_EMULATED_MULTIPROCESSORS", str(multiprocessors))
+    dtype, queue_dtype = dtypes
+    query, key, queue = draw(0, 140, dim), draw(1, 140, dim), draw(2, 1100, dim)  # the ring goes round twice
+    queue[::97] = key[:12]
+    assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
+
+
 @pytest.mark.parametrize("queue_dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("batch", "size", "own"), [(0, 5, 2), (4, 0, 3), (4, 6, 0), (0, 0, 0), (2, 0, 0)])
 def test_empty_arguments(operator: Operator, queue_dtype: torch.dtype, batch: int, size: int, own: int) -> None:

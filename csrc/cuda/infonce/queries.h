@@ -155,4 +155,23 @@ TUBELETX_DEVICE void prepare_queries(const QueueInfoNCEArguments& arguments, int
   }
 }
 
+/// Writes eight numbers as the sum of `parts` 16-bit numbers each; the parts lie `part_stride` elements apart.
+template <typename Element>
+TUBELETX_DEVICE void write_parts(Element* target, int part_stride, int parts, const float (&values)[8]) {
+  float rest[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) rest[i] = values[i];
+  for (int part = 0; part < parts; ++part) {
+    Four<uint32_t> packed;
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      const uint32_t pair = device::pack<Element>(rest[i], rest[i + 1]);
+      rest[i] -= to_real(Element{static_cast<uint16_t>(pair)});
+      rest[i + 1] -= to_real(Element{static_cast<uint16_t>(pair >> 16)});
+      packed.values[i / 2] = pair;
+    }
+    *reinterpret_cast<Four<uint32_t>*>(target + part * part_stride) = packed;
+  }
+}
+
 }  // namespace tubeletx::cuda

@@ -1,0 +1,257 @@
+// First kernel of queue InfoNCE, for queues in half precision, large batches and GPUs of compute capability 9.0. One
+// warpgroup keeps a ring of tiles of the queue filled. Two others, with 64 queries each, multiply: the products of one
+// tile run while the weights of the next are worked out.
+#pragma once
+
+#include "cuda/infonce/queries.h"
+#include "cuda/infonce/rows.h"
+#include "cuda/infonce/warpgroup_device.h"
+
+namespace tubeletx::cuda {
+
+struct WarpgroupArguments {
+  device::MatrixMap queue;
+  QueueInfoNCEArguments common;
+};
+
+/// Of a block, beside the panels.
+template <typename Tile>
+struct WarpgroupMemory {
+  device::TransferBarrier full[Tile::stages];
+  device::TransferBarrier empty[Tile::stages];
+  RowThresholds<float> thresholds[Tile::rows];
+};
+
+#if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
+
+/// The tiles of a block's share, as they pass through the ring. A tile is as many panels as the queue has columns for.
+template <typename Element, typename Tile>
+struct TileRing {
+  static constexpr int panel = Tile::negatives * device::kPanelColumns;  // elements
+  static constexpr int tile = Tile::panels * panel;
+
+  Element* memory;
+  WarpgroupMemory<Tile>& shared;
+
+  TUBELETX_DEVICE Element* at(int64_t index) const { return memory + index % Tile::stages * tile; }
+
+  /// One thread; `first` is the tile's first negative.
+  TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, int64_t index, int64_t first) const {
+    device::TransferBarrier& full = shared.full[index % Tile::stages];
+    device::arrive_and_expect(full, tile * static_cast<int>(sizeof(Element)));
+    for (int p = 0; p < Tile::panels; ++p) {
+      device::copy_box(at(index) + p * panel, queue, static_cast<int>(first), p * device::kPanelColumns, full);
+    }
+  }
+  TUBELETX_DEVICE void wait_until_full(int64_t index) const {
+    device::wait(shared.full[index % Tile::stages], static_cast<int>(index / Tile::stages % 2));
+  }
+  TUBELETX_DEVICE void wait_until_empty(int64_t index) const {
+    device::wait(shared.empty[index % Tile::stages], static_cast<int>((index / Tile::stages - 1) % 2));
+  }
+  /// A thread of every warp that multiplies.
+  TUBELETX_DEVICE void release(int64_t index) const { device::arrive(shared.empty[index % Tile::stages]); }
+};
+
+/// What a thread of the warpgroups that multiply holds.
+template <typename Element, typename Tile>
+struct WarpgroupBlock {
+  static constexpr int score_tiles = Tile::negatives / 8;
+  static constexpr int steps = Tile::negatives / 16;
+  static constexpr int panel_tiles = device::kPanelColumns / 8;
+  static constexpr int query_panel = Tile::rows * device::kPanelColumns;
+  using Rows = MatrixRows<1, score_tiles>;
+
+  Rows rows;
+  typename Rows::Scores scores;
+  uint32_t weights[steps][4];
+  float means[Tile::panels][1][panel_tiles][4];
+
+  /// First of its 64 queries in the block, and of its warp's 16.
+  static TUBELETX_DEVICE int warpgroup_row() { return device::thread() / device::kWarpgroup % 2 * 64; }
+  static TUBELETX_DEVICE int warp_row() {
+    return warpgroup_row() + device::thread() % device::kWarpgroup / device::kWarp * 16;
+  }
+
+  TUBELETX_DEVICE void start(const RowThresholds<float>* thresholds) {
+    rows.start([&](int row) { return thresholds[warp_row() + row]; });
+#pragma unroll
+    for (int p = 0; p < Tile::panels; ++p) {
+#pragma unroll
+      for (int n = 0; n < panel_tiles; ++n) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) means[p][0][n][c] = 0;
+      }
+    }
+  }
+
+  /// scores = queries negatives^T, in the background
+  TUBELETX_DEVICE void score(const Element* queries, const Element* negatives) {
+    device::touch(scores[0]);
+    // The small parts first, as in any sum.
+#pragma unroll
+    for (int part = Tile::parts - 1; part >= 0; --part) {
+#pragma unroll
+      for (int p = 0; p < Tile::panels; ++p) {
+#pragma unroll
+        for (int column = 0; column < device::kPanelColumns; column += 16) {
+          const Element* left =
+              queries + (part * Tile::panels + p) * query_panel + warpgroup_row() * device::kPanelColumns + column;
+          const Element* right = negatives + p * TileRing<Element, Tile>::panel + column;
+          const bool add = part < Tile::parts - 1 || p > 0 || column > 0;
+          device::multiply_rows<Element>(scores[0], device::factor_of(left), device::factor_of(right), add);
+        }
+      }
+    }
+    device::touch(scores[0]);
+    device::commit_products();
+  }
+
+  /// means += weights negatives, in the background
+  TUBELETX_DEVICE void accumulate(const Element* negatives) {
+#pragma unroll
+    for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+#pragma unroll
+      for (int p = 0; p < Tile::panels; ++p) {
+        const Element* right = negatives + p * TileRing<Element, Tile>::panel + 16 * step * device::kPanelColumns;
+        device::multiply_columns<Element>(means[p][0], weights[step], device::factor_of(right));
+      }
+    }
+#pragma unroll
+    for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+    device::commit_products();
+  }
+
+  /// Ranks and softmax weights of the scores, of which `count` negatives are real.
+  TUBELETX_DEVICE bool soften(const QueueInfoNCEArguments& arguments, int64_t first_row, int64_t first_negative,
+                              int64_t count, float (&keep)[Rows::queries]) {
+    if (count < Tile::negatives) rows.mask(scores, static_cast<int>(count));
+    rows.count_above(arguments, scores, first_row + warp_row(), first_negative);
+    return rows.soften(scores, kHeadroom<Element>, keep);
+  }
+
+  /// Hands the weights over to the next product, and makes the sums so far relative to the same maximum.
+  TUBELETX_DEVICE void hand_over(bool raised, const float (&keep)[Rows::queries]) {
+#pragma unroll
+    for (int step = 0; step < steps; ++step) pack_weights<Element>(weights[step], scores[0], step);
+    if (!raised) return;
+#pragma unroll
+    for (int p = 0; p < Tile::panels; ++p) {
+#pragma unroll
+      for (int n = 0; n < panel_tiles; ++n) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) means[p][0][n][c] *= keep[c / 2];
+      }
+    }
+  }
+
+  /// The whole share of a block.
+  TUBELETX_DEVICE void run(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& share,
+                           const Element* queries, const TileRing<Element, Tile>& ring) {
+    const int64_t tiles = infonce::divide_up(share.end - share.begin, Tile::negatives);
+    float keep[Rows::queries];
+    const auto soften_tile = [&](int64_t index) {
+      const int64_t first = share.begin + index * Tile::negatives;
+      return soften(arguments, share.first_row, first, share.end - first, keep);
+    };
+
+    ring.wait_until_full(0);
+    device::begin_products();
+    score(queries, ring.at(0));
+    device::wait_for_products<0>();
+    device::touch(scores[0]);
+    hand_over(soften_tile(0), keep);
+#pragma unroll 1
+    for (int64_t index = 1; index < tiles; ++index) {
+      ring.wait_until_full(index);
+      device::begin_products();
+      score(queries, ring.at(index));
+      accumulate(ring.at(index - 1));
+      device::wait_for_products<1>();
+      device::touch(scores[0]);
+      const bool raised = soften_tile(index);
+      device::wait_for_products<0>();
+#pragma unroll
+      for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+      if (device::thread() % device::kWarp == 0) ring.release(index - 1);
+      hand_over(raised, keep);
+    }
+    device::begin_products();
+    accumulate(ring.at(tiles - 1));
+    device::wait_for_products<0>();
+#pragma unroll
+    for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+
+    const int64_t first_row = share.first_row + warp_row();
+    rows.store(arguments, share.split, first_row);
+    if (!arguments.need_gradient) return;
+#pragma unroll
+    for (int p = 0; p < Tile::panels; ++p) {
+      Rows::template store_means<panel_tiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
+    }
+  }
+};
+
+/// The block's queries in 16-bit numbers, a panel for each 64 features of each part, and their thresholds.
+template <typename Element, typename Tile>
+TUBELETX_DEVICE void load_query_panels(const QueueInfoNCEArguments& arguments, Element* panels,
+                                       RowThresholds<float>* thresholds, int64_t first_row) {
+  constexpr int panel = WarpgroupBlock<Element, Tile>::query_panel;
+  prepare_queries<float, Tile>(
+      arguments, first_row,
+      [&](int row, int64_t feature, const float (&values)[8]) {
+        const int column = static_cast<int>(feature);
+        Element* target = panels + column / device::kPanelColumns * panel +
+                          device::panel_offset(row, column % device::kPanelColumns / 8);
+        write_parts(target, Tile::panels * panel, Tile::parts, values);
+      },
+      [&](int row, const RowThresholds<float>& prepared) { thresholds[row] = prepared; });
+}
+
+#endif
+
+template <typename Element, typename Tile>
+TUBELETX_KERNEL(Tile::threads, 1)
+queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArguments arguments) {
+#if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
+  const BlockShare<Tile> share(arguments.common);
+  const int64_t tiles = infonce::divide_up(share.end - share.begin, Tile::negatives);
+  WarpgroupMemory<Tile>& shared = device::fixed_shared_memory<WarpgroupMemory<Tile>>();
+  Element* const queries = static_cast<Element*>(device::aligned_shared_memory<device::kPanelAlignment>());
+  const TileRing<Element, Tile> ring{queries + Tile::parts * Tile::rows * Tile::width, shared};
+  const auto fetch = [&](int64_t index) { ring.fetch(arguments.queue, index, share.begin + index * Tile::negatives); };
+
+  if (device::thread() == 0) {
+    for (int stage = 0; stage < Tile::stages; ++stage) {
+      device::initialise(shared.full[stage], 1);
+      device::initialise(shared.empty[stage], Tile::multiplying_warps);
+    }
+    device::publish_shared_memory();
+    for (int64_t index = 0; index < Tile::stages && index < tiles; ++index) fetch(index);
+  }
+  device::synchronize_warp();
+  load_query_panels<Element, Tile>(arguments.common, queries, shared.thresholds, share.first_row);
+  device::publish_shared_memory();
+  device::synchronize_block();
+
+  if (device::thread() / device::kWarpgroup == Tile::warpgroups - 1) {
+    device::keep_few_registers<24>();
+    if (device::thread() % device::kWarpgroup == 0) {
+#pragma unroll 1
+      for (int64_t index = Tile::stages; index < tiles; ++index) {
+        ring.wait_until_empty(index);
+        fetch(index);
+      }
+    }
+  } else {
+    device::take_more_registers<240>();
+    WarpgroupBlock<Element, Tile> block;
+    block.start(shared.thresholds);
+    block.run(arguments.common, share, queries, ring);
+  }
+#endif
+}
+
+}  // namespace tubeletx::cuda
