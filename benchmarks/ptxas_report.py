@@ -46,7 +46,13 @@ def kernel_name(symbol: str) -> str:
 
 def usage_of(source: pathlib.Path, nvcc: str, architecture: str) -> list[Usage]:
     """Compiles one file and reads the report of the assembler."""
-    command = [nvcc, *FLAGS, f"-arch=sm_{architecture}", f"-I{ROOT / 'csrc'}", str(source)]
+    command = [
+        nvcc,
+        *FLAGS,
+        f"-gencode=arch=compute_{architecture},code=sm_{architecture}",
+        f"-I{ROOT / 'csrc'}",
+        str(source),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         sys.exit(result.stderr)
@@ -68,11 +74,11 @@ def usage_of(source: pathlib.Path, nvcc: str, architecture: str) -> list[Usage]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", default="90", help="compute capability without the dot")
+    parser.add_argument("--architecture", default="90a", help="as nvcc has it behind sm_")
     parser.add_argument("stems", nargs="*", help="files of csrc/cuda, without .cu; all by default")
     arguments = parser.parse_args()
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    sources = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+    sources = sorted((ROOT / "csrc/cuda").rglob("*.cu"))
     rows = [
         usage
         for source in sources

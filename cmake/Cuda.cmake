@@ -37,6 +37,8 @@ if(TUBELETX_CUDA_ENABLED)
     list(GET known -1 newest)
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${oldest}-virtual ${newest}-virtual)
   endif()
+  # The products of warpgroups are in code for this very architecture only.
+  list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "^90(-real)?$" "90a-real")
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
   set(TUBELETX_CUDA_VERSION "${CMAKE_CUDA_COMPILER_VERSION}")

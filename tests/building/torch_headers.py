@@ -85,7 +85,7 @@ def main() -> int:
     options = parser.parse_args()
     compiler = os.environ.get("CXX", "c++")
     sources = sorted([*CSRC.glob("ops/*.cpp"), *CSRC.glob("cpu/*.cpp"), *CSRC.glob("cuda/*_binding.cpp")])
-    kernels = sorted({*CSRC.glob("cuda/*"), *CSRC.glob("core/*")} - set(sources) - {CSRC / "cuda" / "binding.h"})
+    kernels = sorted({*CSRC.glob("cuda/**/*.*"), *CSRC.glob("core/*")} - set(sources) - {CSRC / "cuda" / "binding.h"})
     failed = [kernel for kernel in kernels if re.search(r"#include [<\"](torch|ATen|c10)/", kernel.read_text())]
     for kernel in failed:
         print(f"{kernel.relative_to(ROOT)}: includes torch, which kernels and mathematics must not", file=sys.stderr)

@@ -201,4 +201,27 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   block.store(arguments, share.split, first_row);
 }
 
+template <typename Element>
+void launch_matrix(const QueueInfoNCEArguments& arguments, Stream stream) {
+  const auto launch = [&](void (*kernel)(QueueInfoNCEArguments)) {
+    launch_planned(kernel, arguments, arguments.plan, stream);
+  };
+  switch (arguments.plan.kernel) {
+    case QueueKernel::kSmallMatrix64:
+      return launch(queue_infonce_matrix<Element, SmallMatrixTile64>);
+    case QueueKernel::kLargeMatrix64:
+      return launch(queue_infonce_matrix<Element, LargeMatrixTile64>);
+    case QueueKernel::kSmallMatrix128:
+      return launch(queue_infonce_matrix<Element, SmallMatrixTile128>);
+    case QueueKernel::kLargeMatrix128:
+      return launch(queue_infonce_matrix<Element, LargeMatrixTile128>);
+    case QueueKernel::kSmallMatrix256:
+      return launch(queue_infonce_matrix<Element, SmallMatrixTile256>);
+    case QueueKernel::kLargeMatrix256:
+      return launch(queue_infonce_matrix<Element, LargeMatrixTile256>);
+    default:
+      return launch(queue_infonce_matrix<Element, MatrixTile512>);
+  }
+}
+
 }  // namespace tubeletx::cuda

@@ -6,6 +6,7 @@
 
 #include "core/queue_infonce_plan.h"
 #include "cuda/device.h"
+#include "cuda/infonce/launchers.h"
 
 namespace tubeletx::cuda {
 
@@ -77,6 +78,14 @@ TUBELETX_DEVICE T raise_maximum(T& maximum, T largest) {
   const T earlier = maximum;
   maximum = largest > maximum ? largest : maximum;
   return device::power_of_two(earlier - maximum);
+}
+
+/// Launches a kernel over the queue as planned.
+template <typename Arguments>
+void launch_planned(void (*kernel)(Arguments), const Arguments& arguments, const QueueInfoNCEPlan& plan,
+                    Stream stream) {
+  device::launch(kQueueInfoNCE, kernel, plan.row_blocks * plan.splits, plan.slices, static_cast<int>(plan.threads),
+                 plan.shared_bytes, arguments, stream);
 }
 
 }  // namespace tubeletx::cuda

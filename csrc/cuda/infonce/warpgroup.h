@@ -254,4 +254,22 @@ queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArgu
 #endif
 }
 
+template <typename Element>
+void launch_warpgroups(const QueueInfoNCEArguments& arguments, Stream stream) {
+  const QueueInfoNCEPlan& plan = arguments.plan;
+  const Numbers& queue = arguments.queue;
+  const WarpgroupArguments all{
+      device::map_matrix(kQueueInfoNCE, queue.type == NumberType::kHalf, queue.data, arguments.queue_size,
+                         arguments.features, queue.strides[0], WarpgroupTile<1, 1>::negatives),
+      arguments};
+  const auto launch = [&](void (*kernel)(WarpgroupArguments)) { launch_planned(kernel, all, plan, stream); };
+  if (plan.kernel == QueueKernel::kWarpgroup64) {
+    launch(plan.parts == 1 ? queue_infonce_warpgroups<Element, WarpgroupTile<1, 1>>
+                           : queue_infonce_warpgroups<Element, WarpgroupTile<1, 2>>);
+  } else {
+    launch(plan.parts == 1 ? queue_infonce_warpgroups<Element, WarpgroupTile<2, 1>>
+                           : queue_infonce_warpgroups<Element, WarpgroupTile<2, 2>>);
+  }
+}
+
 }  // namespace tubeletx::cuda
