@@ -38,18 +38,24 @@ struct PasteArguments {
   const float* offsets;       ///< (B, V, M, 2) or null
 };
 
-/// Where tubelet m of sample b lies in frame t, as clip v sees it; false where it is not painted.
+/// Where tubelet m of sample b lies in frame t with a patch of this size, as clip v sees it; false where it is not
+/// painted.
 TUBELETX_HOST_DEVICE inline bool placement_of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m,
-                                              int64_t t, Placement& placement) {
+                                              int64_t t, int32_t width, int32_t height, Placement& placement) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
   const int64_t frame = tubelet * arguments.frames + t;
   const float* offset = nullptr;
   if (arguments.offsets != nullptr) {
     offset = arguments.offsets + 2 * ((b * arguments.num_clips + v) * arguments.num_tubelets + m);
   }
-  return place_patch(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame,
-                     arguments.patch_size[2 * tubelet], arguments.patch_size[2 * tubelet + 1], arguments.opacity[frame],
-                     placement);
+  return place_patch(arguments.centers + 2 * frame, offset, arguments.linear + 4 * frame, width, height,
+                     arguments.opacity[frame], placement);
+}
+
+TUBELETX_HOST_DEVICE inline bool placement_of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m,
+                                              int64_t t, Placement& placement) {
+  const int32_t* size = arguments.patch_size + 2 * (b * arguments.num_tubelets + m);
+  return placement_of(arguments, b, v, m, t, size[0], size[1], placement);
 }
 
 /// Its pose, from its placement.

@@ -6,6 +6,7 @@
 
 #include "core/paste_bytes.h"
 #include "cuda/layers.h"
+#include "cuda/paste_bytes.h"
 
 namespace tubeletx::cuda {
 
@@ -34,7 +35,8 @@ struct ByteLayer {
   BytePose pose;
   Shape shape;
   bool near;                                             ///< in a tile that touches the patch, places fit 32 bits
-  const Taps* taps;                                      ///< of its patch
+  const Taps* taps;                                      ///< of its patch, row by row
+  int32_t pitch;                                         ///< of a row
   int32_t column_begin, column_end, row_begin, row_end;  ///< pixels outside are not touched; empty: not painted
 
   /// Whether the layer may show in the tile whose first pixel is (x, y). Not more than the outline's bounding boxes on
@@ -55,16 +57,38 @@ struct ByteLayer {
   }
 };
 
-TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m,
-                                                 int64_t t, ByteLayer& layer) {
+/// A patch as it is read: its size and its first texel. The size is 0 where it cannot be right, for nobody has looked
+/// at the sizes here: a patch beyond its storage paints nothing rather than reading past it.
+struct BytePatch {
+  int32_t width, height;
+  const uint8_t* texels;
+
+  TUBELETX_HOST_DEVICE BytePatch(const PasteArguments& a, const PatchBoxes& boxes, int64_t b, int64_t v, int64_t m)
+      : texels(patch_of<uint8_t>(a, b, v, m)) {
+    const int64_t tubelet = b * a.num_tubelets + m;
+    if (boxes.box != nullptr) {
+      const int32_t* box = boxes.box + 4 * tubelet;
+      width = box[2] - box[0];
+      height = box[3] - box[1];
+      texels +=
+          boxes.frame[tubelet] * boxes.frame_stride + box[1] * a.patch_row_stride + box[0] * a.patch_column_stride;
+    } else {
+      width = a.patch_size[2 * tubelet];
+      height = a.patch_size[2 * tubelet + 1];
+    }
+    if (width <= 0 || height <= 0 || width > a.patch_width || height > a.patch_height) width = height = 0;
+  }
+};
+
+TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments, const PatchBoxes& boxes, int64_t b,
+                                                 int64_t v, int64_t m, int64_t t, ByteLayer& layer) {
   const int64_t tubelet = b * arguments.num_tubelets + m;
-  const int32_t width = arguments.patch_size[2 * tubelet], height = arguments.patch_size[2 * tubelet + 1];
+  const BytePatch patch(arguments, boxes, b, v, m);
   layer.shape = static_cast<Shape>(arguments.shape[tubelet]);
+  layer.pitch = patch.width + 1;
   layer.column_begin = layer.column_end = layer.row_begin = layer.row_end = 0;
-  // Nobody has looked at the sizes here: one beyond the storage paints nothing rather than reading past it.
-  if (width > arguments.patch_width || height > arguments.patch_height) return;
   Placement placement;
-  if (!placement_of(arguments, b, v, m, t, placement)) return;
+  if (!placement_of(arguments, b, v, m, t, patch.width, patch.height, placement)) return;
   const float opacity = arguments.opacity[tubelet * arguments.frames + t];
   if (!make_byte_pose(placement, arguments.edge[tubelet], opacity, arguments.has_alpha, layer.pose)) return;
   layer.near = layer.pose.narrow;
@@ -81,17 +105,14 @@ TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments
   layer.row_end = static_cast<int32_t>(footprint.row_end);
 }
 
-/// The texels of every patch, premultiplied, with the borders repeated: (patches, Hp + 1, Wp + 1, groups) taps. Channel
-/// c is word c % 4 of group c / 4; the alpha comes after the colours.
+/// The texels of every patch, premultiplied, with the borders repeated: (height + 1, width + 1, groups) taps. Channel c
+/// is word c % 4 of group c / 4; the alpha comes after the colours.
 struct ByteTexels {
   Taps* taps;
-  int32_t pitch;   ///< places of a row
   int32_t groups;  ///< of four channels
 
   ByteTexels(const PasteArguments& arguments, void* memory)
-      : taps(static_cast<Taps*>(memory)),
-        pitch(static_cast<int32_t>(arguments.patch_width + 1)),
-        groups(static_cast<int32_t>(arguments.channels / 4 + 1)) {}
+      : taps(static_cast<Taps*>(memory)), groups(static_cast<int32_t>(arguments.channels / 4 + 1)) {}
 
   TUBELETX_HOST_DEVICE static int64_t appearances(const PasteArguments& arguments) {
     return arguments.batch * (arguments.patches_per_clip ? arguments.num_clips : 1);
@@ -99,11 +120,11 @@ struct ByteTexels {
   TUBELETX_HOST_DEVICE static int64_t num_patches(const PasteArguments& arguments) {
     return appearances(arguments) * arguments.num_tubelets;
   }
-  /// Places of one patch.
-  TUBELETX_HOST_DEVICE int64_t places(const PasteArguments& arguments) const {
-    return (arguments.patch_height + 1) * pitch;
+  /// Places that there is room for, for each patch.
+  TUBELETX_HOST_DEVICE static int64_t places(const PasteArguments& arguments) {
+    return (arguments.patch_height + 1) * (arguments.patch_width + 1);
   }
-  TUBELETX_HOST_DEVICE const Taps* of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m) const {
+  TUBELETX_HOST_DEVICE Taps* of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m) const {
     const int64_t appearance = arguments.patches_per_clip ? b * arguments.num_clips + v : b;
     return taps + (appearance * arguments.num_tubelets + m) * places(arguments) * groups;
   }
@@ -112,13 +133,16 @@ struct ByteTexels {
 /// Writes the layers of every frame, (B, T, views, M) in paint order, and the texels of every patch.
 struct PrepareBytes {
   static constexpr int kThreads = 128;
+  static constexpr int kResident = 8;
 
   PasteArguments arguments;
+  PatchBoxes boxes;
   ByteLayer* layers;
   ByteTexels texels;
 
-  PrepareBytes(const PasteArguments& given, void* workspace)
+  PrepareBytes(const PasteArguments& given, const PatchBoxes& in_clip, void* workspace)
       : arguments(given),
+        boxes(in_clip),
         layers(static_cast<ByteLayer*>(workspace)),
         texels(given, static_cast<char*>(workspace) + layer_bytes()) {}
 
@@ -131,12 +155,17 @@ struct PrepareBytes {
   }
   /// Of the workspace.
   int64_t bytes() const {
-    return layer_bytes() + ByteTexels::num_patches(arguments) * texels.places(arguments) * texels.groups *
+    return layer_bytes() + ByteTexels::num_patches(arguments) * ByteTexels::places(arguments) * texels.groups *
                                static_cast<int64_t>(sizeof(Taps));
   }
 
   TUBELETX_HOST_DEVICE int64_t layer_blocks() const { return (num_layers() + kThreads - 1) / kThreads; }
-  TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const { return (texels.places(arguments) + kThreads - 1) / kThreads; }
+  /// Few enough that most have work to do where the patches are smaller than their storage.
+  TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const {
+    constexpr int64_t kMost = 16;
+    const int64_t blocks = (ByteTexels::places(arguments) + kThreads - 1) / kThreads;
+    return blocks < kMost ? blocks : kMost;
+  }
   TUBELETX_HOST_DEVICE int64_t num_blocks() const {
     return layer_blocks() + ByteTexels::num_patches(arguments) * blocks_per_patch();
   }
@@ -149,7 +178,7 @@ struct PrepareBytes {
       } else {
         const int64_t index = block.index - layer_blocks();
         const int64_t patch = index / blocks_per_patch();
-        write_taps(patch, (index - patch * blocks_per_patch()) * kThreads + thread);
+        write_patch(patch, static_cast<int32_t>(index - patch * blocks_per_patch()) * kThreads + thread);
       }
     });
   }
@@ -161,33 +190,39 @@ struct PrepareBytes {
     const int64_t views = num_views(arguments);
     const int64_t b = frame / views / arguments.frames;
     ByteLayer& layer = layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)];
-    make_byte_layer(arguments, b, frame % views, m, frame / views % arguments.frames, layer);
+    make_byte_layer(arguments, boxes, b, frame % views, m, frame / views % arguments.frames, layer);
     layer.taps = texels.of(arguments, b, frame % views, m);
   }
 
-  /// The taps of one place of a patch.
-  TUBELETX_HOST_DEVICE void write_taps(int64_t patch, int64_t place) const {
+  /// The taps of a patch at place `first` and every so many further on.
+  TUBELETX_HOST_DEVICE void write_patch(int64_t index, int32_t first) const {
     const PasteArguments& a = arguments;
-    const int64_t m = patch % a.num_tubelets, appearance = patch / a.num_tubelets;
+    const int64_t m = index % a.num_tubelets, appearance = index / a.num_tubelets;
     const int64_t clips = a.patches_per_clip ? a.num_clips : 1;
-    const int64_t b = appearance / clips;
-    const int32_t* size = a.patch_size + 2 * (b * a.num_tubelets + m);
-    const int32_t row = static_cast<int32_t>(static_cast<uint32_t>(place) / static_cast<uint32_t>(texels.pitch));
-    const int32_t column = static_cast<int32_t>(place) - row * texels.pitch;
-    if (row > size[1] || column > size[0] || size[0] <= 0 || size[1] <= 0) return;
-    if (size[0] > a.patch_width || size[1] > a.patch_height) return;
+    const int64_t b = appearance / clips, v = appearance - b * clips;
+    const BytePatch patch(a, boxes, b, v, m);
+    if (patch.width == 0) return;
+    Taps* out = texels.of(a, b, v, m);
+    const int32_t pitch = patch.width + 1, places = (patch.height + 1) * pitch;
+    const int32_t step = static_cast<int32_t>(blocks_per_patch()) * kThreads;
+    for (int32_t place = first; place < places; place += step) {
+      const int32_t row = place / pitch;
+      write_taps(patch, place - row * pitch, row, out + int64_t{place} * texels.groups);
+    }
+  }
 
-    const uint8_t* source = patch_of<uint8_t>(a, b, appearance % clips, m);
+  TUBELETX_HOST_DEVICE void write_taps(const BytePatch& patch, int32_t column, int32_t row, Taps* out) const {
+    const PasteArguments& a = arguments;
     const int32_t left = column > 0 ? column - 1 : 0, upper = row > 0 ? row - 1 : 0;
-    const int32_t right = column < size[0] ? column : size[0] - 1, lower = row < size[1] ? row : size[1] - 1;
+    const int32_t right = column < patch.width ? column : column - 1, lower = row < patch.height ? row : row - 1;
     const uint8_t* texel[4];
     uint8_t alpha[4];
     TUBELETX_UNROLL
     for (int k = 0; k < 4; ++k) {
-      texel[k] = source + (k % 2 ? right : left) * a.patch_column_stride + (k / 2 ? lower : upper) * a.patch_row_stride;
+      texel[k] =
+          patch.texels + (k % 2 ? right : left) * a.patch_column_stride + (k / 2 ? lower : upper) * a.patch_row_stride;
       alpha[k] = a.has_alpha ? texel[k][a.channels * a.patch_channel_stride] : 255;
     }
-    Taps* out = texels.taps + (patch * texels.places(a) + place) * texels.groups;
     for (int32_t group = 0; group < texels.groups; ++group) {
       Taps taps;
       TUBELETX_UNROLL

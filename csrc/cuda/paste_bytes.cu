@@ -262,7 +262,7 @@ struct PasteBytes {
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
       sight[j] = see_texels(pose, place_x, place_y);
-      const int32_t index = sight[j].row * texels.pitch + sight[j].column;
+      const int32_t index = sight[j].row * layer.pitch + sight[j].column;
       taps[j] = load_taps(layer.taps + (strength[j] > 0 ? index : 0));
       place_x += static_cast<int32_t>(pose.step_x[0]);
       place_y += static_cast<int32_t>(pose.step_x[1]);
@@ -370,7 +370,7 @@ struct PasteBytes {
       if (strength == 0) continue;
       const ByteSight sight = see_texels(pose, place_x, place_y);
       const Weights weights(sight, byte_bias(paint));
-      const Taps* taps = layer.taps + int64_t{sight.row * texels.pitch + sight.column} * texels.groups;
+      const Taps* taps = layer.taps + int64_t{sight.row * layer.pitch + sight.column} * texels.groups;
       const uint32_t keep =
           paint == BytePaint::kOpaque ? 0 : keep_of(paint, weights(taps[channels / 4].channel[channels % 4]), strength);
       for (int32_t c = 0; c < channels; ++c) {
@@ -398,11 +398,11 @@ bool is_rgb(const PasteArguments& arguments) {
 
 }  // namespace
 
-int64_t paste_bytes_workspace(const PasteArguments& arguments) { return PrepareBytes(arguments, nullptr).bytes(); }
+int64_t paste_bytes_workspace(const PasteArguments& arguments) { return PrepareBytes(arguments, {}, nullptr).bytes(); }
 
-void launch_paste_bytes(const PasteArguments& arguments, void* workspace, Stream stream) {
+void launch_paste_bytes(const PasteArguments& arguments, const PatchBoxes& boxes, void* workspace, Stream stream) {
   constexpr const char* kName = "paste_tubelets";
-  const PrepareBytes prepare(arguments, workspace);
+  const PrepareBytes prepare(arguments, boxes, workspace);
   launch(kName, prepare, stream);
   if (is_rgb(arguments)) {
     launch(kName, PasteBytes<true>(prepare), stream);

@@ -28,7 +28,7 @@ void paste(const PasteArguments& arguments, const Tensor& patches, const Device&
 template <>
 void paste<uint8_t>(const PasteArguments& arguments, const Tensor& patches, const Device& device) {
   Tensor workspace = empty_bytes(patches, paste_bytes_workspace(arguments));
-  launch_paste_bytes(arguments, workspace.mutable_data_ptr(), device.stream());
+  launch_paste_bytes(arguments, {}, workspace.mutable_data_ptr(), device.stream());
 }
 
 void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tensor& patch_size, const Tensor& centers,
