@@ -286,7 +286,7 @@ class Check:
 
     def _lines(self, name: str) -> list[str]:
         path = self._log(name)
-        return [line[:200] for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
+        return [line[:400] for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
 
 
 def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:

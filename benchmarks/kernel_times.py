@@ -42,7 +42,7 @@ def traced(call: Callable[[], object]) -> list[dict[str, Any]]:
     for _ in range(3):
         call()
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as session:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as session:
         for _ in range(REPEATS):
             call()
         torch.cuda.synchronize()
