@@ -11,14 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tubeletx.ops.paste_objects import choose_objects, fit_objects
 from tubeletx.tubelets import Tubelets
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ObjectPatches"]
-
-_INT64 = 1 << 64
 
 
 class ObjectPatches(nn.Module):
@@ -97,29 +96,17 @@ class ObjectPatches(nn.Module):
             stretches each object to the box of its tubelet. Boxes and coverage stay those of `tubelets`.
         """
         objects = self.choose(sample_ids, tubelets.num_tubelets, seed=seed, epoch=epoch)
-        sizes = self._sizes[objects]
-        # The smallest image that need not be enlarged, else the largest one.
-        level = (sizes[:, :, 1:] >= tubelets.patch_size[:, :, None]).all(-1).sum(-1)
-        size = sizes.take_along_dim(level[..., None, None], dim=2)[:, :, 0]
-        first = objects * self._rows_per_object + self._first_row[level]
-        rows = first[..., None] + torch.arange(self.size, device=first.device)
-        texels = self._texels.index_select(0, rows.flatten())
-        patches = texels.view(*objects.shape, self.size, self.size, 4).permute(0, 1, 4, 2, 3)
+        patches, size = fit_objects(*self.images, objects, tubelets.patch_size)
         return patches, tubelets.fitted(size, (self.size, self.size))
 
     def choose(self, sample_ids: Tensor, num_tubelets: int, *, seed: int = 0, epoch: int | Tensor = 0) -> Tensor:
         """Indices of the objects that `draw` gives to the tubelets of these samples; (B, M) int64."""
-        seed = _mix(seed % _INT64)
-        key: int | Tensor
-        if type(epoch) is int:
-            key = _signed(_mix(seed + epoch))
-        else:
-            epoch = epoch.reshape(()) if isinstance(epoch, Tensor) else torch.full((), epoch, dtype=torch.int64)
-            key = _mix_tensor(epoch + _signed((seed + _GOLDEN) % _INT64))
-        places = torch.arange(num_tubelets, device=sample_ids.device) * _signed(_GOLDEN)
-        bits = _mix_tensor(sample_ids[:, None] * _signed(_MULTIPLIERS[0]) + (places + key))
-        # The high half of a product of 31 bits and the count: even to one part in 2^31 / count.
-        return (_shift(bits, 33) * len(self)) >> 31
+        return choose_objects(sample_ids, num_tubelets, len(self), seed=seed, epoch=epoch)
+
+    @property
+    def images(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All images, as `tubeletx.ops.paste_objects_` takes them."""
+        return self._texels, self._sizes, self._first_row
 
     def extra_repr(self) -> str:
         """Their number and size, for `print`."""
@@ -133,12 +120,12 @@ class ObjectPatches(nn.Module):
         heights = [size]
         while heights[-1] > _SMALLEST:
             heights.append((heights[-1] + 1) // 2)
-        self._rows_per_object = sum(heights)
+        rows_per_object = sum(heights)
         # The last object's rows are read past their end as if it were `size` high.
-        texels = np.zeros((len(names) * self._rows_per_object + size, size, 4), np.uint8)
+        texels = np.zeros((len(names) * rows_per_object + size, size, 4), np.uint8)
         sizes = np.zeros((len(names), len(heights), 2), np.int32)
         for index, image in enumerate(images):
-            row = index * self._rows_per_object
+            row = index * rows_per_object
             for level, height in enumerate(heights):
                 shrunk = _shrink(image, height)
                 texels[row : row + shrunk.height, : shrunk.width] = np.asarray(shrunk)
@@ -190,31 +177,3 @@ def _shrink(image: Image.Image, size: int) -> Image.Image:
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), _pillow().Resampling.BOX)
-
-
-# The finaliser of SplitMix64 (Steele, Lea, Flood 2014): exact integer arithmetic, so the same objects on every device.
-_GOLDEN = 0x9E3779B97F4A7C15
-_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_SHIFTS = (30, 27, 31)
-
-
-def _mix(value: int) -> int:
-    value = (value + _GOLDEN) % _INT64
-    for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
-        value = ((value ^ (value >> shift)) * multiplier) % _INT64
-    return value
-
-
-def _mix_tensor(value: Tensor) -> Tensor:
-    value = (value ^ _shift(value, _SHIFTS[0])) * _signed(_MULTIPLIERS[0])
-    value = (value ^ _shift(value, _SHIFTS[1])) * _signed(_MULTIPLIERS[1])
-    return value ^ _shift(value, _SHIFTS[2])
-
-
-def _shift(value: Tensor, bits: int) -> Tensor:
-    """Shifts right and fills with zeros, which int64 does not by itself."""
-    return (value >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(value: int) -> int:
-    return value - _INT64 if value >= _INT64 // 2 else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from tubeletx._layout import axes_of, check_layout
@@ -71,6 +72,11 @@ class TubeletPair(nn.Module):
             raise ValueError(
                 f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({clip_1.shape[0]},)"
             )
+        if clip_1.dtype == clip_2.dtype == torch.uint8:
+            if not self.inplace:
+                clip_1, clip_2 = clip_1.clone(), clip_2.clone()
+            tubelets = self.sampler.paste_crops([axes.arrange(clip_1), axes.arrange(clip_2)], sample_ids, epoch=epoch)
+            return clip_1, clip_2, tubelets
         view_1, view_2 = axes.arrange(clip_1), axes.arrange(clip_2)
         num_frames, height, width = view_1.shape[2:]
         tubelets = self.sampler(sample_ids, num_frames=num_frames, height=height, width=width, epoch=epoch)

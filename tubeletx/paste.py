@@ -203,17 +203,24 @@ class PasteTubelets(nn.Module):
 
     def _paste(self, clips: list[Tensor], ids: Tensor, epoch: int | Tensor) -> list[Tensor]:
         first = clips[0]
-        num_frames, height, width = first.shape[2:]
         if self.patches is not None and first.shape[1] != 3:
             # With four channels the objects' alpha would pass for a fourth colour.
             raise ValueError(f"clips: got {first.shape[1]} channels, needs 3 where objects are pasted")
+        if first.dtype == torch.uint8:
+            if not self.inplace:
+                clips = [clip.clone() for clip in clips]
+            if self.patches is None:
+                self.sampler.paste_crops(clips, ids, epoch=epoch)
+            else:
+                self.sampler.paste_objects(clips, ids, self.patches, epoch=epoch)
+            return clips
+        num_frames, height, width = first.shape[2:]
         tubelets = self.sampler(ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
         if self.patches is None:
             patches: Tensor = tubelets.crop(first)
         else:
             patches, tubelets = self.patches.draw(tubelets, ids, seed=self.sampler.seed, epoch=epoch)
-            if first.dtype != torch.uint8:
-                patches = patches.to(first.dtype) / 255
+            patches = patches.to(first.dtype) / 255
         return tubelets.paste(clips, patches, inplace=self.inplace)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from tubeletx.config import TubeletConfig
+from tubeletx.objects import ObjectPatches
 from tubeletx.ops._arguments import require_integer
+from tubeletx.ops.paste_objects import paste_objects_
+from tubeletx.ops.sample_and_paste import sample_and_paste_
 from tubeletx.ops.sample_tubelets import sample_tubelets
 from tubeletx.tubelets import Tubelets
 
@@ -64,6 +67,49 @@ class TubeletSampler:
             epoch=epoch,
         )
         return Tubelets(*fields, height, width, self.config.max_patch_size(height, width))
+
+    def paste_crops(self, clips: list[Tensor], sample_ids: Tensor, *, epoch: int | Tensor = 0) -> Tubelets:
+        """Draws the tubelets of each sample and pastes them onto its clips in place, patches cropped from the first.
+
+        What drawing, `Tubelets.crop` and `Tubelets.paste` do one after the other, in one call.
+
+        Args:
+            clips: V clips of (B, C, T, H, W), of equal shape; uint8.
+            sample_ids: What tells the samples apart; (B,) int64.
+            epoch: As for drawing.
+
+        Returns:
+            The tubelets.
+
+        Raises:
+            ValueError: An argument has another shape, dtype or device than the above; the message names it.
+            TypeError: An argument has another type.
+        """
+        height, width = clips[0].shape[-2:]
+        largest = self.config.max_patch_size(height, width)
+        fields = sample_and_paste_(
+            clips, sample_ids, self._settings, largest_patch=largest, seed=self.seed, epoch=epoch
+        )
+        return Tubelets(*fields, height, width, largest)
+
+    def paste_objects(
+        self, clips: list[Tensor], sample_ids: Tensor, objects: ObjectPatches, *, epoch: int | Tensor = 0
+    ) -> None:
+        """Draws the tubelets of each sample and an object for each, and pastes these onto its clips in place.
+
+        What drawing, `ObjectPatches.draw` and `Tubelets.paste` do one after the other, in one call.
+
+        Args:
+            clips: V clips of (B, 3, T, H, W), of equal shape; uint8.
+            sample_ids: What tells the samples apart; (B,) int64.
+            objects: On the device of the clips.
+            epoch: As for drawing.
+
+        Raises:
+            ValueError: An argument has another shape, dtype or device than the above; the message names it.
+            TypeError: An argument has another type.
+        """
+        paste_objects_(clips, sample_ids, self._settings, *objects.images, seed=self.seed, epoch=epoch)
 
     def __repr__(self) -> str:
         return f"TubeletSampler({self.config!r}, seed={self.seed})"

@@ -63,7 +63,7 @@ struct TubeletDraft {
 };
 
 /// Linear map of a frame, row-major, and its share of the patch's area.
-struct Pose {
+struct LinearMap {
   float linear[4];
   float area;
 };
@@ -316,7 +316,7 @@ TUBELETX_HOST_DEVICE inline void scale_at(const SamplerPlan& plan, const Tubelet
 
 /// rotation * (shear in y * shear in x) * scale: the determinant is that of the scale alone, so no draw is singular.
 /// y points down, so a positive angle turns clockwise on the screen.
-TUBELETX_HOST_DEVICE inline Pose pose_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame) {
+TUBELETX_HOST_DEVICE inline LinearMap linear_map_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame) {
   float scale[2], shear[2] = {0.0f, 0.0f};
   SineCosine turn = {0.0f, 1.0f};
   scale_at(plan, draft, frame, scale);
@@ -326,16 +326,16 @@ TUBELETX_HOST_DEVICE inline Pose pose_at(const SamplerPlan& plan, const TubeletD
   }
   if (plan.rotation.used) turn = sine_cosine_degrees(draft.rotation.at(draft.rotation.locate(frame), 0));
   const float corner = 1.0f + shear[1] * shear[0];
-  Pose pose;
-  pose.linear[0] = (turn.cosine - turn.sine * shear[1]) * scale[0];
-  pose.linear[1] = (turn.cosine * shear[0] - turn.sine * corner) * scale[1];
-  pose.linear[2] = (turn.sine + turn.cosine * shear[1]) * scale[0];
-  pose.linear[3] = (turn.sine * shear[0] + turn.cosine * corner) * scale[1];
-  pose.area = scale[0] * scale[1];
-  return pose;
+  LinearMap map;
+  map.linear[0] = (turn.cosine - turn.sine * shear[1]) * scale[0];
+  map.linear[1] = (turn.cosine * shear[0] - turn.sine * corner) * scale[1];
+  map.linear[2] = (turn.sine + turn.cosine * shear[1]) * scale[0];
+  map.linear[3] = (turn.sine * shear[0] + turn.cosine * corner) * scale[1];
+  map.area = scale[0] * scale[1];
+  return map;
 }
 
-/// The mean area in pixels, by which tubelets are ordered, from the sum of Pose::area over the frames.
+/// The mean area in pixels, by which tubelets are ordered, from the sum of LinearMap::area over the frames.
 TUBELETX_HOST_DEVICE inline float mean_area(const SamplerPlan& plan, const TubeletDraft& draft, double sum) {
   return static_cast<float>(sum / plan.num_frames * draft.patch_width * draft.patch_height);
 }

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "cpu/draw_tubelets.h"
 #include "cpu/multiversion.h"
 #include "cpu/parallel.h"
 #include "cpu/smooth.h"
@@ -106,10 +107,10 @@ TUBELETX_MULTIVERSION float write_poses(const SamplerPlan& plan, const TubeletDr
                                         float* opacity) {
   double area = 0.0;
   for (int64_t time = 0; time < plan.num_frames; ++time) {
-    const Pose pose = pose_at(plan, draft, time);
-    for (int i = 0; i < 4; ++i) linear[4 * time + i] = pose.linear[i];
+    const LinearMap map = linear_map_at(plan, draft, time);
+    for (int i = 0; i < 4; ++i) linear[4 * time + i] = map.linear[i];
     opacity[time] = draft.opacity.at(draft.opacity.locate(time), 0);
-    area += pose.area;
+    area += map.area;
   }
   return mean_area(plan, draft, area);
 }
@@ -145,6 +146,23 @@ void sample(const SampleTubelets& job, const DrawStream& stream, int64_t positio
   }
 }
 
+}  // namespace
+
+void draw_tubelets(const SamplerPlan& plan, const SamplerSettings& settings, const int64_t* sample_ids, int64_t batch,
+                   int64_t seed, uint32_t epoch, const TubeletFields& fields) {
+  const PathPlan path(settings.sigma[0], plan.num_points, plan.num_frames);
+  const SampleTubelets job = {plan, path, fields};
+  parallel_for(batch, kSamplesPerTask, [&](int64_t begin, int64_t end) {
+    Workspace work(plan, path.radius);
+    for (int64_t position = begin; position < end; ++position) {
+      const DrawStream stream = {static_cast<uint64_t>(seed), static_cast<uint64_t>(sample_ids[position]), epoch};
+      sample(job, stream, position, work);
+    }
+  });
+}
+
+namespace {
+
 TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
                                int64_t height, int64_t width, const std::vector<double>& settings,
                                const std::optional<Tensor>& epoch_tensor) {
@@ -156,17 +174,9 @@ TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t e
   }
   const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor);
   const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
-  const Tensor dense_ids = torch::stable::contiguous(sample_ids);
-  const auto* ids = static_cast<const int64_t*>(dense_ids.const_data_ptr());
-  const PathPlan path(named.sigma[0], plan.num_points, num_frames);
-  const SampleTubelets job = {plan, path, tubelet_fields(tubelets)};
-  parallel_for(sample_ids.size(0), kSamplesPerTask, [&](int64_t begin, int64_t end) {
-    Workspace work(plan, path.radius);
-    for (int64_t position = begin; position < end; ++position) {
-      const DrawStream stream = {static_cast<uint64_t>(seed), static_cast<uint64_t>(ids[position]), checked_epoch};
-      sample(job, stream, position, work);
-    }
-  });
+  const Tensor ids = sample_ids.is_contiguous() ? sample_ids : torch::stable::contiguous(sample_ids);
+  draw_tubelets(plan, named, static_cast<const int64_t*>(ids.const_data_ptr()), sample_ids.size(0), seed, checked_epoch,
+                tubelet_fields(tubelets));
   return tubelets;
 }
 

@@ -248,10 +248,10 @@ struct SampleTubelets {
                                        float& area) const {
     const TubeletDraft& draft = shared.slot(index).draft;
     const int64_t frame = tubelet * arguments.plan.num_frames + time;
-    const Pose pose = pose_at(arguments.plan, draft, time);
-    for (int i = 0; i < 4; ++i) arguments.fields.linear[4 * frame + i] = pose.linear[i];
+    const LinearMap map = linear_map_at(arguments.plan, draft, time);
+    for (int i = 0; i < 4; ++i) arguments.fields.linear[4 * frame + i] = map.linear[i];
     arguments.fields.opacity[frame] = draft.opacity.at(draft.opacity.locate(time), 0);
-    area = pose.area;
+    area = map.area;
   }
 
   /// Its centre, and with the frame that its patch comes from what a tubelet has once.

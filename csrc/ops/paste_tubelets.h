@@ -40,7 +40,8 @@ const Element* checked_data(const Tensor& tensor, const char* name, ScalarType d
 
 }  // namespace detail
 
-inline void check_clips(const std::vector<Tensor>& clips, const char* name, const Tensor& patches, bool allow_bytes) {
+inline void check_clips(const std::vector<Tensor>& clips, const char* name, const Tensor& reference, bool allow_bytes,
+                        const char* reference_name = "patches") {
   if (clips.empty()) fail(name, ": got an empty list, needs at least one clip");
   const int64_t count = static_cast<int64_t>(clips.size());
   if (count > kMaxClips) fail(name, ": got ", count, " clips, takes at most ", kMaxClips, " in one call");
@@ -56,7 +57,7 @@ inline void check_clips(const std::vector<Tensor>& clips, const char* name, cons
   for (const Tensor& clip : clips) {
     check_dtype(clip, name, {first.scalar_type()});
     check_shape(clip, name, {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]}, "the shape of the first clip");
-    check_device(clip, name, patches, "patches");
+    check_device(clip, name, reference, reference_name);
   }
   for (int axis : {3, 4}) {
     if (sizes[axis] > int64_t{1} << 24)

@@ -87,8 +87,22 @@ inline TubeletTensors empty_tubelets(const Tensor& sample_ids, const SamplerPlan
   const int64_t batch = sample_ids.size(0);
   const int64_t tubelets = plan.num_tubelets;
   const int64_t frames = plan.num_frames;
+  int32_t device_type;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(sample_ids.get(), &device_type));
+  const int32_t device_index = sample_ids.get_device_index();
+  // Not by new_empty, whose way through the dispatcher costs a microsecond each time.
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {
-    return torch::stable::new_empty(sample_ids, sizes, dtype);
+    int64_t strides[5];
+    int64_t stride = 1;
+    for (int64_t axis = static_cast<int64_t>(sizes.size()) - 1; axis >= 0; --axis) {
+      strides[axis] = stride;
+      stride *= sizes.begin()[axis];
+    }
+    const int32_t code = dtype == ScalarType::Float ? aoti_torch_dtype_float32() : aoti_torch_dtype_int32();
+    AtenTensorHandle tensor;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides, code,
+                                                    device_type, device_index, &tensor));
+    return Tensor(tensor);
   };
   return {make({batch, tubelets, frames, 2}, ScalarType::Float),
           make({batch, tubelets, frames, 2, 2}, ScalarType::Float),

@@ -30,5 +30,12 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
       "queue_infonce_backward(Tensor gradient, Tensor query, Tensor key, Tensor loss, Tensor negative_mean, "
       "float temperature, bool need_query, bool need_key) -> (Tensor, Tensor)");
   library.def("enqueue_(Tensor(a!) queue, Tensor(b!) pointer, Tensor keys) -> ()");
+  library.def(
+      "sample_and_paste_(Tensor(a!)[] clips, Tensor sample_ids, SymInt seed, SymInt epoch, float[] settings, "
+      "SymInt[] largest_patch, Tensor? epoch_tensor=None) -> (Tensor centers, Tensor linear, Tensor patch_frame, "
+      "Tensor patch_box, Tensor shape, Tensor edge, Tensor opacity, Tensor order)");
+  library.def(
+      "paste_objects_(Tensor(a!)[] clips, Tensor sample_ids, SymInt seed, SymInt epoch, float[] settings, "
+      "Tensor texels, Tensor sizes, Tensor first_row, Tensor? epoch_tensor=None) -> ()");
   library.def("limit_instructions(int most) -> int");
 }

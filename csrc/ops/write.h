@@ -17,8 +17,9 @@ namespace tubeletx {
 
 namespace detail {
 
-/// Whether autograd recorded how `tensor` came about.
+/// Whether autograd recorded how `tensor` came about; of integers it never does.
 inline bool has_history(const Tensor& tensor) {
+  if (tensor.scalar_type() == ScalarType::Byte || tensor.scalar_type() == ScalarType::Long) return false;
   std::array<StableIValue, 1> stack{torch::stable::detail::from(tensor)};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::is_leaf", "", stack.data(), TORCH_ABI_VERSION));
   return !torch::stable::detail::to<bool>(stack[0]);

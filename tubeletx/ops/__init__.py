@@ -3,8 +3,10 @@
 from tubeletx.ops.crop_patches import crop_patches
 from tubeletx.ops.enqueue import enqueue_
 from tubeletx.ops.interpolate_keyframes import interpolate_keyframes
+from tubeletx.ops.paste_objects import paste_objects_
 from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
 from tubeletx.ops.queue_infonce import queue_infonce
+from tubeletx.ops.sample_and_paste import sample_and_paste_
 from tubeletx.ops.sample_tubelets import sample_tubelets
 from tubeletx.ops.smooth_path import smooth_path
 
@@ -12,9 +14,11 @@ __all__ = [
     "crop_patches",
     "enqueue_",
     "interpolate_keyframes",
+    "paste_objects_",
     "paste_tubelets",
     "paste_tubelets_",
     "queue_infonce",
+    "sample_and_paste_",
     "sample_tubelets",
     "smooth_path",
 ]

@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 __all__ = [
     "BYTES_OR_FLOATS",
     "FLOATS",
+    "MAX_CLIPS",
     "check_device",
     "check_dtype",
     "check_epoch",
@@ -31,6 +32,7 @@ __all__ = [
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 BYTES_OR_FLOATS = (torch.uint8, *FLOATS)
+MAX_CLIPS = 8  # in one call
 
 
 def require_tensors(**arguments: Any) -> None:

@@ -118,7 +118,6 @@ def paste_tubelets_(
 
 
 _GEOMETRY = ("patch_size", "centers", "linear", "shape", "edge", "opacity", "order", "offsets")
-_MAX_CLIPS = 8
 
 
 def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> None:
@@ -135,8 +134,8 @@ def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> No
 
 
 def _check_clips(clips: list[Tensor], name: str, patches: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
-    if not 0 < len(clips) <= _MAX_CLIPS:
-        raise ValueError(f"{name}: got {len(clips)} clips, needs 1 to {_MAX_CLIPS}")
+    if not 0 < len(clips) <= arguments.MAX_CLIPS:
+        raise ValueError(f"{name}: got {len(clips)} clips, needs 1 to {arguments.MAX_CLIPS}")
     arguments.check_dtype(clips[0], name, *dtypes)
     arguments.check_shape(clips[0], name, (None,) * 5, "(B, C, T, H, W)")
     for clip in clips:

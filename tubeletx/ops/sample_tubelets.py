@@ -80,7 +80,7 @@ def sample_tubelets(
     )
 
 
-def _fake(
+def fake(
     sample_ids: Tensor,
     seed: int,  # noqa: ARG001
     epoch: int,
@@ -90,6 +90,7 @@ def _fake(
     settings: Sequence[float],
     epoch_tensor: Tensor | None = None,
 ) -> TubeletFields:
+    """The operator on tensors without values."""
     arguments.check_shape(sample_ids, "sample_ids", (None,), "(B,)")
     arguments.check_dtype(sample_ids, "sample_ids", torch.int64)
     if epoch_tensor is None:
@@ -118,4 +119,4 @@ def _fake(
     )
 
 
-torch.library.register_fake("tubeletx::sample_tubelets", _fake)
+torch.library.register_fake("tubeletx::sample_tubelets", fake)
