@@ -65,6 +65,16 @@ def calls() -> dict[str, Call]:
         "order": torch.arange(2, dtype=torch.int32).expand(2, 2).contiguous(),
         "offsets": floats(2, 2, 2, 2),
     }
+    sampled = {
+        "clips": [(255 * clip).byte() for clip in paste["clips"]],
+        "sample_ids": torch.arange(2),
+        "settings": TubeletConfig.preset("released").settings(),
+    }
+    objects = {
+        "texels": (255 * floats(2 * 6 + 4, 4 * 4)).byte(),
+        "sizes": torch.tensor([[[4, 3], [2, 2]], [[1, 4], [1, 2]]], dtype=torch.int32),
+        "first_row": torch.tensor([0, 4]),
+    }
     return {
         "interpolate_keyframes": Call(
             ops.interpolate_keyframes,
@@ -102,6 +112,10 @@ def calls() -> dict[str, Call]:
         "paste_tubelets": Call(ops.paste_tubelets, paste),
         "paste_tubelets_": Call(
             ops.paste_tubelets_, {**paste, "clips": [c.clone() for c in paste["clips"]]}, ("clips",)
+        ),
+        "sample_and_paste_": Call(ops.sample_and_paste_, {**sampled, "largest_patch": (9, 10)}, ("clips",)),
+        "paste_objects_": Call(
+            ops.paste_objects_, {**sampled, **objects, "clips": [c.clone() for c in sampled["clips"]]}, ("clips",)
         ),
         "queue_infonce": Call(
             ops.queue_infonce,
@@ -237,7 +251,9 @@ def test_writing_counts_a_version(name: str, argument: str, compiled: bool) -> N
         output.sum().backward()
 
 
-@pytest.mark.parametrize(("name", "argument"), [place for place in WRITTEN if place[1] != "pointer"])
+@pytest.mark.parametrize(
+    ("name", "argument"), [place for place in WRITTEN if place in DIFFERENTIABLE or place[1] == "queue"]
+)
 def test_the_bare_operator_refuses_what_requires_a_gradient(name: str, argument: str) -> None:
     operator = getattr(torch.ops.tubeletx, name).default
     for make in (lambda tensor: tensor.requires_grad_(), lambda tensor: tensor.requires_grad_() * 1):
