@@ -108,7 +108,8 @@ enum class QueueKernel : int32_t {
 struct Multiprocessors {
   int64_t count;
   int64_t shared_bytes;  // of one
-  bool have_warpgroups;  // whether the GPU and the build know the products of warpgroups
+  bool have_warpgroups;  // the code at work is for compute capability 9.0 and knows the products of warpgroups
+  bool can_start_early;  // the same, and the driver lets a kernel start before the last one ends, in graphs too
 };
 
 struct QueueInfoNCEPlan {
@@ -121,6 +122,7 @@ struct QueueInfoNCEPlan {
   int64_t width;        // features of a slice
   int64_t threads;
   int64_t shared_bytes;
+  bool combines_early;  // the combining kernel starts while the one before it runs
 };
 
 /// Everything that the kernels read and write.
@@ -172,6 +174,7 @@ QueueInfoNCEPlan plan_for(QueueKernel kernel, int64_t parts, int64_t shared_byte
   plan.width = Tile::width;
   plan.threads = Tile::threads;
   plan.shared_bytes = shared_bytes;
+  plan.combines_early = machine.can_start_early;
   // One wave of blocks: the memory for partial sums is then bounded by the larger of B D and a constant of the GPU.
   const int64_t tiles = divide_up(arguments.queue_size, Tile::negatives);
   const int64_t wanted = resident / (plan.row_blocks * plan.slices > 0 ? plan.row_blocks * plan.slices : 1);

@@ -126,22 +126,45 @@ TUBELETX_DEVICE uint32_t pack<BFloat16>(float low, float high) {
   return packed;
 }
 
+/// Lets the next kernel of the stream start as soon as all blocks are here, if it was launched to start early.
+TUBELETX_DEVICE void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/// Returns when the kernels before this one in the stream are over and what they wrote can be seen.
+TUBELETX_DEVICE void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// When a kernel starts: after the one before it in the stream, or while that still runs. The latter is for kernels
+/// that wait_for_previous_kernel, in code for compute capability 9.0 or later.
+enum class Start { kInOrder, kEarly };
+
 /// Queues the kernel on the stream of the current device; `name` is for the error.
 template <typename Arguments>
 void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64_t blocks_y, int threads,
-            int64_t shared_bytes, const Arguments& arguments, cuda::Stream stream) {
+            int64_t shared_bytes, const Arguments& arguments, cuda::Stream stream, Start start = Start::kInOrder) {
   constexpr int64_t shared_without_asking = 48 * 1024;
   if (shared_bytes > shared_without_asking) {
     cuda::check_launch(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
         name);
   }
-  // The function behind <<<...>>>, which clang-format takes for shifts.
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y));
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = start == Start::kEarly ? 1 : 0;
   void* pointers[] = {const_cast<Arguments*>(&arguments)};
-  const dim3 grid(static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y));
-  cuda::check_launch(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(threads), pointers,
-                                      static_cast<size_t>(shared_bytes), stream),
-                     name);
+  cuda::check_launch(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers), name);
 }
 
 }  // namespace tubeletx::device

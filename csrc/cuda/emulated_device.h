@@ -278,9 +278,14 @@ uint32_t pack(float low, float high) {
   return from_real<Element>(low).bits | static_cast<uint32_t>(from_real<Element>(high).bits) << 16;
 }
 
+inline void let_next_kernel_start() {}
+inline void wait_for_previous_kernel() {}
+
+enum class Start { kInOrder, kEarly };
+
 template <typename Arguments>
 void launch(const char*, void (*kernel)(Arguments), int64_t blocks_x, int64_t blocks_y, int threads,
-            int64_t shared_bytes, const Arguments& arguments, cuda::Stream) {
+            int64_t shared_bytes, const Arguments& arguments, cuda::Stream, Start = Start::kInOrder) {
   for (int64_t y = blocks_y; y-- > 0;) {
     for (int64_t x = blocks_x; x-- > 0;) {
       emulation::Block block;

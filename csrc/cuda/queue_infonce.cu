@@ -34,28 +34,34 @@ void pass_over_queue(const QueueInfoNCEArguments& arguments, Stream stream) {
 template <typename T>
 void combine(const QueueInfoNCEArguments& arguments, Stream stream) {
   const int64_t slices = arguments.need_gradient ? infonce::divide_up(arguments.features, kCombineColumns) : 1;
+  const bool early = arguments.plan.combines_early && arguments.plan.splits > 0;
   device::launch(kQueueInfoNCE, queue_infonce_combine<T>, arguments.batch * slices, 1, kCombineWarps * device::kWarp,
-                 sizeof(CombineMemory<T>), arguments, stream);
+                 sizeof(CombineMemory<T>), arguments, stream, early ? device::Start::kEarly : device::Start::kInOrder);
 }
 
 }  // namespace
 
 Multiprocessors multiprocessors() {
 #ifdef __CUDACC__
-  const auto attribute = [](cudaDeviceAttr name) {
-    int device = 0;
+  int device = 0;
+  check_launch(cudaGetDevice(&device), kQueueInfoNCE);
+  const auto attribute = [&](cudaDeviceAttr name) {
     int value = 0;
-    check_launch(cudaGetDevice(&device), kQueueInfoNCE);
     check_launch(cudaDeviceGetAttribute(&value, name, device), kQueueInfoNCE);
     return static_cast<int64_t>(value);
   };
-  return {attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor),
-          have_warpgroups()};
+  constexpr int captures_early_starts = 12030;
+  int driver = 0;
+  check_launch(cudaDriverGetVersion(&driver), kQueueInfoNCE);
+  const bool warpgroups = have_warpgroups();
+  return {attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor), warpgroups,
+          warpgroups && CUDART_VERSION >= captures_early_starts && driver >= captures_early_starts};
 #else
   // Few by default, so that a block of a small example works through several tiles.
   const char* count = std::getenv("TUBELETX_EMULATED_MULTIPROCESSORS");
   const char* warpgroups = std::getenv("TUBELETX_EMULATED_WARPGROUPS");
-  return {count == nullptr ? 3 : std::atoll(count), 228 * 1024, warpgroups == nullptr || std::atoi(warpgroups) != 0};
+  return {count == nullptr ? 3 : std::atoll(count), 228 * 1024, warpgroups == nullptr || std::atoi(warpgroups) != 0,
+          false};
 #endif
 }
 

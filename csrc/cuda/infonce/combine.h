@@ -54,6 +54,9 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
   const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
   const T* means = static_cast<const T*>(arguments.means);
 
+  // Of the arguments alone, so that it need not wait for the pass over the queue.
+  const double positive = score_of_positive(arguments, row);
+  device::wait_for_previous_kernel();
   // Under way while the rest is worked out.
   constexpr int ahead = 16;
   T early[ahead];
@@ -63,7 +66,6 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     early[i] =
         has_mean && split < splits ? means[(split * arguments.batch + row) * arguments.features + feature] : T(0);
   }
-  const double positive = score_of_positive(arguments, row);
   int64_t rank = 0;
   SoftmaxState<T> state = merge_splits<T>(arguments, row, rank);
   const auto share_of = [&](int64_t split) {

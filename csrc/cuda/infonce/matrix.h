@@ -165,6 +165,7 @@ struct MatrixBlock {
 template <typename Element, typename Tile>
 TUBELETX_KERNEL(Tile::threads, Tile::blocks)
 queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
+  device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments);
   const int64_t first_row = share.first_row, begin = share.begin, end = share.end;
   const int parts = static_cast<int>(arguments.plan.parts);

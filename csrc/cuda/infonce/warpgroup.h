@@ -216,6 +216,7 @@ template <typename Element, typename Tile>
 TUBELETX_KERNEL(Tile::threads, 1)
 queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArguments arguments) {
 #if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
+  device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments.common);
   const int64_t tiles = infonce::divide_up(share.end - share.begin, Tile::negatives);
   WarpgroupMemory<Tile>& shared = device::fixed_shared_memory<WarpgroupMemory<Tile>>();
