@@ -34,6 +34,21 @@ def on_gpu(name: str) -> Operator:
     return lambda *arguments: move(operator(*move(arguments, "cuda")), "cpu")
 
 
+def on_gpu_in_place(name: str) -> Operator:
+    """For operators that write into their first argument, a tensor or a list of some."""
+    operator = getattr(torch.ops.tubeletx, name)
+
+    def write_and_bring_back(*arguments: Any) -> Any:
+        moved = move(arguments, "cuda")
+        result = operator(*moved)
+        written, source = (value if isinstance(value, list) else [value] for value in (arguments[0], moved[0]))
+        for here, there in zip(written, source, strict=True):
+            here.copy_(there)
+        return move(result, "cpu")
+
+    return write_and_bring_back
+
+
 def emulated(name: str) -> Operator:
     if not EMULATION.exists():
         pytest.skip("built without TUBELETX_EMULATION")

@@ -1,6 +1,7 @@
 #include "ops/sample_tubelets.h"
 
 #include "cuda/binding.h"
+#include "cuda/epoch.h"
 #include "cuda/sample_tubelets.h"
 
 namespace tubeletx::cuda {
@@ -11,18 +12,11 @@ TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t e
                                const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
   const SamplerPlan plan = check_sample_tubelets(sample_ids, num_frames, height, width, named);
-  // An epoch that lies in the host's memory is read here; one on the device by the kernel, also when a graph replays.
-  const bool is_on_device = epoch_tensor && epoch_tensor->device() == sample_ids.device();
-  if (epoch_tensor) {
-    check_epoch_tensor(*epoch_tensor);
-    if (!is_on_device && !epoch_tensor->is_cpu()) check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
-  }
-  const uint32_t host_epoch = is_on_device ? 0 : check_epoch(epoch, epoch_tensor);
+  const Epoch at(epoch, epoch_tensor, sample_ids);
   const Device device(sample_ids);
   const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
   const Tensor dense_ids = torch::stable::contiguous(sample_ids);
-  launch_sample_tubelets({plan, named.sigma[0], static_cast<uint64_t>(seed), host_epoch,
-                          is_on_device ? epoch_tensor->const_data_ptr<int64_t>() : nullptr, sample_ids.size(0),
+  launch_sample_tubelets({plan, named.sigma[0], static_cast<uint64_t>(seed), at.value, at.on_device, sample_ids.size(0),
                           static_cast<const int64_t*>(dense_ids.const_data_ptr()), tubelet_fields(tubelets)},
                          device.stream());
   return tubelets;

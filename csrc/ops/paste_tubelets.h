@@ -70,6 +70,13 @@ inline ClipView clip_view(const Tensor& clip) {
   return ClipView{clip.data_ptr(), strides[0], strides[1], strides[2], strides[3], strides[4]};
 }
 
+/// Places in a patch are computed in 32 bits; kernels may add a border of one texel and pad the channels by up to
+/// three.
+inline bool can_count_texels(const PasteArguments& arguments) {
+  const int64_t limit = std::numeric_limits<int32_t>::max() / (arguments.patch_channels + 3);
+  return arguments.patch_width < limit && (arguments.patch_width + 1) * (arguments.patch_height + 1) <= limit;
+}
+
 /// Checks everything but the values, which only the CPU can look at without waiting.
 inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* clips_name, bool allow_bytes,
                                const Tensor& patches, const Tensor& patch_size, const Tensor& centers,
@@ -106,10 +113,7 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
     fail("patches: got ", arguments.patch_channels, " channels in shape ", shape_text(patches), ", needs the ",
          channels, " of the clips, or one more for alpha");
   }
-  // Places in a patch are computed in 32 bits; kernels may add a border of one texel and pad the channels by up to
-  // three.
-  const int64_t limit = std::numeric_limits<int32_t>::max() / (arguments.patch_channels + 3);
-  if (arguments.patch_width >= limit || (arguments.patch_width + 1) * (arguments.patch_height + 1) > limit) {
+  if (!can_count_texels(arguments)) {
     fail("patches: got shape ", shape_text(patches), ", needs fewer than 2^31 elements in a patch");
   }
   arguments.patches = patches.const_data_ptr();

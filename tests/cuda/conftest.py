@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kernels import Operator, emulated, move, on_gpu
+from kernels import Operator, emulated, move, on_gpu, on_gpu_in_place
 from tubeletx._library import cuda_operators
 
 
@@ -30,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=[pytest.param(emulated, id="emulated"), pytest.param(on_gpu, id="cuda", marks=pytest.mark.cuda)])
 def kernel(request: pytest.FixtureRequest) -> Callable[[str], Operator]:
     """Finds an operator by its name: it takes CPU tensors, runs the CUDA kernel, and returns CPU tensors."""
+    return request.param
+
+
+@pytest.fixture(
+    params=[pytest.param(emulated, id="emulated"), pytest.param(on_gpu_in_place, id="cuda", marks=pytest.mark.cuda)]
+)
+def kernel_in_place(request: pytest.FixtureRequest) -> Callable[[str], Operator]:
+    """As `kernel`, for an operator that writes into its first argument: it is written on the CPU too."""
     return request.param
 
 

@@ -15,6 +15,7 @@ from ops.test_crop_patches import draw as draw_crop
 from ops.test_interpolate_keyframes import draw as draw_keyframes
 from ops.test_paste_tubelets import DTYPES, LAYOUTS, Case, channels_last, clip_channels_last
 from ops.test_paste_tubelets import draw as draw_paste
+from ops.test_sample_and_paste import CONFIGS
 from ops.test_sample_tubelets import VARIANTS, config_of
 
 cpu = torch.ops.tubeletx
@@ -178,6 +179,35 @@ def test_a_size_beyond_the_storage_paints_nothing(kernel: Kernel, beyond: tuple[
     case = draw_paste(14, torch.uint8)
     case = replace(case, patch_size=torch.tensor(beyond, dtype=torch.int32).expand_as(case.patch_size).contiguous())
     assert same(paste(kernel("paste_tubelets"), case), case.clips)
+
+
+@pytest.mark.parametrize("law", CONFIGS)
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_sample_and_paste(kernel_in_place: Kernel, law: str, layout: str) -> None:
+    config = CONFIGS[law]
+    generator = torch.Generator().manual_seed(1)
+    for count, shape in enumerate(
+        ((3, 3, 6, 45, 67), (2, 3, 3, 40, 48), (2, 1, 70, 9, 50), (0, 3, 4, 32, 32)), start=1
+    ):
+        clips = [
+            LAYOUTS[layout][0](torch.randint(256, shape, generator=generator, dtype=torch.int32).byte())
+            for _ in range(count)
+        ]
+        ids = torch.arange(shape[0]) * 1_000_003 - count
+        largest = list(config.max_patch_size(*shape[-2:]))
+        arguments = (ids, 7, 2, config.settings(), largest)
+        expected = [clip.clone() for clip in clips]
+        fields = cpu.sample_and_paste_(expected, *arguments)
+        assert same(kernel_in_place("sample_and_paste_")(clips, *arguments), fields)
+        assert same(clips, expected)
+
+
+def test_sample_and_paste_checks_the_largest_patch(kernel_in_place: Kernel) -> None:
+    clip = torch.zeros(1, 3, 2, 16, 16, dtype=torch.uint8)
+    settings = CONFIGS["paper"].settings()
+    for largest in ([8], [0, 8], [8, -1], []):
+        with pytest.raises(ValueError, match=r"^largest_patch: got .* needs"):
+            kernel_in_place("sample_and_paste_")([clip], torch.tensor([1]), 0, 0, settings, largest)
 
 
 def backward(operator: Callable[..., Any], case: Case) -> tuple[list[Tensor], Tensor]:

@@ -9,8 +9,6 @@ from torch import Tensor
 
 import tubeletx._library  # noqa: F401  (registers the operators)
 from tubeletx.ops import _arguments as arguments
-from tubeletx.ops.crop_patches import crop_patches
-from tubeletx.ops.paste_tubelets import paste_tubelets_
 from tubeletx.ops.sample_tubelets import TubeletFields
 from tubeletx.ops.sample_tubelets import fake as fake_sample
 
@@ -86,27 +84,4 @@ def _fake(
     return fake_sample(sample_ids, seed, epoch, num_frames, height, width, settings, epoch_tensor)
 
 
-def _one_after_the_other(
-    clips: list[Tensor],
-    sample_ids: Tensor,
-    seed: int,
-    epoch: int,
-    settings: Sequence[float],
-    largest_patch: Sequence[int],
-    epoch_tensor: Tensor | None = None,
-) -> TubeletFields:
-    check_sampled_clips(clips, sample_ids)
-    num_frames, height, width = clips[0].shape[2:]
-    fields = torch.ops.tubeletx.sample_tubelets.default(
-        sample_ids, seed, epoch, num_frames, height, width, settings, epoch_tensor
-    )
-    centers, linear, patch_frame, patch_box, shape, edge, opacity, order = fields
-    highest, widest = largest_patch
-    patches = crop_patches(clips[0], patch_frame, patch_box, (highest, widest))
-    size = patch_box[..., 2:] - patch_box[..., :2]
-    paste_tubelets_(clips, patches, size, centers, linear, shape, edge, opacity, order)
-    return fields  # type: ignore[no-any-return]
-
-
 torch.library.register_fake("tubeletx::sample_and_paste_", _fake)
-torch.library.register_kernel("tubeletx::sample_and_paste_", "cuda", _one_after_the_other)

@@ -1,0 +1,65 @@
+#include "ops/sample_and_paste.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "cuda/binding.h"
+#include "cuda/epoch.h"
+#include "cuda/paste_bytes.h"
+#include "cuda/sample_tubelets.h"
+
+namespace tubeletx::cuda {
+namespace {
+
+/// Patches that are still part of the first clip, up to the given height and width.
+void use_first_clip(const std::vector<int64_t>& largest, PasteArguments& arguments) {
+  if (largest.size() != 2 || largest[0] < 1 || largest[1] < 1) {
+    fail("largest_patch: got ", largest.size(), " numbers", largest.size() == 2 ? ", of which one is below 1" : "",
+         ", needs a height and a width of at least 1");
+  }
+  const ClipView& clip = arguments.clips[0];
+  arguments.patches = clip.data;
+  arguments.patch_channels = arguments.channels;
+  arguments.patch_height = std::min(largest[0], arguments.height);
+  arguments.patch_width = std::min(largest[1], arguments.width);
+  arguments.patch_batch_stride = clip.batch_stride;
+  arguments.patch_channel_stride = clip.channel_stride;
+  arguments.patch_row_stride = clip.row_stride;
+  arguments.patch_column_stride = clip.column_stride;
+  if (!can_count_texels(arguments)) {
+    fail("largest_patch: got ", largest[0], " x ", largest[1], " (height x width) for ", arguments.channels,
+         " channels, needs fewer than 2^31 elements in a patch");
+  }
+}
+
+TubeletTensors sample_and_paste_(const TensorList& clips, const Tensor& sample_ids, int64_t seed, int64_t epoch,
+                                 const std::vector<double>& settings, const std::vector<int64_t>& largest_patch,
+                                 const std::optional<Tensor>& epoch_tensor) {
+  const SamplerSettings named = check_settings(settings);
+  const SamplerPlan plan = check_sampled_clips(clips, sample_ids, named);
+  const Epoch at(epoch, epoch_tensor, sample_ids);
+  PasteArguments arguments = check_byte_clips(clips, sample_ids, plan);
+  use_first_clip(largest_patch, arguments);
+  prepare_to_write(clips, "clips");
+  const Device device(sample_ids);
+  const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
+  const TubeletFields fields = tubelet_fields(tubelets);
+  const Tensor dense_ids = torch::stable::contiguous(sample_ids);
+  launch_sample_tubelets({plan, named.sigma[0], static_cast<uint64_t>(seed), at.value, at.on_device, arguments.batch,
+                          static_cast<const int64_t*>(dense_ids.const_data_ptr()), fields},
+                         device.stream());
+
+  use_fields(fields, arguments);
+  const PatchBoxes boxes = {fields.patch_frame, fields.patch_box, arguments.clips[0].frame_stride};
+  Tensor workspace = torch::stable::new_empty(sample_ids, {paste_bytes_workspace(arguments)}, ScalarType::Byte);
+  launch_paste_bytes(arguments, boxes, workspace.mutable_data_ptr(), device.stream());
+  return tubelets;
+}
+
+TUBELETX_CUDA_OPERATORS(library) { library.impl("sample_and_paste_", TORCH_BOX(&sample_and_paste_)); }
+
+}  // namespace
+}  // namespace tubeletx::cuda
