@@ -32,6 +32,15 @@ TUBELETX_INLINE uint32_t dot_bytes(uint32_t first, uint32_t second, uint32_t sum
 #endif
 }
 
+/// The upper half of the product.
+TUBELETX_INLINE uint32_t high_product(uint32_t first, uint32_t second) {
+#ifdef __CUDA_ARCH__
+  return __umulhi(first, second);
+#else
+  return static_cast<uint32_t>((uint64_t{first} * second) >> 32);
+#endif
+}
+
 TUBELETX_INLINE int lowest_bit(uint32_t bits) {
 #ifdef __CUDA_ARCH__
   return __ffs(static_cast<int>(bits)) - 1;
@@ -44,7 +53,8 @@ TUBELETX_INLINE int lowest_bit(uint32_t bits) {
 class Weights {
  public:
   TUBELETX_INLINE Weights(const ByteSight& sight, int32_t bias) {
-    const uint32_t* weight = reinterpret_cast<const uint32_t*>(sight.weight);
+    const uint32_t weight[4] = {static_cast<uint32_t>(sight.weight[0]), static_cast<uint32_t>(sight.weight[1]),
+                                static_cast<uint32_t>(sight.weight[2]), static_cast<uint32_t>(sight.weight[3])};
     const uint32_t upper = permute_bytes(weight[0], weight[1], 0x5410);
     const uint32_t lower = permute_bytes(weight[2], weight[3], 0x5410);
     high_ = permute_bytes(upper, lower, 0x7531);
@@ -62,11 +72,35 @@ class Weights {
   uint32_t high_, low_, rest_;
 };
 
+/// The three ways to paint as one: light_of, keep_of and blend_byte with numbers in the place of branches. A pixel that
+/// is not covered has a scale of 0, and then keeps every byte as it is, to the bit. One that is hidden keeps at most
+/// one part in 65536 of the background, which comes to nothing.
+struct PaintLaw {
+  uint32_t light;   ///< added to the light
+  uint32_t full;    ///< what is kept where nothing covers
+  uint32_t parity;  ///< of sums that go to the even level, in both halves of a word
+  bool soft;
+
+  TUBELETX_INLINE explicit PaintLaw(BytePaint paint) : soft(paint == BytePaint::kSoft) {
+    light = soft ? 127u : 0u;
+    full = soft ? 65281u : 65408u;
+    parity = soft ? 0x00010001u : 0u;
+  }
+
+  TUBELETX_INLINE uint32_t scale(int32_t strength) const {
+    return soft ? static_cast<uint32_t>(strength) : (strength > 0 ? 65536u : 0u);
+  }
+  /// The middle 16 bits of an accumulator times a scale, in 65536ths.
+  TUBELETX_INLINE static uint32_t scaled(uint32_t accumulator, uint32_t scale) {
+    return high_product(permute_bytes(accumulator, 0, 0x2144), scale);
+  }
+};
+
 /// Tiles of frames, shared out among the blocks.
 class ByteTiles {
  public:
   explicit ByteTiles(const PasteArguments& arguments) {
-    constexpr int64_t kMostTiles = 128, kEnoughBlocks = 1024;
+    constexpr int64_t kMostTiles = 128, kEnoughBlocks = 4096;
     frames_ = arguments.batch * arguments.frames * num_views(arguments);
     across_ = (arguments.width + kByteTileWidth - 1) / kByteTileWidth;
     tiles_ = across_ * ((arguments.height + kByteTileHeight - 1) / kByteTileHeight);
@@ -113,7 +147,7 @@ struct Frames {
 template <bool kRgb>
 struct PasteBytes {
   static constexpr int kThreads = 128;
-  static constexpr int kResident = 8;  ///< so that all blocks of a usual batch run at once
+  static constexpr int kResident = 8;
   static constexpr int kLayersAtOnce = 32;
   static constexpr int kChannels = 3;
   static constexpr int kWords = kByteRun * kChannels / 4;  ///< of a run of pixels
@@ -180,14 +214,10 @@ struct PasteBytes {
           if (x >= arguments.width || y >= arguments.height) continue;
           for (; bits != 0; bits &= bits - 1) {
             const ByteLayer& layer = frame[first + lowest_bit(bits)];
-            if (!kRgb || !layer.near) {
-              paint_pixels(frames, layer, x, y);
-            } else if (layer.pose.paint == BytePaint::kOpaque) {
-              cover_run(frames, layer, x, y);
-            } else if (layer.pose.paint == BytePaint::kBlend) {
-              blend_run<BytePaint::kBlend>(frames, layer, x, y);
+            if (kRgb && layer.near) {
+              paint_run(frames, layer, x, y);
             } else {
-              blend_run<BytePaint::kSoft>(frames, layer, x, y);
+              paint_pixels(frames, layer, x, y);
             }
           }
         }
@@ -243,63 +273,74 @@ struct PasteBytes {
            (kRgb ? int64_t{kChannels} : arguments.clips[v].column_stride) * x;
   }
 
-  /// Calls see(j, weights, taps, strength) for the pixels x + j of row y if a layer covers any of them; whether it
-  /// does. Those that it does not cover have a strength of 0, and taps that mean nothing.
-  template <BytePaint kPaint, typename See>
-  TUBELETX_INLINE bool see_run(const ByteLayer& layer, int32_t x, int32_t y, const See& see) const {
-    BytePose pose = layer.pose;  // read once
-    if (kPaint != BytePaint::kSoft) {
-      pose.hard = true;
-      pose.opacity = kFullWeight;
-    }
+  /// Pixels x .. x + 3 of row y, in clips whose channels and pixels stand side by side.
+  TUBELETX_INLINE void paint_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
+    const BytePose pose = layer.pose;  // read once
     int32_t place_x = near_place(pose, x, y, 0), place_y = near_place(pose, x, y, 1);
     int32_t strength[kByteRun];
     const bool any = pose.hard ? cover_pixels<true>(layer.shape, pose, place_x, place_y, strength)
                                : cover_pixels<false>(layer.shape, pose, place_x, place_y, strength);
-    if (!any) return false;
+    if (!any) return;
     Taps taps[kByteRun];  // all on their way before the first is looked at
     ByteSight sight[kByteRun];
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
       sight[j] = see_texels(pose, place_x, place_y);
-      const int32_t index = sight[j].row * layer.pitch + sight[j].column;
-      taps[j] = load_taps(layer.taps + (strength[j] > 0 ? index : 0));
+      const uint32_t index = static_cast<uint32_t>(sight[j].row * layer.pitch + sight[j].column);
+      taps[j] = load_taps(layer.taps + (strength[j] > 0 ? index : 0u));
       place_x += static_cast<int32_t>(pose.step_x[0]);
       place_y += static_cast<int32_t>(pose.step_x[1]);
     }
+    const PaintLaw law(pose.paint);
+    const int32_t bias = byte_bias(pose.paint);
+    uint32_t light01[kByteRun], light2_keep[kByteRun];  // in halves of words
     TUBELETX_UNROLL
-    for (int j = 0; j < kByteRun; ++j) see(j, Weights(sight[j], byte_bias(kPaint)), taps[j], strength[j]);
-    return true;
-  }
-
-  /// Calls change(run) with pixels x .. x + 3 of row y of every clip, as far as the row goes. `read` is false where all
-  /// of them change whatever they are.
-  template <typename Change>
-  TUBELETX_INLINE void change_run(const Frames& frames, int32_t x, int32_t y, bool read, const Change& change) const {
-    if (aligned && x + kByteRun <= arguments.width) {
-      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
-        uint32_t* words = reinterpret_cast<uint32_t*>(pixel_of(frames, v, x, y));
-        Run run = {};
-        TUBELETX_UNROLL
-        for (int i = 0; i < kWords; ++i) {
-          if (read) run.word[i] = words[i];
-        }
-        change(run);
-        TUBELETX_UNROLL
-        for (int i = 0; i < kWords; ++i) words[i] = run.word[i];
-      }
-      return;
+    for (int j = 0; j < kByteRun; ++j) {
+      const Weights weights(sight[j], bias);
+      const uint32_t scale = law.scale(strength[j]);
+      const uint32_t light0 = PaintLaw::scaled(weights(taps[j].channel[0]), scale) + law.light;
+      const uint32_t light1 = PaintLaw::scaled(weights(taps[j].channel[1]), scale) + law.light;
+      const uint32_t light2 = PaintLaw::scaled(weights(taps[j].channel[2]), scale) + law.light;
+      const uint32_t keep = law.full - PaintLaw::scaled(weights(taps[j].channel[3]), scale);
+      light01[j] = permute_bytes(light0, light1, 0x5410);
+      light2_keep[j] = permute_bytes(light2, keep, 0x5410);
     }
+    const bool hidden =
+        pose.paint == BytePaint::kOpaque && strength[0] > 0 && strength[1] > 0 && strength[2] > 0 && strength[3] > 0;
+
+    const bool whole = aligned && x + kByteRun <= arguments.width;
     const int32_t left = static_cast<int32_t>(arguments.width) - x;
     const int32_t elements = kChannels * (left < kByteRun ? left : kByteRun);
+    Run run = {};
     for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
       uint8_t* pixels = pixel_of(frames, v, x, y);
-      Run run = {};
+      if (!hidden || v == frames.first_clip) {
+        if (!hidden) run = load(pixels, whole, elements);
+        run = blend(law, run, light01, light2_keep);
+      }
+      store(pixels, whole, elements, run);
+    }
+  }
+
+  TUBELETX_INLINE static Run load(const uint8_t* pixels, bool whole, int32_t elements) {
+    Run run = {};
+    if (whole) {
+      TUBELETX_UNROLL
+      for (int i = 0; i < kWords; ++i) run.word[i] = reinterpret_cast<const uint32_t*>(pixels)[i];
+    } else {
       TUBELETX_UNROLL
       for (int i = 0; i < kByteRun * kChannels; ++i) {
         if (i < elements) run.word[i / 4] |= uint32_t{pixels[i]} << (8 * (i % 4));
       }
-      change(run);
+    }
+    return run;
+  }
+
+  TUBELETX_INLINE static void store(uint8_t* pixels, bool whole, int32_t elements, const Run& run) {
+    if (whole) {
+      TUBELETX_UNROLL
+      for (int i = 0; i < kWords; ++i) reinterpret_cast<uint32_t*>(pixels)[i] = run.word[i];
+    } else {
       TUBELETX_UNROLL
       for (int i = 0; i < kByteRun * kChannels; ++i) {
         if (i < elements) pixels[i] = static_cast<uint8_t>(run.word[i / 4] >> (8 * (i % 4)));
@@ -307,56 +348,29 @@ struct PasteBytes {
     }
   }
 
-  /// Pixels x .. x + 3 of row y, in clips whose channels and pixels stand side by side, under a layer that hides them.
-  TUBELETX_INLINE void cover_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
-    Run shown = {}, hidden = {};  // the bytes, and where they are
-    const bool any = see_run<BytePaint::kOpaque>(
-        layer, x, y, [&](int j, const Weights& weights, const Taps& taps, int32_t strength) {
-          TUBELETX_UNROLL
-          for (int c = 0; c < kChannels; ++c) {
-            const int element = j * kChannels + c;
-            shown.word[element / 4] |= uint32_t{opaque_byte(weights(taps.channel[c]))} << (8 * (element % 4));
-            hidden.word[element / 4] |= (strength > 0 ? 255u : 0u) << (8 * (element % 4));
-          }
-        });
-    if (!any) return;
-    const bool read = (hidden.word[0] & hidden.word[1] & hidden.word[2]) != 0xffffffffu;
-    change_run(frames, x, y, read, [&](Run& run) {
+  TUBELETX_INLINE static Run blend(const PaintLaw& law, const Run& background, const uint32_t (&light01)[kByteRun],
+                                   const uint32_t (&light2_keep)[kByteRun]) {
+    uint32_t sum[kByteRun * kChannels];
+    TUBELETX_UNROLL
+    for (int i = 0; i < kByteRun * kChannels; ++i) {
+      const int j = i / kChannels, c = i % kChannels;
+      const uint32_t light = c == 0 ? light01[j] & 0xffffu : (c == 1 ? light01[j] >> 16 : light2_keep[j] & 0xffffu);
+      // The byte twice, in the upper half: times 257.
+      const uint32_t under = permute_bytes(background.word[i / 4], 0, 0x44u | static_cast<uint32_t>(i % 4) * 0x1100u);
+      sum[i] = high_product(under, light2_keep[j] >> 16) + light;
+    }
+    Run run;
+    TUBELETX_UNROLL
+    for (int i = 0; i < kWords; ++i) {
+      uint32_t half[2];
       TUBELETX_UNROLL
-      for (int i = 0; i < kWords; ++i) {
-        run.word[i] = (run.word[i] & ~hidden.word[i]) | (shown.word[i] & hidden.word[i]);
+      for (int k = 0; k < 2; ++k) {
+        half[k] = permute_bytes(sum[4 * i + 2 * k], sum[4 * i + 2 * k + 1], 0x5410);
+        half[k] += (half[k] >> 8) & law.parity;
       }
-    });
-  }
-
-  /// The same pixels under a layer that they show through.
-  template <BytePaint kPaint>
-  TUBELETX_INLINE void blend_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
-    uint32_t light01[kByteRun], light2_keep[kByteRun];  // in halves of words
-    const auto see = [&](int j, const Weights& weights, const Taps& taps, int32_t strength) {
-      light01[j] = light_of(kPaint, weights(taps.channel[0]), strength) |
-                   light_of(kPaint, weights(taps.channel[1]), strength) << 16;
-      light2_keep[j] = light_of(kPaint, weights(taps.channel[2]), strength) |
-                       keep_of(kPaint, weights(taps.channel[3]), strength) << 16;
-      // No light, and all of the background kept. A soft layer comes to that by its strength.
-      if (kPaint == BytePaint::kBlend && strength == 0) {
-        light01[j] = 128u << 16 | 128u;
-        light2_keep[j] = 65280u << 16 | 128u;
-      }
-    };
-    const bool any = see_run<kPaint>(layer, x, y, see);
-    if (!any) return;
-    change_run(frames, x, y, true, [&](Run& run) {
-      Run blended = {};
-      TUBELETX_UNROLL
-      for (int i = 0; i < kByteRun * kChannels; ++i) {
-        const int j = i / kChannels, c = i % kChannels;
-        const uint32_t light = c == 0 ? light01[j] & 0xffffu : (c == 1 ? light01[j] >> 16 : light2_keep[j] & 0xffffu);
-        const uint8_t under = static_cast<uint8_t>(run.word[i / 4] >> (8 * (i % 4)));
-        blended.word[i / 4] |= uint32_t{blend_byte(kPaint, under, light2_keep[j] >> 16, light)} << (8 * (i % 4));
-      }
-      run = blended;
-    });
+      run.word[i] = permute_bytes(half[0], half[1], 0x7531);
+    }
+    return run;
   }
 
   /// The same pixels, for any pose, channels and strides.
