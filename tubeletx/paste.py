@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tubeletx._layout import axes_of, check_layout
+from tubeletx._layout import axes_of, check_layout, is_bytes
 from tubeletx.config import TubeletConfig
 from tubeletx.objects import ObjectPatches
 from tubeletx.ops._arguments import check_epoch, require_integer
@@ -154,13 +154,16 @@ class PasteTubelets(nn.Module):
         if not given:
             raise ValueError("clips: got an empty list, needs at least one clip")
         ids = self._ids(sample_ids)
-        tensors = [_as_tensor(clip, self.inplace) for clip in given]
-        axes = axes_of(tensors[0], self.layout, len(ids))
-        if axes.batch != len(ids):
-            raise ValueError(f"sample_ids: got {len(ids)}, needs one for each of {axes.batch} samples")
-        views = [axes.arrange(tensor) for tensor in tensors]
-        pasted = self._paste(views, ids.to(tensors[0].device), self._epoch if epoch is None else epoch)
-        if not self.inplace:
+        batch = ids.shape[0]
+        sources = [_shared(clip, self.inplace) for clip in given]
+        if not self.inplace and is_bytes(sources[0]):
+            given = sources = [clip.clone() if isinstance(clip, Tensor) else clip.copy() for clip in sources]
+        axes = axes_of(sources[0], self.layout, batch)
+        if axes.batch != batch:
+            raise ValueError(f"sample_ids: got {batch}, needs one for each of {axes.batch} samples")
+        views = [axes.arrange(clip) for clip in sources]
+        pasted = self._paste(views, ids.to(views[0].device), self._epoch if epoch is None else epoch)
+        if pasted is not views:
             restored = [axes.restore(clip) for clip in pasted]
             given = [
                 new.numpy() if isinstance(clip, np.ndarray) else new for new, clip in zip(restored, given, strict=True)
@@ -194,6 +197,8 @@ class PasteTubelets(nn.Module):
                 f"decides the tubelets: pass it to the call, put it into the sample as {self.id_key!r}, or call within "
                 "`with paste.samples(ids):`"
             )
+        if type(sample_ids) is int:
+            return torch.full((1,), sample_ids, dtype=torch.int64)
         ids = sample_ids if isinstance(sample_ids, Tensor) else torch.as_tensor(sample_ids)
         if ids.dtype == torch.int64:
             return ids.reshape(-1)
@@ -207,8 +212,6 @@ class PasteTubelets(nn.Module):
             # With four channels the objects' alpha would pass for a fourth colour.
             raise ValueError(f"clips: got {first.shape[1]} channels, needs 3 where objects are pasted")
         if first.dtype == torch.uint8:
-            if not self.inplace:
-                clips = [clip.clone() for clip in clips]
             if self.patches is None:
                 self.sampler.paste_crops(clips, ids, epoch=epoch)
             else:
@@ -224,8 +227,8 @@ class PasteTubelets(nn.Module):
         return tubelets.paste(clips, patches, inplace=self.inplace)
 
 
-def _as_tensor(clip: Any, inplace: bool) -> Tensor:
-    """The same memory as a tensor, or a copy where that is neither possible nor needed."""
+def _shared(clip: Any, inplace: bool) -> Any:
+    """A clip whose memory torch can share: itself, or a copy where that is neither possible nor needed."""
     if isinstance(clip, Tensor):
         return clip
     if not isinstance(clip, np.ndarray):
@@ -233,9 +236,9 @@ def _as_tensor(clip: Any, inplace: bool) -> Tensor:
     if not clip.flags.writeable:
         if inplace:
             raise ValueError("clips: got a read-only array, which cannot be pasted onto in place; pass a copy()")
-        clip = clip.copy()
-    if any(stride < 0 for stride in clip.strides):
+        return clip.copy()
+    if min(clip.strides, default=0) < 0:
         if inplace:
             raise ValueError("clips: got an array with a negative stride, such as a flipped one; pass a copy()")
-        clip = clip.copy()
-    return torch.from_numpy(clip)
+        return clip.copy()
+    return clip
