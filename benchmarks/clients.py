@@ -2,9 +2,11 @@
 
 - One clip of 16 x 224 x 224 with two RGBA objects, tubelets of preset `smile`, on one thread, beside OpenCV and PIL as
   loaders do it: the object resized by PIL for every frame, turned by cv2.warpAffine on a canvas that holds it, blended
-  in float. The OpenCV side gets its tubelets drawn beforehand, tubeletx draws them itself, in the time shown.
-- A batch of 32 pairs of 16 x 112 x 112, preset `paper`, beside kornia's warp_affine and a blend of whole frames. Here
-  too only tubeletx draws the tubelets in the time shown.
+  in float; and beside the fastest that we could write with OpenCV (opencv_peers.py). The OpenCV side gets its tubelets
+  drawn beforehand, and in the second form its objects shrunk and premultiplied; tubeletx draws, in the time shown.
+- A batch of 32 pairs of 16 x 112 x 112, preset `paper`, beside kornia's warp_affine and a blend of whole frames, and
+  the fastest with OpenCV. Here too only tubeletx draws the tubelets in the time shown. Preset `released` is timed for
+  itself.
 
 Both sides paint the same tubelets, whose mean difference is shown, and are timed by the processor time of their
 thread. Run: python benchmarks/clients.py
@@ -13,6 +15,7 @@ thread. Run: python benchmarks/clients.py
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -20,6 +23,7 @@ import numpy.typing as npt
 import torch
 from harness import measure, write_result
 from kornia.geometry.transform import warp_affine
+from opencv_peers import paste_images, paste_patches, premultiplied
 from PIL import Image
 from torch import Tensor
 
@@ -63,6 +67,16 @@ class OneClip:
         self.tubelets = {name: tensor.numpy() for name, tensor in tubelets.tensors().items()}
         self.sizes = tubelets.patch_size.numpy()
         self.choice = self.objects.choose(ids, 2).numpy()
+        patches, fitted = self.objects.draw(tubelets, ids)
+        self.fitted = {name: tensor.numpy() for name, tensor in fitted.tensors().items()}
+        self.fitted_sizes = fitted.patch_size.numpy()
+        self.premultiplied = [
+            [
+                premultiplied(np.ascontiguousarray(patch[:, :height, :width].permute(1, 2, 0).numpy()))
+                for patch, (width, height) in zip(of_sample, sizes.tolist(), strict=True)
+            ]
+            for of_sample, sizes in zip(patches, fitted.patch_size, strict=True)
+        ]
 
     def tubeletx(self) -> None:
         """Every clip, by one call each."""
@@ -74,6 +88,23 @@ class OneClip:
         for index in range(CLIPS):
             self.opencv_clip(self.frames, index)
 
+    def best_opencv(self) -> None:
+        """Every clip."""
+        for index in range(CLIPS):
+            self.best_opencv_clip(self.frames, index)
+
+    def best_opencv_clip(self, frames: Bytes, index: int) -> None:
+        """One clip."""
+        fitted = self.fitted
+        paste_images(
+            frames,
+            self.premultiplied[index],
+            self.fitted_sizes[index],
+            fitted["centers"][index],
+            fitted["linear"][index],
+            fitted["order"][index],
+        )
+
     def opencv_clip(self, frames: Bytes, index: int) -> None:
         """One clip, frame by frame, in paint order."""
         for m in np.argsort(self.tubelets["order"][index]):
@@ -82,13 +113,13 @@ class OneClip:
                 linear, center = self.tubelets["linear"][index, m, t], self.tubelets["centers"][index, m, t]
                 _blend(frames[t], _turned(image, linear, self.sizes[index, m]), center)
 
-    def difference(self) -> float:
+    def difference(self, peer: Callable[[Bytes, int], None]) -> float:
         """Mean difference of the two results where either paints, in grey levels."""
         total, count = 0.0, 0
         for index in range(CLIPS):
             ours, theirs = self.frames.copy(), self.frames.copy()
             self.paste(ours, index)
-            self.opencv_clip(theirs, index)
+            peer(theirs, index)
             painted = (ours != self.frames) | (theirs != self.frames)
             total += np.abs(ours.astype(int) - theirs)[painted].sum()
             count += painted.sum()
@@ -131,11 +162,32 @@ class Pairs:
         self.clips = [clip.permute(0, 4, 1, 2, 3) for clip in pixels]
         self.ids = torch.arange(PAIRS)
         self.pair = TubeletPair(TubeletConfig.preset("paper"), inplace=True)
+        self.released = TubeletPair(TubeletConfig.preset("released"), inplace=True)
         self.tubelets = self.pair.sampler(self.ids, num_frames=FRAMES, height=self.SIDE, width=self.SIDE)
 
     def tubeletx(self) -> None:
         """The whole batch, in place."""
         self.pair(*self.clips, self.ids)
+
+    def tubeletx_released(self) -> None:
+        """The whole batch by the other law."""
+        self.released(*self.clips, self.ids)
+
+    def best_opencv(self) -> list[Tensor]:
+        """The whole batch, in place, sample by sample."""
+        fields = {name: tensor.numpy() for name, tensor in self.tubelets.tensors().items()}
+        sizes = self.tubelets.patch_size.numpy()
+        clips = [clip.permute(0, 2, 3, 4, 1).numpy() for clip in self.clips]
+        for b in range(PAIRS):
+            patches = [
+                clips[0][b, frame, y0:y1, x0:x1].copy()
+                for frame, (x0, y0, x1, y1) in zip(
+                    fields["patch_frame"][b].tolist(), fields["patch_box"][b].tolist(), strict=True
+                )
+            ]
+            geometry = (fields[name][b] for name in ("centers", "linear", "shape", "order"))
+            paste_patches([clip[b] for clip in clips], patches, sizes[b], *geometry)
+        return self.clips
 
     def kornia(self) -> list[Tensor]:
         """The whole batch, as new clips."""
@@ -154,16 +206,22 @@ class Pairs:
             frames = [frame * (1 - mask) + color * mask for frame in frames]
         return [frame.add(0.5).to(torch.uint8).unflatten(0, (PAIRS, FRAMES)).transpose(1, 2) for frame in frames]
 
-    def difference(self) -> float:
+    def difference(self, peer: Callable[[], list[Tensor]]) -> float:
         """Mean difference of the two results where either paints, in grey levels."""
         before = [clip.clone() for clip in self.clips]
-        theirs = self.kornia()
+        theirs = [clip.clone() for clip in peer()]
+        self._restore(before)
         self.tubeletx()
         painted = [(new != old) | (other != old) for new, old, other in zip(self.clips, before, theirs, strict=True)]
         differences = [
             (new.float() - other)[where] for new, other, where in zip(self.clips, theirs, painted, strict=True)
         ]
+        self._restore(before)
         return torch.cat(differences).abs().mean().item()
+
+    def _restore(self, before: list[Tensor]) -> None:
+        for clip, old in zip(self.clips, before, strict=True):
+            clip.copy_(old)
 
 
 def _masks(tubelets: Tubelets) -> Tensor:
@@ -181,21 +239,40 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     one, pairs = OneClip(), Pairs()
-    differences = {"one clip": one.difference(), "pairs": pairs.difference()}
-    clip = measure({"tubeletx": one.tubeletx, "opencv and PIL": one.opencv}, repeats=15, clock=time.thread_time)
-    batch = measure({"tubeletx": pairs.tubeletx, "kornia": pairs.kornia}, repeats=5, clock=time.thread_time)
-    report: dict[str, object] = {"mean_difference_of_painted_pixels": differences}
-    cases = (
-        ("one clip, two RGBA objects", clip, CLIPS, differences["one clip"]),
-        (f"a pair, of a batch of {PAIRS}", batch, PAIRS, differences["pairs"]),
+    report: dict[str, object] = {
+        "mean_difference_of_painted_pixels": {
+            "one clip, opencv and PIL": one.difference(one.opencv_clip),
+            "one clip, best opencv": one.difference(one.best_opencv_clip),
+            "pairs, kornia": pairs.difference(pairs.kornia),
+            "pairs, best opencv": pairs.difference(pairs.best_opencv),
+        }
+    }
+    cases: tuple[tuple[str, int, int, dict[str, Callable[[], object]]], ...] = (
+        (
+            "one clip, two RGBA objects",
+            CLIPS,
+            9,
+            {"tubeletx": one.tubeletx, "best opencv": one.best_opencv, "opencv and PIL": one.opencv},
+        ),
+        (
+            f"a pair, of a batch of {PAIRS}",
+            PAIRS,
+            5,
+            {
+                "tubeletx": pairs.tubeletx,
+                "tubeletx, preset released": pairs.tubeletx_released,
+                "best opencv": pairs.best_opencv,
+                "kornia": pairs.kornia,
+            },
+        ),
     )
-    for name, seconds, count, difference in cases:
+    for name, count, repeats, peers in cases:
+        seconds = measure(peers, repeats=repeats, clock=time.thread_time)
         each = {peer: value / count * 1e6 for peer, value in seconds.items()}
         ratios = {peer: value / each["tubeletx"] for peer, value in each.items() if peer != "tubeletx"}
         report[name] = {"microseconds": each, "times_tubeletx": ratios}
-        print(f"{name}: tubeletx {each['tubeletx']:.0f} us", end="")
-        for peer, ratio in ratios.items():
-            print(f", {peer} {each[peer]:.0f} us, {ratio:.1f} x; mean difference {difference:.1f} grey levels")
+        print(f"{name}: " + ", ".join(f"{peer} {value:.0f} us" for peer, value in each.items()))
+        print("  times tubeletx: " + ", ".join(f"{peer} {value:.1f}" for peer, value in ratios.items()))
     print(write_result("clients", report))
 
 
