@@ -18,6 +18,7 @@ __all__ = [
     "BYTES_OR_FLOATS",
     "FLOATS",
     "MAX_CLIPS",
+    "are_plain",
     "check_device",
     "check_dtype",
     "check_epoch",
@@ -40,6 +41,15 @@ def require_tensors(**arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: got {type(value).__name__}, needs a tensor")
+
+
+def are_plain(tensors: Sequence[Any]) -> bool:
+    """Whether all are tensors through which no derivative is wanted, so that nothing of their kind is to be refused."""
+    return (
+        forward_ad._current_level < 0
+        and set(map(type, tensors)) == {Tensor}
+        and not any(tensor.requires_grad for tensor in tensors)
+    )
 
 
 def require_integer(value: Any, name: str) -> int:

@@ -78,6 +78,11 @@ def paste_tubelets(
     clips = list(clips)
     geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
     _check(clips, patches, *geometry)
+    if clips and all(clip.dtype == torch.uint8 for clip in clips):
+        # No gradient to prepare for, which takes longer than a small paste.
+        copies = [clip.clone() for clip in clips]
+        _operator_(copies, patches, *geometry)
+        return copies
     return _operator(clips, patches, *geometry)  # type: ignore[no-any-return]
 
 
@@ -122,6 +127,11 @@ _GEOMETRY = ("patch_size", "centers", "linear", "shape", "edge", "opacity", "ord
 
 def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> None:
     """What the operator itself cannot see: Python types, and derivatives that it does not have."""
+    tensors = [*clips, patches, *geometry[:-1]]
+    if geometry[-1] is not None:
+        tensors.append(geometry[-1])
+    if arguments.are_plain(tensors):
+        return
     named = dict(zip(_GEOMETRY, geometry, strict=True))
     if named["offsets"] is None:
         del named["offsets"]
