@@ -109,6 +109,13 @@ TUBELETX_DEVICE void multiply_accumulate<BFloat16>(float (&sums)[4], const uint3
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0), "r"(right_1));
 }
 
+/// The same as to_real, in one instruction.
+TUBELETX_DEVICE float widen(Half number) {
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(number.bits));
+  return wide;
+}
+
 /// Two numbers rounded to 16 bits, the first in the low half.
 template <typename Element>
 TUBELETX_DEVICE uint32_t pack(float low, float high);

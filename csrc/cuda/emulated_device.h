@@ -273,6 +273,8 @@ void multiply_accumulate(float (&sums)[4], const uint32_t (&left)[4], uint32_t r
   }
 }
 
+inline float widen(Half number) { return to_real(number); }
+
 template <typename Element>
 uint32_t pack(float low, float high) {
   return from_real<Element>(low).bits | static_cast<uint32_t>(from_real<Element>(high).bits) << 16;

@@ -27,7 +27,7 @@ TUBELETX_DEVICE void load_eight(const Numbers& numbers, int64_t row, int64_t fea
     for (int i = 0; i < 8; ++i) {
       const uint16_t bits = static_cast<uint16_t>(low.values[i / 2] >> (16 * (i % 2)));
       const float wide = bit_cast<float>(i < 4 ? low.values[i % 4] : high.values[i % 4]);
-      values[i] = is_wide ? wide : is_half ? to_real(Half{bits}) : to_real(BFloat16{bits});
+      values[i] = is_wide ? wide : is_half ? device::widen(Half{bits}) : to_real(BFloat16{bits});
     }
   } else {
 #pragma unroll
@@ -83,50 +83,65 @@ TUBELETX_DEVICE T score_error(const QueueInfoNCEArguments& arguments) {
 }
 
 /// The thresholds of a row, the same in all of its threads. `keep(feature, values)` is given the query eight features
-/// at a time up to `width`, over its magnitude where it is written as the sum of two numbers.
-template <bool aligned, typename T, typename Keep>
-TUBELETX_DEVICE RowThresholds<T> prepare_query(const QueueInfoNCEArguments& arguments, int64_t row, int64_t width,
-                                               const Keep& keep) {
+/// at a time up to `width` or the last, over its magnitude where it is written as the sum of two numbers.
+template <bool aligned, int width, typename T, typename Keep>
+TUBELETX_DEVICE RowThresholds<T> prepare_query(const QueueInfoNCEArguments& arguments, int64_t row, const Keep& keep) {
   const int64_t features = arguments.features;
-  const int64_t end = width > features ? width : features;
   const bool valid = row < arguments.batch;
-  const int64_t first = device::thread() % kThreadsOfRow * 8;
+  const int first = device::thread() % kThreadsOfRow * 8;
   constexpr int step = kThreadsOfRow * 8;
+  // So many pieces of a row are loaded together, and stay in registers if they are all.
+  constexpr int together = aligned ? (width < 128 ? width : 128) / step : 1;
+  const bool stays = together * step >= width && features <= width;
 
+  T query[together][8], key[together][8];
+  const auto load = [&](int64_t feature) {
+#pragma unroll
+    for (int piece = 0; piece < together; ++piece) {
+      load_eight<aligned>(arguments.query, row, feature + piece * step, features, valid, query[piece]);
+      load_eight<aligned>(arguments.key, row, feature + piece * step, features, valid, key[piece]);
+    }
+  };
   float largest_query = 0;
   float largest_key = 0;
-#pragma unroll 4
-  for (int64_t feature = first; feature < features; feature += step) {
-    T query[8], key[8];
-    load_eight<aligned>(arguments.query, row, feature, features, valid, query);
-    load_eight<aligned>(arguments.key, row, feature, features, valid, key);
+  int64_t ahead = first;
+  do {  // at least once: what stays must be there
+    load(ahead);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      largest_query = fmaxf(largest_query, fabsf(static_cast<float>(query[i])));
-      largest_key = fmaxf(largest_key, fabsf(static_cast<float>(key[i])));
+    for (int piece = 0; piece < together; ++piece) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        largest_query = fmaxf(largest_query, fabsf(static_cast<float>(query[piece][i])));
+        largest_key = fmaxf(largest_key, fabsf(static_cast<float>(key[piece][i])));
+      }
     }
-  }
+    ahead += together * step;
+  } while (ahead < features);
   const T query_magnitude = magnitude_of(row_maximum(largest_query));
   const T key_magnitude = magnitude_of(row_maximum(largest_key));
+  const T query_scale = 1 / query_magnitude;
+  const T key_scale = 1 / key_magnitude;
   // Where the query's own type is that of the queue, it needs no second number and no change of scale.
   const bool is_scaled = arguments.plan.parts == 2;
 
   T positive = 0, query_square = 0, key_square = 0;
-#pragma unroll 4
-  for (int64_t feature = first; feature < end; feature += step) {
-    T query[8], key[8], kept[8];
-    load_eight<aligned>(arguments.query, row, feature, features, valid, query);
-    load_eight<aligned>(arguments.key, row, feature, features, valid, key);
+#pragma unroll 1
+  for (int64_t feature = first; feature < width || feature < features; feature += together * step) {
+    if (!stays) load(feature);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const T scaled_query = query[i] * (1 / query_magnitude);
-      const T scaled_key = key[i] * (1 / key_magnitude);
-      positive = fma(scaled_query, scaled_key, positive);
-      query_square = fma(scaled_query, scaled_query, query_square);
-      key_square = fma(scaled_key, scaled_key, key_square);
-      kept[i] = is_scaled ? scaled_query : query[i];
+    for (int piece = 0; piece < together; ++piece) {
+      T kept[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const T scaled_query = query[piece][i] * query_scale;
+        const T scaled_key = key[piece][i] * key_scale;
+        positive = fma(scaled_query, scaled_key, positive);
+        query_square = fma(scaled_query, scaled_query, query_square);
+        key_square = fma(scaled_key, scaled_key, key_square);
+        kept[i] = is_scaled ? scaled_query : query[piece][i];
+      }
+      keep(feature + piece * step, kept);
     }
-    keep(feature, kept);
   }
   positive = row_sum(positive);
   const T tolerance = score_error<T>(arguments) * sqrt(row_sum(query_square) * row_sum(key_square));
@@ -149,8 +164,8 @@ TUBELETX_DEVICE void prepare_queries(const QueueInfoNCEArguments& arguments, int
     const auto keep_of_row = [&](int64_t feature, const T(&values)[8]) { keep(row, feature, values); };
     const bool aligned = sizeof(T) == sizeof(float) && arguments.query_is_aligned;
     const RowThresholds<T> thresholds =
-        aligned ? prepare_query<true, T>(arguments, first_row + row, Tile::width, keep_of_row)
-                : prepare_query<false, T>(arguments, first_row + row, Tile::width, keep_of_row);
+        aligned ? prepare_query<true, Tile::width, T>(arguments, first_row + row, keep_of_row)
+                : prepare_query<false, Tile::width, T>(arguments, first_row + row, keep_of_row);
     if (place % kThreadsOfRow == 0) keep_thresholds(row, thresholds);
   }
 }

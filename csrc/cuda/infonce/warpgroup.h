@@ -35,7 +35,7 @@ struct TileRing {
 
   TUBELETX_DEVICE Element* at(int64_t index) const { return memory + index % Tile::stages * tile; }
 
-  /// One thread; `first` is the tile's first negative.
+  /// The thread that fetches; `first` is the tile's first negative.
   TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, int64_t index, int64_t first) const {
     device::TransferBarrier& full = shared.full[index % Tile::stages];
     device::arrive_and_expect(full, tile * static_cast<int>(sizeof(Element)));
@@ -43,9 +43,12 @@ struct TileRing {
       device::copy_box(at(index) + p * panel, queue, static_cast<int>(first), p * device::kPanelColumns, full);
     }
   }
+  /// All threads of a warp together.
   TUBELETX_DEVICE void wait_until_full(int64_t index) const {
     device::wait(shared.full[index % Tile::stages], static_cast<int>(index / Tile::stages % 2));
+    device::synchronize_warp();
   }
+  /// The thread that fetches.
   TUBELETX_DEVICE void wait_until_empty(int64_t index) const {
     device::wait(shared.empty[index % Tile::stages], static_cast<int>((index / Tile::stages - 1) % 2));
   }
