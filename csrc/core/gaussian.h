@@ -49,18 +49,19 @@ TUBELETX_HOST_DEVICE inline void reflect_into_padding(double* padded, int64_t co
 
 /// Which of `count` points stands at `index` once the path is mirrored about its ends for ever: what
 /// reflect_into_padding writes down.
-TUBELETX_HOST_DEVICE inline int64_t reflected_index(int64_t index, int64_t count) {
+template <typename Index>
+TUBELETX_HOST_DEVICE inline Index reflected_index(Index index, Index count) {
   if (index < 0) index = -1 - index;
   if (index >= 2 * count) index = index % (2 * count);
   return index < count ? index : 2 * count - 1 - index;
 }
 
 /// smoothed_point without the padding: `point(i)` is the i-th of `count` points and `tap(k)` the k-th weight.
-template <typename Point, typename Tap>
-TUBELETX_HOST_DEVICE inline double smoothed_point(const Point& point, const Tap& tap, int64_t radius, int64_t count,
-                                                  int64_t index) {
+template <typename Point, typename Tap, typename Index>
+TUBELETX_HOST_DEVICE inline double smoothed_point(const Point& point, const Tap& tap, Index radius, Index count,
+                                                  Index index) {
   double sum = tap(0) * point(index);
-  for (int64_t k = 1; k <= radius; ++k) {
+  for (Index k = 1; k <= radius; ++k) {
     sum += tap(k) * (point(reflected_index(index - k, count)) + point(reflected_index(index + k, count)));
   }
   return sum;

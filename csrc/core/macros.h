@@ -17,6 +17,13 @@
 #define TUBELETX_INLINE inline
 #endif
 
+// For what a kernel does in several places, but never in its innermost loop: code that runs once is fetched from far.
+#ifdef __CUDACC__
+#define TUBELETX_OUTLINE __host__ __device__ __noinline__
+#else
+#define TUBELETX_OUTLINE
+#endif
+
 // Before a loop whose arrays must stay in registers. Host compilers need no such hint, and warn of it.
 #ifdef __CUDA_ARCH__
 #define TUBELETX_UNROLL _Pragma("unroll")

@@ -62,11 +62,15 @@ TUBELETX_INLINE double round_place(double value) { return std::floor(value + 0.5
 /// Rounds 0 <= value < 2^22 to the nearest integer, ties to even: as the vector units do, on every device.
 TUBELETX_INLINE int32_t round_to_even(float value) { return static_cast<int32_t>((value + 0x1p23f) - 0x1p23f); }
 
-/// How many bits an integer takes.
+/// How many bits an integer of 0 or more takes.
 TUBELETX_INLINE int32_t bit_length(int64_t value) {
+#ifdef __CUDA_ARCH__
+  return 64 - __clzll(value);
+#else
   int32_t length = 0;
   for (; value > 0; value >>= 1) ++length;
   return length;
+#endif
 }
 
 inline constexpr int32_t kByteWeightBits = 16;

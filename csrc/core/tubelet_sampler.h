@@ -39,8 +39,20 @@ struct Track {
   int32_t easing[kMaxKeys - 1];
   float value[2][kMaxKeys];
 
-  TUBELETX_HOST_DEVICE KeyPosition locate(int64_t time) const { return locate_frame(frame, easing, num_keys, time, 0); }
-  TUBELETX_HOST_DEVICE float at(const KeyPosition& position, int axis) const {
+  /// Key `key`, and `weight` of the way to the next one: as locate_frame does, in float32, which holds all frames.
+  struct Position {
+    int32_t key;
+    float weight;
+  };
+
+  TUBELETX_HOST_DEVICE Position locate(int32_t time) const {
+    int32_t key = 0;
+    while (key + 1 < num_keys && frame[key + 1] <= time) ++key;
+    if (key + 1 == num_keys || frame[key] >= time) return {key, 0.0f};
+    const float since = static_cast<float>(time - frame[key]);
+    return {key, eased(easing[key], since / static_cast<float>(frame[key + 1] - frame[key]))};
+  }
+  TUBELETX_HOST_DEVICE float at(const Position& position, int axis) const {
     const float* from = value[axis] + position.key;
     return position.weight == 0.0f ? from[0] : travel(from[0], from[1], position.weight);
   }
@@ -128,6 +140,8 @@ TUBELETX_HOST_DEVICE inline void draw_transform(const SamplerPlan& plan, const T
   }
 }
 
+TUBELETX_OUTLINE inline float exponential_of(float x) { return static_cast<float>(exponential<double>(x)); }
+
 /// The scale at one keyframe, from the keyframes in `track`. It accumulates by factors: the steps are those of its
 /// logarithm.
 TUBELETX_HOST_DEVICE inline float draw_scale(const SamplerPlan& plan, const uint32_t* words, const Track& track,
@@ -142,7 +156,7 @@ TUBELETX_HOST_DEVICE inline float draw_scale(const SamplerPlan& plan, const uint
   }
   const float bounded =
       logarithm < -kMaxLogarithm ? -kMaxLogarithm : (logarithm > kMaxLogarithm ? kMaxLogarithm : logarithm);
-  return static_cast<float>(exponential<double>(bounded));
+  return exponential_of(bounded);
 }
 
 /// Uniform in the frame at the first keyframe, then uniform in the part of the frame within reach of the last one.
@@ -178,7 +192,7 @@ TUBELETX_HOST_DEVICE inline int32_t draw_patch_side(const SamplerPlan& plan, con
       uniform_integer(sides[0], plan.num_scales) * plan.num_ratios + uniform_integer(sides[1], plan.num_ratios);
   const float jitter = uniform(sides[2 + axis], -plan.patch_jitter, plan.patch_jitter);
   const float side = axis == 0 ? plan.grid_width[cell] : plan.grid_height[cell];
-  return clamp_side(side * static_cast<float>(exponential<double>(jitter)), limit);
+  return clamp_side(side * exponential_of(jitter), limit);
 }
 
 // The parts of a draft. Each is a function of the draws alone, but that draw_timings comes before what moves from
@@ -306,22 +320,22 @@ TUBELETX_HOST_DEVICE inline void draw_tubelet(const SamplerPlan& plan, const uin
   draw_shear(plan, words, first_words, draft);
 }
 
-TUBELETX_HOST_DEVICE inline void scale_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame,
+TUBELETX_HOST_DEVICE inline void scale_at(const SamplerPlan& plan, const TubeletDraft& draft, int32_t frame,
                                           float (&scale)[2]) {
   scale[0] = scale[1] = 1.0f;
   if (!plan.scale.used) return;
-  const KeyPosition position = draft.scale.locate(frame);
+  const Track::Position position = draft.scale.locate(frame);
   for (int axis = 0; axis < 2; ++axis) scale[axis] = draft.scale.at(position, axis);
 }
 
 /// rotation * (shear in y * shear in x) * scale: the determinant is that of the scale alone, so no draw is singular.
 /// y points down, so a positive angle turns clockwise on the screen.
-TUBELETX_HOST_DEVICE inline LinearMap linear_map_at(const SamplerPlan& plan, const TubeletDraft& draft, int64_t frame) {
+TUBELETX_HOST_DEVICE inline LinearMap linear_map_at(const SamplerPlan& plan, const TubeletDraft& draft, int32_t frame) {
   float scale[2], shear[2] = {0.0f, 0.0f};
   SineCosine turn = {0.0f, 1.0f};
   scale_at(plan, draft, frame, scale);
   if (plan.shear.used) {
-    const KeyPosition position = draft.shear.locate(frame);
+    const Track::Position position = draft.shear.locate(frame);
     for (int axis = 0; axis < 2; ++axis) shear[axis] = draft.shear.at(position, axis);
   }
   if (plan.rotation.used) turn = sine_cosine_degrees(draft.rotation.at(draft.rotation.locate(frame), 0));

@@ -97,7 +97,7 @@ TUBELETX_MULTIVERSION void write_smoothed_centers(const SampleTubelets& job, con
 
 TUBELETX_MULTIVERSION void write_keyed_centers(const SamplerPlan& plan, const TubeletDraft& draft, float* centers) {
   for (int64_t time = 0; time < plan.num_frames; ++time) {
-    const KeyPosition position = draft.location.locate(time);
+    const Track::Position position = draft.location.locate(time);
     for (int axis = 0; axis < 2; ++axis) centers[2 * time + axis] = draft.location.at(position, axis);
   }
 }

@@ -48,6 +48,36 @@ struct ByteLayer {
     return overlaps(x, y, 0) && overlaps(x, y, 1);
   }
 
+  /// Sets the pixels that may be touched: the outline's bounding box, from the map of patch axes to image axes. It is
+  /// never too small: rounding is allowed for, of this and of places, which are off by up to half a unit a pixel.
+  TUBELETX_HOST_DEVICE void bound(const Placement& placement, const float* linear, int64_t height, int64_t width) {
+    const float half_width = 0.5f * static_cast<float>(placement.width);
+    const float half_height = 0.5f * static_cast<float>(placement.height);
+    const float reach_x = reach(std::fabs(linear[0]) * half_width, std::fabs(linear[1]) * half_height);
+    const float reach_y = reach(std::fabs(linear[2]) * half_width, std::fabs(linear[3]) * half_height);
+    const float error = (reach_x + reach_y + 4.0f) / static_cast<float>(int64_t{1} << pose.fraction);
+    const double center_x = double(placement.anchor_x) - placement.rest_x;  // from which pixels count: less one half
+    const double center_y = double(placement.anchor_y) - placement.rest_y;
+    const double far_x = reach_x * 1.00001f + (std::fabs(linear[0]) + std::fabs(linear[1])) * error;
+    const double far_y = reach_y * 1.00001f + (std::fabs(linear[2]) + std::fabs(linear[3])) * error;
+    column_begin = clamp(std::ceil(center_x - far_x), width);
+    column_end = clamp(std::floor(center_x + far_x) + 1.0, width);
+    row_begin = clamp(std::ceil(center_y - far_y), height);
+    row_end = clamp(std::floor(center_y + far_y) + 1.0, height);
+  }
+
+ private:
+  /// How far the outline goes along an axis of the image, from what half the patch's sides reach there.
+  TUBELETX_HOST_DEVICE float reach(float first, float second) const {
+    if (shape == Shape::kRectangle) return first + second;
+    if (shape == Shape::kEllipse) return std::sqrt(first * first + second * second);
+    return first > second ? first : second;
+  }
+
+  TUBELETX_HOST_DEVICE static int32_t clamp(double value, int64_t extent) {
+    return static_cast<int32_t>(value > 0 ? (value < double(extent) ? value : double(extent)) : 0.0);
+  }
+
   TUBELETX_HOST_DEVICE bool overlaps(int32_t x, int32_t y, int axis) const {
     const int64_t first = place_of(pose, x, y, axis);
     const int64_t along = pose.step_x[axis] * (kByteTileWidth - 1), down = pose.step_y[axis] * (kByteTileHeight - 1);
@@ -98,11 +128,7 @@ TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments
     const int64_t reach = (along < 0 ? -along : along) + (down < 0 ? -down : down);
     layer.near = layer.near && reach <= int64_t{1} << 30;
   }
-  const Footprint footprint(placement, layer.shape, arguments.height, arguments.width, place_quantum(layer.pose));
-  layer.column_begin = static_cast<int32_t>(footprint.column_begin);
-  layer.column_end = static_cast<int32_t>(footprint.column_end);
-  layer.row_begin = static_cast<int32_t>(footprint.row_begin);
-  layer.row_end = static_cast<int32_t>(footprint.row_end);
+  layer.bound(placement, arguments.linear + 4 * (tubelet * arguments.frames + t), arguments.height, arguments.width);
 }
 
 /// The texels of every patch, premultiplied, with the borders repeated: (height + 1, width + 1, groups) taps. Channel c
@@ -133,7 +159,7 @@ struct ByteTexels {
 /// Writes the layers of every frame, (B, T, views, M) in paint order, and the texels of every patch.
 struct PrepareBytes {
   static constexpr int kThreads = 128;
-  static constexpr int kResident = 8;
+  static constexpr int kResident = 5;
 
   PasteArguments arguments;
   PatchBoxes boxes;
@@ -176,30 +202,36 @@ struct PrepareBytes {
       if (block.index < layer_blocks()) {
         write_layer(block.index * kThreads + thread);
       } else {
-        const int64_t index = block.index - layer_blocks();
-        const int64_t patch = index / blocks_per_patch();
-        write_patch(patch, static_cast<int32_t>(index - patch * blocks_per_patch()) * kThreads + thread);
+        const uint32_t index = static_cast<uint32_t>(block.index - layer_blocks());
+        const uint32_t parts = static_cast<uint32_t>(blocks_per_patch());
+        write_patch(index / parts, static_cast<int32_t>(index % parts) * kThreads + thread);
       }
     });
   }
 
  private:
-  TUBELETX_HOST_DEVICE void write_layer(int64_t index) const {
-    if (index >= num_layers()) return;
-    const int64_t frame = index / arguments.num_tubelets, m = index % arguments.num_tubelets;
-    const int64_t views = num_views(arguments);
-    const int64_t b = frame / views / arguments.frames;
-    ByteLayer& layer = layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)];
-    make_byte_layer(arguments, boxes, b, frame % views, m, frame / views % arguments.frames, layer);
-    layer.taps = texels.of(arguments, b, frame % views, m);
+  /// Counts in 32 bits: a workspace of so many layers would fit no device.
+  TUBELETX_HOST_DEVICE void write_layer(int64_t place) const {
+    if (place >= num_layers()) return;
+    const uint32_t index = static_cast<uint32_t>(place), tubelets = static_cast<uint32_t>(arguments.num_tubelets);
+    const uint32_t views = static_cast<uint32_t>(num_views(arguments)),
+                   frames = static_cast<uint32_t>(arguments.frames);
+    const uint32_t frame = index / tubelets, m = index - frame * tubelets;
+    const uint32_t sample_frame = frame / views, v = frame - sample_frame * views;
+    const uint32_t b = sample_frame / frames, t = sample_frame - b * frames;
+    ByteLayer layer;
+    make_byte_layer(arguments, boxes, b, v, m, t, layer);
+    layer.taps = texels.of(arguments, b, v, m);
+    layers[int64_t{frame} * tubelets + paint_position(arguments, b, m)] = layer;
   }
 
   /// The taps of a patch at place `first` and every so many further on.
-  TUBELETX_HOST_DEVICE void write_patch(int64_t index, int32_t first) const {
+  TUBELETX_HOST_DEVICE void write_patch(uint32_t index, int32_t first) const {
     const PasteArguments& a = arguments;
-    const int64_t m = index % a.num_tubelets, appearance = index / a.num_tubelets;
-    const int64_t clips = a.patches_per_clip ? a.num_clips : 1;
-    const int64_t b = appearance / clips, v = appearance - b * clips;
+    const uint32_t tubelets = static_cast<uint32_t>(a.num_tubelets);
+    const uint32_t clips = static_cast<uint32_t>(a.patches_per_clip ? a.num_clips : 1);
+    const uint32_t appearance = index / tubelets, m = index - appearance * tubelets;
+    const uint32_t b = appearance / clips, v = appearance - b * clips;
     const BytePatch patch(a, boxes, b, v, m);
     if (patch.width == 0) return;
     Taps* out = texels.of(a, b, v, m);

@@ -29,24 +29,24 @@ struct SampleTubelets {
   static constexpr int kMaxGroup = kWarp / (2 * kMaxKeys);  ///< a lane for each axis and keyframe of a tubelet
 
   SampleTubeletsArguments arguments;
-  int64_t points;  ///< of a smoothed path, 0 where the motion has none
-  int64_t radius;
+  int32_t points;  ///< of a smoothed path, 0 where the motion has none
+  int32_t radius;
   double total;
-  int64_t group;
+  int32_t group;
 
   explicit SampleTubelets(const SampleTubeletsArguments& given)
       : arguments(given),
         points(given.plan.motion == kNonLinearMotion ? given.plan.num_points : 0),
-        radius(points > 0 ? gaussian_radius(given.sigma) : 0),
+        radius(points > 0 ? static_cast<int32_t>(gaussian_radius(given.sigma)) : 0),
         total(gaussian_total(given.sigma, radius)) {
     constexpr int64_t kEnough = 48 * 1024;
-    group = std::min<int64_t>(kMaxGroup, given.plan.num_tubelets);
+    group = std::min<int32_t>(kMaxGroup, given.plan.num_tubelets);
     while (group > 1 && shared_bytes() > kEnough) --group;
   }
 
   TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.batch; }
   int64_t shared_bytes() const {
-    return taps_bytes() + group * slot_bytes() + sizeof(uint32_t) * kFixedWords +
+    return taps_bytes() + int64_t{group} * slot_bytes() + sizeof(uint32_t) * kFixedWords +
            sizeof(float) * arguments.plan.num_tubelets;
   }
 
@@ -56,9 +56,9 @@ struct SampleTubelets {
     const uint32_t epoch =
         arguments.epoch_on_device == nullptr ? arguments.epoch : static_cast<uint32_t>(*arguments.epoch_on_device);
     const DrawStream stream = {arguments.seed, static_cast<uint64_t>(arguments.sample_ids[block.index]), epoch};
-    for (int32_t first = 0; first < plan.num_tubelets; first += static_cast<int32_t>(group)) {
+    for (int32_t first = 0; first < plan.num_tubelets; first += group) {
       const int32_t left = plan.num_tubelets - first;
-      const int32_t count = left < group ? left : static_cast<int32_t>(group);
+      const int32_t count = left < group ? left : group;
       block.each_thread([&](int thread) {
         draw_words(shared, stream, first, count, thread);
         if (first == 0) write_taps(shared, kThreads - 1 - thread);  // the last threads have no words to draw
@@ -72,9 +72,9 @@ struct SampleTubelets {
           draft(shared, count, static_cast<DraftWarp>(thread / kWarp), thread % kWarp);
         }
       });
-      for (int64_t time = 0; time < plan.num_frames; time += DraftSlot::kFrames) {
-        const int64_t ahead = plan.num_frames - time;
-        const int32_t frames = static_cast<int32_t>(ahead < DraftSlot::kFrames ? ahead : DraftSlot::kFrames);
+      for (int32_t time = 0; time < plan.num_frames; time += DraftSlot::kFrames) {
+        const int32_t ahead = plan.num_frames - time;
+        const int32_t frames = ahead < DraftSlot::kFrames ? ahead : DraftSlot::kFrames;
         block.each_thread([&](int thread) {
           for (int32_t item = thread; item < count * frames; item += kThreads) {
             const int32_t index = item / frames, frame = item - index * frames;
@@ -89,10 +89,9 @@ struct SampleTubelets {
         });
       }
       block.each_thread([&](int thread) {
-        for (int64_t item = thread; item < int64_t{count} * plan.num_frames; item += kThreads) {
-          const int32_t index = static_cast<int32_t>(item / plan.num_frames);
-          write_center(shared, index, block.index * plan.num_tubelets + first + index,
-                       item - index * int64_t{plan.num_frames});
+        for (int32_t item = thread; item < count * plan.num_frames; item += kThreads) {
+          const int32_t index = item / plan.num_frames;
+          write_center(shared, index, block.index * plan.num_tubelets + first + index, item - index * plan.num_frames);
         }
         const int from_end = kThreads - 1 - thread;
         if (from_end < count) {
@@ -110,9 +109,9 @@ struct SampleTubelets {
   }
 
  private:
-  TUBELETX_HOST_DEVICE int64_t taps_bytes() const { return (radius + 1) * sizeof(double); }
+  TUBELETX_HOST_DEVICE int64_t taps_bytes() const { return (int64_t{radius} + 1) * sizeof(double); }
   TUBELETX_HOST_DEVICE int64_t slot_bytes() const {
-    const int64_t bytes = sizeof(DraftSlot) + 2 * points * (sizeof(double) + sizeof(float));
+    const int64_t bytes = sizeof(DraftSlot) + 2 * int64_t{points} * (sizeof(double) + sizeof(float));
     return (bytes + alignof(DraftSlot) - 1) / alignof(DraftSlot) * alignof(DraftSlot);
   }
 
@@ -139,7 +138,7 @@ struct SampleTubelets {
     double* taps;
     char* slots;
     int64_t bytes;
-    int64_t num_points;
+    int32_t num_points;
     uint32_t* first_words;  ///< of the sample's first tubelet, which may share its keyframes
     float* areas;
   };
@@ -160,14 +159,14 @@ struct SampleTubelets {
       }
       const float size[2] = {static_cast<float>(plan.width), static_cast<float>(plan.height)};
       for (int i = 0; i < 4; ++i) {
-        const int64_t point = 2 * (part - int64_t{kPointBlocks}) + i / 2;
+        const int32_t point = 2 * (part - static_cast<int32_t>(kPointBlocks)) + i / 2;
         if (point < points) shared.points(index, i % 2)[point] = unit_interval(block.word[i]) * size[i % 2];
       }
     }
   }
 
   TUBELETX_HOST_DEVICE void write_taps(const Shared& shared, int thread) const {
-    for (int64_t k = thread; k <= radius; k += kThreads) shared.taps[k] = gaussian_weight(arguments.sigma, k) / total;
+    for (int32_t k = thread; k <= radius; k += kThreads) shared.taps[k] = gaussian_weight(arguments.sigma, k) / total;
   }
 
   /// A warp for each track, a lane for each tubelet.
@@ -205,13 +204,13 @@ struct SampleTubelets {
   }
 
   TUBELETX_HOST_DEVICE void smooth_points(const Shared& shared, int32_t count, int thread, int threads) const {
-    for (int64_t item = thread; item < count * 2 * points; item += threads) {
+    for (int32_t item = thread; item < count * 2 * points; item += threads) {
       const int32_t index = static_cast<int32_t>(item / (2 * points));
       const int axis = static_cast<int>(item / points % 2);
       const float* source = shared.points(index, axis);
       shared.smoothed(index, axis)[item % points] =
-          smoothed_point([source](int64_t i) { return static_cast<double>(source[i]); },
-                         [&shared](int64_t k) { return shared.taps[k]; }, radius, points, item % points);
+          smoothed_point([source](int32_t i) { return static_cast<double>(source[i]); },
+                         [&shared](int32_t k) { return shared.taps[k]; }, radius, points, item % points);
     }
   }
 
@@ -227,7 +226,7 @@ struct SampleTubelets {
     const double* smoothed = shared.smoothed(index, axis);
     double low = smoothed[lane];
     double high = low;
-    for (int64_t i = lane + lanes; i < points; i += lanes) {
+    for (int32_t i = lane + lanes; i < points; i += lanes) {
       low = smoothed[i] < low ? smoothed[i] : low;
       high = smoothed[i] > high ? smoothed[i] : high;
     }
@@ -244,7 +243,7 @@ struct SampleTubelets {
 
   /// What frame `time` of a tubelet has beside its centre. The tubelet is the one in a slot, number `tubelet` of the
   /// batch.
-  TUBELETX_HOST_DEVICE void write_pose(const Shared& shared, int32_t index, int64_t tubelet, int64_t time,
+  TUBELETX_HOST_DEVICE void write_pose(const Shared& shared, int32_t index, int64_t tubelet, int32_t time,
                                        float& area) const {
     const TubeletDraft& draft = shared.slot(index).draft;
     const int64_t frame = tubelet * arguments.plan.num_frames + time;
@@ -255,7 +254,7 @@ struct SampleTubelets {
   }
 
   /// Its centre, and with the frame that its patch comes from what a tubelet has once.
-  TUBELETX_HOST_DEVICE void write_center(const Shared& shared, int32_t index, int64_t tubelet, int64_t time) const {
+  TUBELETX_HOST_DEVICE void write_center(const Shared& shared, int32_t index, int64_t tubelet, int32_t time) const {
     const SamplerPlan& plan = arguments.plan;
     const TubeletFields& fields = arguments.fields;
     const DraftSlot& slot = shared.slot(index);
@@ -270,7 +269,7 @@ struct SampleTubelets {
                                          : static_cast<float>(smoothed);
       }
     } else {
-      const KeyPosition position = draft.location.locate(time);
+      const Track::Position position = draft.location.locate(time);
       for (int axis = 0; axis < 2; ++axis) center[axis] = draft.location.at(position, axis);
     }
     const int64_t frame = tubelet * plan.num_frames + time;
