@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,14 @@ from tubeletx_train.data import (
     TooManyBadVideos,
     VideoRecord,
     check_videos,
+    open_record,
     prepare_videos,
+    read_manifest,
     scan_folder,
     write_manifest,
 )
 from tubeletx_train.data.inspection import Finding, inspect_all
+from video_files import ffmpeg, frame_numbers
 
 
 def inspect_hostile(path: str) -> Finding:
@@ -95,10 +99,10 @@ def test_another_reader_looks_for_itself(write_video, tmp_path):
     records = [VideoRecord(str(write_video(tmp_path / "narrow.mp4", width=48, height=40)))]
     index = tmp_path / "videos.json"
     for _ in range(2):
-        for reader, readable in (("decord", 0), ("pyav", 1)):
+        for reader, readable in (("decord_only", 0), ("pyav", 1), ("decord", 1)):
             good, bad = check_videos(records, reader=reader, index=index, progress=False)
             assert (len(good), len(bad)) == (readable, 1 - readable)
-    assert len(index.read_text().splitlines()) == 2
+    assert len(index.read_text().splitlines()) == 3
 
 
 def test_tracker_logs_each_once_and_stops_past_the_share(caplog):
@@ -140,3 +144,45 @@ def test_nothing_good_is_one_line(broken):
     with pytest.raises(NoUsableVideos, match="not one of its 5 videos can be read") as caught:
         prepare_videos(DataConfig(str(broken)), progress=False)
     assert "\n" not in str(caught.value)
+
+
+def test_the_check_says_which_reader_reads_a_file_and_what_it_says_is_kept(tmp_path, write_video, caplog):
+    caplog.set_level(logging.INFO)
+    write_video(tmp_path / "a.mp4", frames=20)
+    whole = write_video(tmp_path / "whole.tmp", frames=60, options=("-f", "mp4"))
+    ffmpeg("-ss", "1.3", "-i", str(whole), "-c", "copy", str(tmp_path / "cut.mp4"))
+    records = scan_folder(tmp_path)
+    good, bad = check_videos(records, progress=False, index=tmp_path / "index.jsonl")
+    assert bad == []
+    assert [record.reader for record in good] == [None, "pyav"]
+    assert good[1].num_frames == 47
+    assert "1 of 2 videos are read by PyAV" in caplog.text
+    write_manifest(tmp_path / "list.csv", good)
+    assert read_manifest(tmp_path / "list.csv") == good
+    assert frame_numbers(open_record(good[1], None, "decord").read([20, 46])) == [33, 59]
+    alone, _ = check_videos(records, reader="decord_only", progress=False, index=tmp_path / "index.jsonl")
+    assert [record.reader for record in alone] == [None, None]
+    assert check_videos(records, progress=False, index=tmp_path / "index.jsonl")[0] == good
+
+
+@pytest.mark.parametrize("reader", ["decord", "decord_only", "pyav"])
+def test_seconds_are_those_of_the_time_stamps(tmp_path, write_video, reader):
+    """Ten frames at 10 a second, then ten at 2 a second: after one second the average rate is far off."""
+    whole = write_video(tmp_path / "whole.mp4", frames=60)
+    keep = "select=lt(n\\,10)+not(mod(n\\,5))"
+    coding = ("-fps_mode", "vfr", "-c:v", "libx264", "-crf", "4", "-pix_fmt", "yuv444p")
+    ffmpeg("-i", str(whole), "-vf", keep, *coding, str(tmp_path / "uneven.mp4"))
+    shown = [*range(10), *range(10, 60, 5)]  # in tenths of a second
+    stretches = [(0.35, 1.2), (1.0, 3.05), (4.9, None), (None, 0.95), (5.6, 5.7), (2.0, 99.0), (None, None)]
+    records = [VideoRecord(str(tmp_path / "uneven.mp4"), start=start, end=end) for start, end in stretches]
+    good, bad = check_videos(records, reader=reader, progress=False)
+    assert bad == []
+    for record, (start, end) in zip(good, stretches, strict=True):
+        before = [i for i, time in enumerate(shown) if time <= 10 * (start or 0)]
+        until = [i for i, time in enumerate(shown) if end is None or time < 10 * end]
+        assert record.frame_range == (before[-1], max(len(until), before[-1] + 1))
+    late = VideoRecord(str(tmp_path / "uneven.mp4"), start=9.0)
+    _, bad = check_videos([late], reader=reader, progress=False)
+    assert "starts at 9 s but ends at" in bad[0].reason
+    even, _ = check_videos([replace(good[0], path=str(whole))], reader=reader, progress=False)
+    assert (even[0].first_frame, even[0].stop_frame, even[0].frame_range) == (None, None, (3, 12))

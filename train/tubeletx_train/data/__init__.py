@@ -23,7 +23,7 @@ from tubeletx_train.data.manifest import (
     scan_folder,
     write_manifest,
 )
-from tubeletx_train.data.readers import ClipReader, open_video
+from tubeletx_train.data.readers import ClipReader, open_record, open_video
 from tubeletx_train.data.sampler import EpochSampler
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "class_names",
     "load_videos",
     "normalize",
+    "open_record",
     "open_video",
     "prepare_videos",
     "read_manifest",

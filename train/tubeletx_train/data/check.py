@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.readers import require_reader, storage_path, tells_rate
 
 _log = logging.getLogger(__name__)
+
+# A line that an older version wrote holds others, and is not used.
+_FINDING_FIELDS = {item.name for item in fields(Finding)}
 
 
 class _Index:
@@ -37,7 +41,7 @@ class _Index:
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
-                    if entry["reader"] == reader:
+                    if entry["reader"] == reader and set(entry["finding"]) == _FINDING_FIELDS:
                         self._known[entry["path"]] = entry
                 except (ValueError, KeyError, TypeError):
                     continue  # cut off by a stopped run: the file is looked at again
@@ -88,8 +92,9 @@ def check_videos(
         progress: Show a progress bar (on a terminal).
 
     Returns:
-        The good records in their order, with `num_frames`, `fps`, `width` and `height` filled in (an `fps` that the
-        manifest states for pictures stays); and the bad ones, one for each file.
+        The good records in their order, with `num_frames`, `fps`, `width`, `height`, and where they are needed
+        `first_frame`, `stop_frame` and `reader` filled in (an `fps` that the manifest states for pictures stays); and
+        the bad ones, one for each file.
 
     Raises:
         DataError: The reader is not installed.
@@ -119,9 +124,10 @@ def check_videos(
         if finding.reason is None and record.fps is not None and not tells_rate(record.path):
             finding = replace(finding, fps=record.fps)
         reason = finding.reason
-        if reason is None and record.start is not None and record.start * finding.fps >= finding.num_frames:
-            reason = f"starts at {record.start:g} s but ends at {finding.num_frames / finding.fps:.2f} s"
+        if reason is None and record.start is not None and record.start >= _length(finding):
+            reason = f"starts at {record.start:g} s but ends at {_length(finding):.2f} s"
         if reason is None:
+            first, stop = _uneven_range(record, finding)
             good.append(
                 replace(
                     record,
@@ -129,11 +135,33 @@ def check_videos(
                     fps=finding.fps,
                     width=finding.width,
                     height=finding.height,
+                    first_frame=first,
+                    stop_frame=stop,
+                    reader=finding.reader,
                 )
             )
         else:
             bad.setdefault(record.path, BadVideo(record.path, reason))
+    left = len({record.path for record in good if record.reader is not None})
+    if left:
+        _log.info("%d of %d videos are read by PyAV, which decord does not read, or not exactly", left, len(findings))
     return good, list(bad.values())
+
+
+def _length(finding: Finding) -> float:
+    """Seconds of a file."""
+    frame = 1 / finding.fps
+    return finding.num_frames * frame if finding.seconds is None else finding.seconds[-1] + frame
+
+
+def _uneven_range(record: VideoRecord, finding: Finding) -> tuple[int | None, int | None]:
+    """The stretch that counts by the time stamps of a file whose rate is not constant; None and None for others."""
+    if finding.seconds is None or (record.start is None and record.end is None):
+        return None, None
+    # The frame that is on show at the start, up to the last that comes before the end.
+    first = 0 if record.start is None else max(bisect.bisect_right(finding.seconds, record.start) - 1, 0)
+    stop = finding.num_frames if record.end is None else bisect.bisect_left(finding.seconds, record.end)
+    return first, max(stop, first + 1)
 
 
 def prepare_videos(

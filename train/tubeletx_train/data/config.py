@@ -7,7 +7,7 @@ from typing import Literal
 
 from tubeletx_train.engine.limits import require_at_least, require_positive, require_range, require_share
 
-ReaderName = Literal["decord", "pyav", "torchcodec"]
+ReaderName = Literal["decord", "decord_only", "pyav", "torchcodec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,8 @@ class ReadingConfig:
     """How videos are read, whatever for.
 
     Attributes:
-        reader: What decodes video files; folders and zips of frames need none.
+        reader: What decodes video files; folders and zips of frames need none. "decord" leaves to PyAV the files that
+            it does not read, or not exactly; "decord_only" does not.
         num_workers: Decoding processes; 0 decodes in the training process.
         prefetch: Batches that each worker prepares ahead.
         timeout: Seconds without a batch after which a worker counts as hung.

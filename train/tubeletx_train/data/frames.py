@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tubeletx_train.data.errors import DataError, VideoError
 from tubeletx_train.data.manifest import VideoRecord
-from tubeletx_train.data.readers import open_video
+from tubeletx_train.data.readers import open_record
 
 # Frames decoded at once while the cache is filled: bounds what one long video holds besides the cache itself.
 _CHUNK = 256
@@ -73,10 +73,8 @@ class FileFrames:
         record = source.record
         if record.path in self._bad:
             raise VideoError(record.path, self._bad[record.path])
-        size = (record.width, record.height) if record.width and record.height else None
         try:
-            video = open_video(record.path, self._short_side, self._reader, size)
-            return video.read(source.first + indices)
+            return open_record(record, self._short_side, self._reader).read(source.first + indices)
         except VideoError as error:
             self._bad[record.path] = error.reason
             raise
@@ -124,8 +122,7 @@ def _cache_bytes(record: VideoRecord, short_side: int | None) -> float:
 
 def _decode(record: VideoRecord, reader: str, short_side: int | None) -> Tensor:
     """All frames of a file, (N, H, W, 3) uint8 in shared memory."""
-    size = (record.width, record.height) if record.width and record.height else None
-    video = open_video(record.path, short_side, reader, size)
+    video = open_record(record, short_side, reader)
     chunks = [
         torch.from_numpy(video.read(range(start, min(start + _CHUNK, video.num_frames))))
         for start in range(0, video.num_frames, _CHUNK)

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+import numpy as np
+
 from tubeletx_train.data.errors import LoaderError, VideoError
 from tubeletx_train.data.processes import exit_with_parent, forkserver_context
-from tubeletx_train.data.readers import open_video
+from tubeletx_train.data.readers import ClipReader, open_video
 
 # Seconds for a process to start; it imports torch from what may be a slow network disk.
 _START_TIMEOUT = 120.0
@@ -26,6 +28,10 @@ class Finding:
     fps: float = 0.0
     width: int = 0
     height: int = 0
+    # What reads the file where the reader that was asked for does not, or not exactly.
+    reader: str | None = None
+    # When each frame is shown, where the average rate tells it wrong by over half a frame.
+    seconds: list[float] | None = None
     reason: str | None = None
     # A file that hung or crashed its decoder may do better on another day: such findings are not remembered.
     lasting: bool = True
@@ -35,12 +41,24 @@ def inspect_video(path: str, reader: str) -> Finding:
     """Open a file, decode its first and last frame."""
     try:
         video = open_video(path, None, reader)
-        frames = video.read([0])
-        if video.num_frames > 1:
-            video.read([video.num_frames - 1])
+        judge = video.judge
+        frames = judge.read([0])
+        if judge.num_frames > 1:
+            judge.read([judge.num_frames - 1])
     except VideoError as error:
         return Finding(reason=error.reason)
-    return Finding(video.num_frames, video.fps, int(frames.shape[2]), int(frames.shape[1]))
+    height, width = frames.shape[1:3]
+    other = video.decoder if video.decoder not in (None, reader) else None
+    return Finding(judge.num_frames, judge.fps, int(width), int(height), other, _uneven_seconds(judge))
+
+
+def _uneven_seconds(video: ClipReader) -> list[float] | None:
+    """When each frame is shown, None where its number and the average rate tell that to half a frame."""
+    seconds = video.seconds
+    if seconds is None or np.abs(seconds * video.fps - np.arange(len(seconds))).max() <= 0.5:
+        return None
+    rounded: list[float] = seconds.round(6).tolist()
+    return rounded
 
 
 def _serve(connection: Connection, inspect: Callable[[str], Finding]) -> None:

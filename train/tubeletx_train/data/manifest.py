@@ -12,6 +12,8 @@ A manifest is a CSV file in UTF-8 whose first line names its columns:
 | `labels` | several labels with the seconds that each spans, as in Charades: `92 11.9 21.2;147 0 12.6` |
 | `boundaries` | frames, from 0, at which a repetition begins or ends: `0 44 153` holds two |
 | `num_frames`, `fps`, `width`, `height` | what a check of the file found |
+| `first_frame`, `stop_frame` | likewise, the frames from `start` to `end` where the file's rate is not constant |
+| `reader` | likewise, what decodes this file where the run's reader does not, or not exactly |
 
 An empty cell means unknown. Any other column is an error, so that a misspelt one is not passed over.
 """
@@ -63,6 +65,9 @@ class VideoRecord:
         fps: Average frames per second, None until it was checked.
         width: Width of a frame as shown (rotation applied), pixels, None until it was checked.
         height: Height likewise.
+        first_frame: First frame that counts, from 0, where a check found that `fps` does not tell it.
+        stop_frame: Frame before which the stretch ends, likewise.
+        reader: What decodes the file, where a check found that the reader of the run does not, or not exactly.
     """
 
     path: str
@@ -77,12 +82,17 @@ class VideoRecord:
     fps: float | None = None
     width: int | None = None
     height: int | None = None
+    first_frame: int | None = None
+    stop_frame: int | None = None
+    reader: str | None = None
 
     @property
     def frame_range(self) -> tuple[int, int]:
         """First frame and end (exclusive) of the stretch that counts; at least one frame. Needs a checked record."""
         if self.num_frames is None or self.fps is None:
             raise ValueError(f"{self.path}: num_frames and fps are unknown; run check_videos first")
+        if self.first_frame is not None and self.stop_frame is not None:
+            return self.first_frame, self.stop_frame
         first = 0 if self.start is None else min(math.floor(self.start * self.fps), self.num_frames - 1)
         stop = self.num_frames if self.end is None else min(math.ceil(self.end * self.fps), self.num_frames)
         return first, max(stop, first + 1)
@@ -100,6 +110,19 @@ def _count(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _reader(text: str) -> str:
+    if text not in ("decord", "decord_only", "pyav", "torchcodec"):
+        raise ValueError(text)
+    return text
 
 
 def _rate(text: str) -> float:
@@ -137,6 +160,9 @@ _COLUMNS: dict[str, tuple[Callable[[str], Any], str]] = {
     "fps": (_rate, "a positive number"),
     "width": (_count, "a whole number, 1 or more"),
     "height": (_count, "a whole number, 1 or more"),
+    "first_frame": (_number, "a whole number, 0 or more"),
+    "stop_frame": (_count, "a whole number, 1 or more"),
+    "reader": (_reader, "decord, decord_only, pyav or torchcodec"),
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tubeletx_train.config.downstream import LabelledDataConfig
-from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord, open_video
+from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord, open_record
 from tubeletx_train.data.clips import CropBox, clip_generator, draw_random_resized_crop
 from tubeletx_train.data.dataset import resize_frames
 from tubeletx_train.data.now_reading import NowReading
@@ -111,13 +111,12 @@ class _Clips:
     def _read(self, place: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """(len(indices), H, W, 3) uint8 of the record at a place. Raises VideoError."""
         record = self.records[place]
-        size, short_side = None, None
+        short_side = None
         if record.width and record.height:
-            size = (record.width, record.height)
             limit = self.config.decode_size
-            short_side = limit if limit is not None and limit < min(size) else None
+            short_side = limit if limit is not None and limit < min(record.width, record.height) else None
         with self._reading.video(place):
-            return open_video(record.path, short_side, self.config.reader, size).read(indices)
+            return open_record(record, short_side, self.config.reader).read(indices)
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now, for messages about a worker that died or hung."""

@@ -21,7 +21,7 @@ from tubeletx_train.data import (
     check_videos,
     load_videos,
     normalize,
-    open_video,
+    open_record,
     scan_folder,
 )
 from tubeletx_train.data.dataset import resize_frames
@@ -115,7 +115,7 @@ def _clips(record: VideoRecord, data: DataConfig, count: int) -> Tensor:
     span = (data.num_frames - 1) * stride + 1
     starts = np.linspace(first, max(stop - span, first), count).round().astype(int)
     indices = np.minimum(starts[:, None] + stride * np.arange(data.num_frames), stop - 1)
-    frames = open_video(record.path, data.decode_size, data.reader).read(indices.ravel())
+    frames = open_record(record, data.decode_size, data.reader).read(indices.ravel())
     clips = resize_frames(frames, data.crop_size).view(count, data.num_frames, data.crop_size, data.crop_size, 3)
     return clips.permute(0, 4, 1, 2, 3)
 

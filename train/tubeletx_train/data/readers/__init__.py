@@ -12,18 +12,25 @@ from typing import Any
 
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.find import ZIP_EXTENSION
+from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers.media import Media, ShardMember, storage_path
 from tubeletx_train.data.readers.pictures import FolderReader, ZipReader
 from tubeletx_train.data.readers.protocol import ClipReader
 
-# Class names; each stands in the module named as the reader, which is imported, with its decoder, when first used.
-READERS = {"decord": "DecordReader", "pyav": "PyAVReader", "torchcodec": "TorchCodecReader"}
+# Modules and classes; a module is imported, with its decoder, when first used.
+READERS = {
+    "decord": ("decord_or_pyav", "DecordOrPyAVReader"),
+    "decord_only": ("decord", "DecordReader"),
+    "pyav": ("pyav", "PyAVReader"),
+    "torchcodec": ("torchcodec", "TorchCodecReader"),
+}
 
 __all__ = [
     "READERS",
     "ClipReader",
     "Media",
     "ShardMember",
+    "open_record",
     "open_video",
     "require_reader",
     "storage_path",
@@ -40,8 +47,9 @@ def open_video(
         path: A video file, a folder or zip of numbered pictures, or a shard's member.
         short_side: Resize frames so that their short side is this many pixels, as they are decoded, the aspect kept
             (a few sizes that decord cannot produce become a little larger); None keeps the file's size.
-        reader: A name in `READERS`: what decodes video files.
-        size: (width, height) of the file's frames where known, which saves decord opening it twice.
+        reader: A name in `READERS`: what decodes video files. "decord" leaves to PyAV what it does not read, or not
+            exactly; "decord_only" does not.
+        size: (width, height) of the frames of a file that was checked, which saves looking at it again.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -59,10 +67,17 @@ def open_video(
     return video
 
 
+def open_record(record: VideoRecord, short_side: int | None, reader: str) -> ClipReader:
+    """Open the video of a record, by what a check found out about it; see `open_video`."""
+    size = (record.width, record.height) if record.width and record.height else None
+    return open_video(record.path, short_side, record.reader or reader, size)
+
+
 def require_reader(reader: str) -> Any:
     """The class of a reader in `READERS`. Raises DataError where its decoder is not installed."""
     try:
-        return getattr(importlib.import_module(f"{__name__}.{reader}"), READERS[reader])
+        module, name = READERS[reader]
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except (ImportError, RuntimeError, OSError) as error:  # the last two where TorchCodec does not find FFmpeg
         raise DataError(f"reader {reader} cannot be used: {' '.join(str(error).split())[:300]}") from error
 

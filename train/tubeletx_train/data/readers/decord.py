@@ -19,13 +19,14 @@ class DecordReader(BaseReader):
     """decord, single-threaded: workers are the parallelism.
 
     Seeking is exact in most MP4, Matroska, WebM and AVI files. In AVI with B-frames, open groups of pictures, MP4 cut
-    by an edit list and MPEG transport streams decord misses by up to some thirty frames; that moves a clip, and does no
-    other harm. PyAV is exact there too.
+    by an edit list and MPEG transport streams decord misses by up to some thirty frames, or repeats the last one.
+    Whether it reads a damaged file may differ from one time to the next, as its decoder runs ahead in a thread.
     """
 
     def __init__(self, media: Media, short_side: int | None, size: tuple[int, int] | None) -> None:
         super().__init__(media.path)
         self._media = media
+        self.short_side = short_side
         if short_side is None:
             self._video = self._open(-1, -1)
             return
@@ -33,7 +34,9 @@ class DecordReader(BaseReader):
             self._video = self._open(-1, -1)
             height, width = self.read([0]).shape[1:3]
             size = (width, height)
-        self._video = self._open(*decord_size(*size, short_side))
+        decoded_at = decord_size(*size, short_side)
+        self.short_side = min(decoded_at)
+        self._video = self._open(*decoded_at)
 
     def _open(self, width: int, height: int) -> Any:
         try:
@@ -54,6 +57,18 @@ class DecordReader(BaseReader):
     def fps(self) -> float:
         """Average frames per second."""
         return usable_rate(float(self._video.get_avg_fps()))
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """(num_frames,) when each frame is shown, from the first on."""
+        starts = self._video.get_frame_timestamp(range(len(self._video)))[:, 0]
+        times: npt.NDArray[np.float64] = np.asarray(starts, np.float64) - float(starts[0])
+        return times
+
+    @property
+    def decoder(self) -> str:
+        """This one."""
+        return "decord_only"
 
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import IO
 
@@ -49,6 +50,11 @@ def storage_path(path: str) -> str:
     return path if member is None else member.shard
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting for a writer, as a named pipe would have it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 @dataclass(frozen=True)
 class Media:
     """The bytes of a video.
@@ -67,8 +73,11 @@ class Media:
         member = ShardMember.parse(path)
         try:
             if member is None:
-                size = os.path.getsize(path) if os.path.isfile(path) else None
-                content = None
+                with open(path, "rb", opener=_open_at_once) as file:  # tells whether it may be read
+                    status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise VideoError(path, "is no file")
+                size, content = status.st_size, None
             else:
                 with open(member.shard, "rb") as file:
                     file.seek(member.offset)
@@ -77,11 +86,14 @@ class Media:
                 if size < member.size:
                     raise VideoError(path, "the shard is cut off")
         except FileNotFoundError:
+            if os.path.islink(storage_path(path)):
+                reason = f"is a link to {os.readlink(storage_path(path))}, which does not exist"
+                raise VideoError(path, reason) from None
             raise VideoError(path, "no such file") from None
         except OSError as error:
             raise VideoError(path, f"cannot be read ({error.strerror})") from None
-        if size is None:
-            raise VideoError(path, "no such file")
+        except ValueError:
+            raise VideoError(path, "no such file (a name cannot hold a NUL)") from None
         if size == 0:
             raise VideoError(path, "the file is empty")
         return cls(path, content)

@@ -28,6 +28,21 @@ class ClipReader(Protocol):
         """Average frames per second."""
         ...
 
+    @property
+    def seconds(self) -> npt.NDArray[np.float64] | None:
+        """(num_frames,) when each frame is shown, from the first on; None where that is not known."""
+        ...
+
+    @property
+    def decoder(self) -> str | None:
+        """Name in `READERS` of what decodes the file, None for pictures."""
+        ...
+
+    @property
+    def judge(self) -> ClipReader:
+        """The reader whose verdict on the file counts: itself, unless its own would be luck."""
+        ...
+
     def read(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Decode frames.
 
@@ -58,6 +73,21 @@ class BaseReader(ABC):
     @abstractmethod
     def fps(self) -> float:
         """Average frames per second."""
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64] | None:
+        """(num_frames,) when each frame is shown, from the first on; None where that is not known."""
+        return None
+
+    @property
+    def decoder(self) -> str | None:
+        """Name in `READERS` of what decodes the file, None for pictures."""
+        return None
+
+    @property
+    def judge(self) -> ClipReader:
+        """The reader whose verdict on the file counts."""
+        return self
 
     @abstractmethod
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

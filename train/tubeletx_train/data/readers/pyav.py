@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,28 +28,42 @@ class PyAVReader(BaseReader):
         del size  # found in the file's head at no cost
         self._media = media
         self._short_side = short_side
-        self._container = self._open()
+        self._container: Any = None
+        self._open()
         self._index_packets()
 
-    def _open(self) -> Any:
+    def __del__(self) -> None:
+        # Container and streams hold each other: left alone they would stay until a garbage collection.
+        self._close()
+
+    def _close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _open(self) -> None:
+        self._close()
         try:
-            container = av.open(self._media.source(), "r", metadata_errors="ignore")
-        except (av.FFmpegError, ValueError, OSError):
-            raise VideoError(self._path, "cannot be opened as a video") from None
-        if not container.streams.video:
+            self._container = av.open(self._media.source(), "r", metadata_errors="ignore")
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise VideoError(self._path, f"cannot be opened as a video ({_cause(error)})") from None
+        if not self._container.streams.video:
             raise VideoError(self._path, "holds no video stream")
-        self._stream = container.streams.video[0]
+        self._stream = self._container.streams.video[0]
         if self._stream.codec_context is None:
             raise VideoError(self._path, "cannot be opened as a video (no decoder for it)")
         self._stream.codec_context.thread_count = 1
-        return container
 
     def _index_packets(self) -> None:
         """Number the frames in the order in which they are shown."""
         times: list[int | None] = []
         keys: list[int | None] = []
-        stated = self._stream.frames
+        # AVI files are written whose header counts one frame more than there are.
+        stated = self._stream.frames - ("avi" in self._container.format.name.split(","))
         packets = 0
+        cut = False
+        closed = True
+        key: int | None = None
         try:
             for packet in self._container.demux(self._stream):
                 if not packet.size:
@@ -57,10 +72,15 @@ class PyAVReader(BaseReader):
                     raise VideoError(self._path, "cannot be opened as a video (the file is cut off or damaged)")
                 packets += 1
                 if packet.is_discard:
-                    continue  # cut away by an edit list
+                    cut = True  # by an edit list
+                    continue
                 times.append(packet.pts)
                 if packet.is_keyframe:
+                    closed = closed and _starts_anew(packet)
                     keys.append(packet.pts)
+                    key = packet.pts
+                elif key is not None and packet.pts is not None and packet.pts < key:
+                    closed = False  # shown before the key frame that it follows: it needs the group before, too
         except (av.FFmpegError, ValueError, OSError):
             raise VideoError(self._path, "cannot be opened as a video (the file is cut off or damaged)") from None
         if packets < stated:
@@ -73,6 +93,9 @@ class PyAVReader(BaseReader):
         self._number = {time: i for i, time in enumerate(sorted(known))} if len(set(known)) == len(times) else None
         self._keys = sorted(self._number[time] for time in keys if time is not None) if self._number else []
         self._times = sorted(known)
+        self._found_by_key_frames = (
+            self._number is not None and closed and not cut and "mpegts" not in self._container.format.name
+        )
 
     @property
     def num_frames(self) -> int:
@@ -84,6 +107,32 @@ class PyAVReader(BaseReader):
         """Average frames per second."""
         rate = self._stream.average_rate
         return usable_rate(None if rate is None else float(rate))
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64] | None:
+        """(num_frames,) when each frame is shown, from the first on; None where the file has no time stamps."""
+        if self._number is None or self._stream.time_base is None:
+            return None
+        return (np.asarray(self._times, np.float64) - self._times[0]) * float(self._stream.time_base)
+
+    @property
+    def decoder(self) -> str:
+        """This one."""
+        return "pyav"
+
+    def is_plain(self) -> bool:
+        """Whether a decoder that seeks to key frames and turns frames by right angles reads the file exactly.
+
+        No edit list, no open group of pictures, no transport stream, a time stamp for each frame, no mirrored frames.
+        """
+        if not self._found_by_key_frames:
+            return False
+        try:
+            _, frame = next(self._frames_from(None))
+        except (StopIteration, av.FFmpegError, ValueError, OSError):
+            return False
+        transposed, left_right, upside_down = _orientation(frame)
+        return (left_right != upside_down) == transposed
 
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         found: dict[int, npt.NDArray[np.uint8]] = {}
@@ -111,8 +160,7 @@ class PyAVReader(BaseReader):
     def _frames_from(self, index: int | None) -> Iterator[tuple[int, Any]]:
         """Frames with their numbers from a key frame at or before `index` on; from the first for None."""
         if index is None or self._number is None:
-            self._container.close()
-            self._container = self._open()
+            self._open()
         else:
             self._container.seek(self._times[index], stream=self._stream, backward=True)
         for count, frame in enumerate(self._container.decode(self._stream)):
@@ -137,4 +185,56 @@ class PyAVReader(BaseReader):
         pixels: npt.NDArray[np.uint8] = frame.to_ndarray(
             format="rgb24", width=width, height=height, interpolation="BICUBIC"
         )
-        return np.rot90(pixels, frame.rotation // 90) if frame.rotation % 360 else pixels
+        transposed, left_right, upside_down = _orientation(frame)
+        if transposed:
+            pixels = pixels.transpose(1, 0, 2)
+        return pixels[:: -1 if upside_down else 1, :: -1 if left_right else 1]
+
+
+# For a codec: the byte of its description that holds the bytes of a length less one, how a unit's first byte tells its
+# type, and the types of pictures before which a decoder forgets everything (IDR; in HEVC BLA too).
+_UNITS: dict[str, tuple[int, int, int, frozenset[int]]] = {
+    "h264": (4, 0, 0x1F, frozenset({5})),
+    "hevc": (21, 1, 0x3F, frozenset(range(16, 21))),
+}
+
+
+def _starts_anew(packet: Any) -> bool:
+    """Whether nothing from a key frame on needs what came before it; True for codecs that do not tell.
+
+    H.264 and HEVC mark as key frames also pictures at which decoding can begin although later ones refer past them.
+    """
+    context = packet.stream.codec_context
+    if context.name not in _UNITS:
+        return True
+    place, shift, mask, fresh = _UNITS[context.name]
+    data, extra = bytes(packet), context.extradata or b""
+    if data[:3] == b"\0\0\1" or data[:4] == b"\0\0\0\1":
+        return any((unit[0] >> shift) & mask in fresh for unit in data.split(b"\0\0\1") if unit)
+    length = (extra[place] & 3) + 1 if len(extra) > place else 4
+    at = 0
+    while at + length < len(data):
+        if (data[at + length] >> shift) & mask in fresh:
+            return True
+        at += length + int.from_bytes(data[at : at + length], "big")
+    return False
+
+
+def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """How a frame is to be shown: rows and columns exchanged first, then flipped left to right, then upside down.
+
+    From its display matrix, nine 32-bit numbers of which a, b, c, d map (x, y) to (a x + c y, b x + d y); turns that
+    are no right angles are rounded to one.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = struct.unpack("5i", bytes(matrix)[:20])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _cause(error: Exception) -> str:
+    """FFmpeg's own words, without the path."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

@@ -43,6 +43,11 @@ class TorchCodecReader(BaseReader):
         """Average frames per second."""
         return usable_rate(self._video.metadata.average_fps)
 
+    @property
+    def decoder(self) -> str:
+        """This one."""
+        return "torchcodec"
+
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         try:
             frames = self._video.get_frames_at(indices=indices.tolist()).data

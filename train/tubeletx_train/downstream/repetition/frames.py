@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from tubeletx_train.data import VideoRecord, open_video
+from tubeletx_train.data import VideoRecord, open_record
 
 # Frames decoded at once: bounds what a long video holds at its own size.
 _CHUNK = 256
@@ -47,7 +47,7 @@ def read_letterboxed(
     """
     known = (record.width, record.height) if record.width and record.height else None
     short_side = None if known is None else max(round(size * min(known) / max(known)), 1)
-    video = open_video(record.path, short_side, reader, known)
+    video = open_record(record, short_side, reader)
     wanted = range(first, video.num_frames if stop is None else stop, stride)
     parts = [wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK)]
     return torch.cat([letterbox(video.read(part), size) for part in parts])

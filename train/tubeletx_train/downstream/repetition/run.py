@@ -206,7 +206,9 @@ def _whole_video(record: VideoRecord, size: int, reader: str) -> tuple[Tensor, i
     """Its frames, thinned out where there are very many, and by how much."""
     video = open_video(record.path, None, reader)
     height, width = video.read([0]).shape[1:3]
-    known = replace(record, num_frames=video.num_frames, fps=video.fps, width=width, height=height)
+    known = replace(
+        record, num_frames=video.num_frames, fps=video.fps, width=width, height=height, reader=video.decoder
+    )
     first, stop = known.frame_range
     stride = -(-(stop - first) // _MAX_FRAMES)
     return read_letterboxed(known, size, reader, first, stop, stride), stride

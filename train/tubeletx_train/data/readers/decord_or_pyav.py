@@ -1,0 +1,79 @@
+"""Videos through decord, and through PyAV where decord does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tubeletx_train.data.errors import VideoError
+from tubeletx_train.data.readers.decord import DecordReader
+from tubeletx_train.data.readers.media import Media
+from tubeletx_train.data.readers.protocol import ClipReader
+from tubeletx_train.data.readers.pyav import PyAVReader
+
+
+class DecordOrPyAVReader(ClipReader):
+    """decord, the faster, for the files that it reads exactly; PyAV for the others, and where decord fails.
+
+    PyAV judges: a file is unreadable where PyAV cannot read it, so that the verdict is the same every time. A file
+    whose size is given was checked before and is not judged again.
+    """
+
+    def __init__(self, media: Media, short_side: int | None, size: tuple[int, int] | None) -> None:
+        self._media = media
+        self._short_side = short_side
+        self._judge = PyAVReader(media, short_side, None) if size is None else None
+        self._video = self._choose(size)
+
+    def _choose(self, size: tuple[int, int] | None) -> DecordReader | PyAVReader:
+        judge = self._judge
+        if judge is not None and not judge.is_plain():
+            return judge
+        try:
+            video = DecordReader(self._media, self._short_side, size)
+        except VideoError:
+            return self.judge
+        if judge is not None and judge.num_frames != video.num_frames:
+            return judge
+        # A frame is of the same size whichever of the two decodes it.
+        self._short_side = video.short_side
+        self._judge = None
+        return video
+
+    @property
+    def judge(self) -> PyAVReader:
+        """The file through PyAV."""
+        if self._judge is None:
+            self._judge = PyAVReader(self._media, self._short_side, None)
+        return self._judge
+
+    @property
+    def decoder(self) -> str:
+        """What decodes the file."""
+        return "decord" if isinstance(self._video, DecordReader) else "pyav"
+
+    @property
+    def num_frames(self) -> int:
+        """Frames in the file."""
+        return self._video.num_frames
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second."""
+        return self._video.fps
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64] | None:
+        """(num_frames,) when each frame is shown, from the first on; None where that is not known."""
+        return self._video.seconds
+
+    def read(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Decode frames; see ClipReader."""
+        if isinstance(self._video, DecordReader):
+            try:
+                return self._video.read(indices)
+            except VideoError:
+                self._video = self.judge
+        return self._video.read(indices)
