@@ -39,13 +39,14 @@ struct ByteLayer {
   int32_t pitch;                                         ///< of a row
   int32_t column_begin, column_end, row_begin, row_end;  ///< pixels outside are not touched; empty: not painted
 
-  /// Whether the layer may show in the tile whose first pixel is (x, y). Not more than the outline's bounding boxes on
-  /// the axes of the frame and on those of the patch, which for rectangles is all there is.
+  /// Whether the layer may show in the tile whose first pixel is (x, y), by the outline's bounding boxes on the axes of
+  /// the frame and on those of the patch, which for rectangles is all there is, and by the distance of other outlines.
   TUBELETX_HOST_DEVICE bool touches(int32_t x, int32_t y) const {
     if (x >= column_end || x + kByteTileWidth <= column_begin || y >= row_end || y + kByteTileHeight <= row_begin) {
       return false;
     }
-    return overlaps(x, y, 0) && overlaps(x, y, 1);
+    if (!overlaps(x, y, 0) || !overlaps(x, y, 1)) return false;
+    return shape == Shape::kRectangle || distance(x, y) <= 1.001f;
   }
 
   /// Sets the pixels that may be touched: the outline's bounding box, from the map of patch axes to image axes. It is
@@ -76,6 +77,24 @@ struct ByteLayer {
 
   TUBELETX_HOST_DEVICE static int32_t clamp(double value, int64_t extent) {
     return static_cast<int32_t>(value > 0 ? (value < double(extent) ? value : double(extent)) : 0.0);
+  }
+
+  /// Of the outline's centre from the tile, in the measure in which the outline is at 1; or less.
+  TUBELETX_HOST_DEVICE float distance(int32_t x, int32_t y) const {
+    float center[2], along[2], down[2];  // of the tile, in half sizes of the patch
+    for (int axis = 0; axis < 2; ++axis) {
+      const float half = 0.5f * static_cast<float>(pose.extent[axis]);
+      along[axis] = static_cast<float>(pose.step_x[axis]) * (0.5f * (kByteTileWidth - 1)) / half;
+      down[axis] = static_cast<float>(pose.step_y[axis]) * (0.5f * (kByteTileHeight - 1)) / half;
+      const float first = static_cast<float>(place_of(pose, x, y, axis) - (pose.extent[axis] >> 1)) / half;
+      center[axis] = first + along[axis] + down[axis];
+    }
+    return (measure(center) - measure(along) - measure(down)) * 0.9999f;
+  }
+
+  TUBELETX_HOST_DEVICE float measure(const float (&vector)[2]) const {
+    if (shape == Shape::kEllipse) return std::sqrt(vector[0] * vector[0] + vector[1] * vector[1]);
+    return std::fabs(vector[0]) + std::fabs(vector[1]);
   }
 
   TUBELETX_HOST_DEVICE bool overlaps(int32_t x, int32_t y, int axis) const {

@@ -72,9 +72,8 @@ class Weights {
   uint32_t high_, low_, rest_;
 };
 
-/// The three ways to paint as one: light_of, keep_of and blend_byte with numbers in the place of branches. A pixel that
-/// is not covered has a scale of 0, and then keeps every byte as it is, to the bit. One that is hidden keeps at most
-/// one part in 65536 of the background, which comes to nothing.
+/// The two ways to blend as one: light_of, keep_of and blend_byte with numbers in the place of branches. A pixel that is
+/// not covered has a scale of 0, and then keeps every byte as it is, to the bit.
 struct PaintLaw {
   uint32_t light;   ///< added to the light
   uint32_t full;    ///< what is kept where nothing covers
@@ -291,8 +290,43 @@ struct PasteBytes {
       place_x += static_cast<int32_t>(pose.step_x[0]);
       place_y += static_cast<int32_t>(pose.step_x[1]);
     }
-    const PaintLaw law(pose.paint);
+    const bool whole = aligned && x + kByteRun <= arguments.width;
+    const int32_t left = static_cast<int32_t>(arguments.width) - x;
+    const int32_t elements = kChannels * (left < kByteRun ? left : kByteRun);
     const int32_t bias = byte_bias(pose.paint);
+    if (pose.paint == BytePaint::kOpaque) {
+      const bool hidden = strength[0] > 0 && strength[1] > 0 && strength[2] > 0 && strength[3] > 0;
+      uint32_t sum[kByteRun * kChannels], cover[kByteRun * kChannels];
+      TUBELETX_UNROLL
+      for (int j = 0; j < kByteRun; ++j) {
+        const Weights weights(sight[j], bias);
+        TUBELETX_UNROLL
+        for (int c = 0; c < kChannels; ++c) {
+          sum[j * kChannels + c] = weights(taps[j].channel[c]);
+          cover[j * kChannels + c] = strength[j] > 0 ? 0x00ff0000u : 0u;
+        }
+      }
+      Run shown, covered;
+      TUBELETX_UNROLL
+      for (int i = 0; i < kWords; ++i) {
+        shown.word[i] = third_bytes(sum + 4 * i);
+        covered.word[i] = third_bytes(cover + 4 * i);
+      }
+      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
+        uint8_t* pixels = pixel_of(frames, v, x, y);
+        Run run = shown;
+        if (!hidden) {
+          run = load(pixels, whole, elements);
+          TUBELETX_UNROLL
+          for (int i = 0; i < kWords; ++i) {
+            run.word[i] = (run.word[i] & ~covered.word[i]) | (shown.word[i] & covered.word[i]);
+          }
+        }
+        store(pixels, whole, elements, run);
+      }
+      return;
+    }
+    const PaintLaw law(pose.paint);
     uint32_t light01[kByteRun], light2_keep[kByteRun];  // in halves of words
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
@@ -305,21 +339,16 @@ struct PasteBytes {
       light01[j] = permute_bytes(light0, light1, 0x5410);
       light2_keep[j] = permute_bytes(light2, keep, 0x5410);
     }
-    const bool hidden =
-        pose.paint == BytePaint::kOpaque && strength[0] > 0 && strength[1] > 0 && strength[2] > 0 && strength[3] > 0;
-
-    const bool whole = aligned && x + kByteRun <= arguments.width;
-    const int32_t left = static_cast<int32_t>(arguments.width) - x;
-    const int32_t elements = kChannels * (left < kByteRun ? left : kByteRun);
-    Run run = {};
     for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
       uint8_t* pixels = pixel_of(frames, v, x, y);
-      if (!hidden || v == frames.first_clip) {
-        if (!hidden) run = load(pixels, whole, elements);
-        run = blend(law, run, light01, light2_keep);
-      }
-      store(pixels, whole, elements, run);
+      store(pixels, whole, elements, blend(law, load(pixels, whole, elements), light01, light2_keep));
     }
+  }
+
+  /// Of four words, side by side: where opaque_byte finds them.
+  TUBELETX_INLINE static uint32_t third_bytes(const uint32_t* words) {
+    const uint32_t first = permute_bytes(words[0], words[1], 0x0062), last = permute_bytes(words[2], words[3], 0x0062);
+    return permute_bytes(first, last, 0x5410);
   }
 
   TUBELETX_INLINE static Run load(const uint8_t* pixels, bool whole, int32_t elements) {
