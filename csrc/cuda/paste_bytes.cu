@@ -72,8 +72,8 @@ class Weights {
   uint32_t high_, low_, rest_;
 };
 
-/// The two ways to blend as one: light_of, keep_of and blend_byte with numbers in the place of branches. A pixel that is
-/// not covered has a scale of 0, and then keeps every byte as it is, to the bit.
+/// The two ways to blend as one: light_of, keep_of and blend_byte with numbers in the place of branches. A pixel that
+/// is not covered has a scale of 0, and then keeps every byte as it is, to the bit.
 struct PaintLaw {
   uint32_t light;   ///< added to the light
   uint32_t full;    ///< what is kept where nothing covers

@@ -11,8 +11,8 @@ namespace {
 
 /// A tubelet of the group at hand, in shared memory. Its path follows: points (2, P) and smoothed points (2, P).
 struct DraftSlot {
-  static constexpr int kSpanLanes = 8;
-  double extremes[2][2 * kSpanLanes];  ///< of each axis: smallest of every lane, then largest
+  static constexpr int kSpanLanes = 4;  ///< each looks at some points, then every frame at what all of them found
+  double extremes[2][2 * kSpanLanes];   ///< of each axis: smallest of every lane, then largest
   uint32_t words[kFixedWords];
   TubeletDraft draft;
   double area;  ///< sum over the frames so far
@@ -84,6 +84,8 @@ struct SampleTubelets {
           // The last threads have fewer frames.
           if (time == 0 && points > 0) find_extremes(shared, count, kThreads - 1 - thread);
         });
+        // The areas of the last frames are added up beside the centres.
+        if (ahead == frames) break;
         block.each_thread([&](int thread) {
           if (thread < count) add_areas(shared.slot(thread), frames, time == 0);
         });
@@ -95,7 +97,9 @@ struct SampleTubelets {
         }
         const int from_end = kThreads - 1 - thread;
         if (from_end < count) {
-          const DraftSlot& slot = shared.slot(from_end);
+          DraftSlot& slot = shared.slot(from_end);
+          const int32_t last = (plan.num_frames - 1) % DraftSlot::kFrames + 1;
+          add_areas(slot, last, last == plan.num_frames);
           shared.areas[first + from_end] = mean_area(plan, slot.draft, slot.area);
         }
       });

@@ -72,8 +72,8 @@ def test_smooth_path(kernel: Kernel, sigma: float, extent_axes: int | None) -> N
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sample_tubelets(kernel: Kernel, variant: str) -> None:
-    sizes = ((16, 112, 112), (1, 50, 80), (2, 37, 90), (40, 224, 160))
-    for tubelets, (num_frames, height, width) in zip((2, 1, 5, 11), sizes, strict=True):
+    sizes = ((16, 112, 112), (1, 50, 80), (2, 37, 90), (40, 224, 160), (64, 30, 32), (129, 32, 30))
+    for tubelets, (num_frames, height, width) in zip((2, 1, 5, 11, 2, 3), sizes, strict=True):
         config = config_of(variant, num_tubelets=tubelets)
         ids = torch.tensor([0, 1, -5, 2**40, 77])
         arguments = (ids, 2**35 + 9, 3, num_frames, height, width, config.settings())
