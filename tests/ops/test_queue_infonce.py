@@ -225,6 +225,28 @@ def test_scores_of_any_size(size: float, temperature: float) -> None:
         assert error <= 1e-3 * expected_gradient.abs().max()
 
 
+@pytest.mark.parametrize("most", [0, 1, 2], ids=["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("batch", "size", "dim"),
+    [(1, 1, 1), (3, 5, 7), (8, 47, 128), (9, 48, 12), (16, 49, 130), (17, 1025, 33), (33, 3000, 24), (5, 0, 8)],
+)
+def test_every_instruction_set(most: int, dtype: torch.dtype, batch: int, size: int, dim: int) -> None:
+    """Blocks of queries, tiles of negatives and of features with all their remainders, and ties of copies."""
+    query, key, queue = (draw(i, rows, dim).to(dtype) for i, rows in enumerate((batch, batch, size)))
+    queue[: batch // 2] = key[: min(batch // 2, size)]
+    torch.ops.tubeletx.limit_instructions(most)
+    try:
+        assert_matches(query, key, queue, 0.2)
+        rank = queue_infonce(query, key, queue, 0.2)[1]
+        scores = (query.double() @ queue.double().T) > (query.double() * key.double()).sum(1, keepdim=True)
+        copies = torch.arange(min(batch // 2, size))
+        scores[copies, copies] = False
+        assert torch.equal(rank, scores.sum(1))
+    finally:
+        torch.ops.tubeletx.limit_instructions(2)
+
+
 @pytest.mark.parametrize("own_dtype", [torch.float32, *HALVES])
 @pytest.mark.parametrize(("dtype", "queue_dtype"), list(itertools.product((torch.float32, *HALVES), repeat=2)))
 def test_dtypes(dtype: torch.dtype, queue_dtype: torch.dtype, own_dtype: torch.dtype) -> None:
