@@ -3,15 +3,17 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from moving_squares import write_charades, write_ucf101
 from tubeletx_train.cli import main
-from tubeletx_train.config.downstream import FinetuneConfig, LabelledDataConfig
+from tubeletx_train.config.downstream import EncoderConfig, FinetuneConfig, LabelledDataConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.parse import parse_config
+from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.data import read_manifest, write_manifest
 from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.downstream.finetune import Finetuning, prepare_labelled_videos
@@ -20,6 +22,7 @@ from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.run import open_run
 from tubeletx_train.engine.training import TrainingResult
 from tubeletx_train.models import build_encoder
+from tubeletx_train.models.weights import load_encoder, pretrained_settings
 
 NETWORK = ["--model.encoder", "r3d_10", "--model.width", "8"]
 CLIPS = [
@@ -73,6 +76,30 @@ def test_recognition_learns_moving_squares(finetuned):
     assert (content["train_videos"], content["held_out_videos"], content["test_videos"]) == (18, 6, 9)
     assert (content["method"], content["mode"], content["unreadable"]) == ("scratch", "finetuned", [])
     assert content["config"]["data"]["num_frames"] == 4
+
+
+def test_a_fine_tuned_network_is_read_again_by_every_command(finetuned, ucf101, tmp_path, capsys):
+    state = torch.load(finetuned / "model.pt", weights_only=True)
+    expected = {name: value for name, value in state["classifier"].items() if name.startswith("encoder.")}
+    for path in (finetuned, finetuned / "model.pt"):
+        encoder = load_encoder(path)
+        assert {f"encoder.{name}": value.tolist() for name, value in encoder.state_dict().items()} == {
+            name: value.tolist() for name, value in expected.items()
+        }
+        pretrained = load_pretrained(path, EncoderConfig())
+        assert pretrained.source == "tubeletx fine-tuning"
+        output = tmp_path / "encoder.pt"
+        capsys.readouterr()
+        assert main(["export", str(path), "--output", str(output)]) == 0
+        assert capsys.readouterr().out.splitlines() == [str(output), f"{output}.md"]
+        assert load_encoder(output).state_dict().keys() == encoder.state_dict().keys()
+        card = Path(f"{output}.md").read_text()
+        assert "fine-tuning with labels (recognition, 3 classes), from scratch weights" in card
+    again = [*TOY, "--checkpoint", str(finetuned), "--optim.steps", "1", "--optim.milestones", "[]"]
+    assert main(["finetune", *again, "--data.train", str(ucf101), "--run.output", str(tmp_path / "again")]) == 0
+    assert results(tmp_path / "again")["method"] == "tubeletx fine-tuning"
+    newest = sorted((finetuned / "checkpoints").iterdir())[-1]
+    assert pretrained_settings(newest) == ModelConfig()  # it does not say its network's
 
 
 def test_weights_are_chosen_by_held_out_training_videos(finetuned, ucf101):

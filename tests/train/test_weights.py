@@ -128,6 +128,49 @@ def test_every_methods_file_loads_bit_for_bit(tmp_path, method):
     assert report.unexpected == extras
 
 
+PREFIXES = ["_orig_mod.", "module._orig_mod.", "model.", "encoder.", "query_encoder.", "backbone.", "net.module.trunk."]
+
+
+@pytest.mark.parametrize("spelling", [PLAIN, NUMBERED, RELEASED], ids=["torchvision", "numbered", "released"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_an_encoder_is_found_behind_any_prefix(tmp_path, prefix, spelling):
+    expected, encoder = random_encoder(seed=1), random_encoder(seed=2)
+    state = {prefix + respell(name, spelling): value for name, value in expected.state_dict().items()}
+    head = {f"{prefix}fc.weight": torch.randn(3, 3), "other.0.weight": torch.randn(2, 3)}
+    torch.save({"state_dict": state | head}, tmp_path / "a.pt")
+    report = load_encoder_weights(encoder, tmp_path / "a.pt")
+    assert_same(encoder, expected)
+    assert (report.matched, len(report.unexpected)) == (len(state), 2)
+
+
+@pytest.mark.parametrize(
+    "path", [(), ("state_dict",), ("state_dict_ema",), ("model", "state_dict"), ("checkpoint", "model", "encoder")]
+)
+def test_a_state_dict_is_found_at_any_level(tmp_path, path):
+    expected, encoder = random_encoder(seed=1), random_encoder(seed=2)
+    content = dict(expected.state_dict())
+    for key in reversed(path):
+        content = {"epoch": 3, key: content, "args": {"lr": 0.1}}
+    torch.save(content, tmp_path / "a.pt")
+    load_encoder_weights(encoder, tmp_path / "a.pt")
+    assert_same(encoder, expected)
+
+
+def test_of_two_state_dicts_the_first_is_read(tmp_path):
+    expected, averaged, encoder = (random_encoder(seed=seed) for seed in (1, 2, 3))
+    torch.save({"state_dict": expected.state_dict(), "state_dict_ema": averaged.state_dict()}, tmp_path / "a.pt")
+    load_encoder_weights(encoder, tmp_path / "a.pt")
+    assert_same(encoder, expected)
+
+
+def test_names_inside_a_compiled_part_are_the_parts(tmp_path):
+    expected, encoder = random_encoder(seed=1), random_encoder(seed=2)
+    state = {name.replace("layer1.", "layer1._orig_mod."): value for name, value in expected.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    assert load_encoder_weights(encoder, tmp_path / "a.safetensors").missing == []
+    assert_same(encoder, expected)
+
+
 @pytest.mark.parametrize("method", ["supervised", "rspnet", "tclr", "tubelet_contrast", "pretext_contrast"])
 def test_the_prefix_of_parallel_training_may_be_there_or_not(tmp_path, method):
     expected, encoder = random_encoder(seed=1), random_encoder(seed=2)
@@ -333,7 +376,12 @@ def hostile(folder, kind):
     if kind in content:
         path.write_bytes(content[kind]())
     else:
-        saved = {"attack": Attack(), "numbers": [1, 2], "none": {}, "deep": {"a": {"b": {"c": torch.ones(1)}}}}
+        saved = {
+            "attack": Attack(),
+            "numbers": [1, 2],
+            "none": {},
+            "deep": {"a": {"b": {"c": {"d": {"e": torch.ones(1)}}}}},
+        }
         torch.save(saved[kind], path)
     return path
 

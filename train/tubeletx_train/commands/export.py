@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.parse import config_from_tree, parse_config
-from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
 from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.models.weights import ExportFormat, export_encoder, load_encoder
-from tubeletx_train.models.weights.card import Training, model_card
+from tubeletx_train.models.weights.card import FineTuning, Training, model_card
 from tubeletx_train.models.weights.export import SUFFIXES, write_atomically
-from tubeletx_train.models.weights.files import checkpoint_file
+from tubeletx_train.models.weights.files import MODEL_FILE, checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class ExportConfig:
     """What is exported.
 
     Attributes:
-        checkpoint: A pretraining checkpoint, or a run's folder, whose newest it then is.
+        checkpoint: A pretraining checkpoint, the model.pt of a fine-tuning run, or a run's folder, whose model.pt or
+            newest checkpoint it then is.
         format: "torchvision": a state dict under torchvision's names; "released": a checkpoint as the released code
             reads it; "safetensors": torchvision's names (I3D: the released code's) in a safetensors file.
         output: File to write; by default in the working directory, named after encoder and format. The model card
@@ -36,20 +38,22 @@ class ExportConfig:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Write the query encoder of a checkpoint for other code, with a model card."""
+    """Write the (query) encoder of a checkpoint for other code, with a model card."""
     config = parse_config(
         ExportConfig,
         arguments,
         prog=prog,
         positional="checkpoint",
-        description="Write the query encoder of a pretraining checkpoint for other code to load, with a model card.",
+        description="Write the query encoder of a pretraining checkpoint, or the encoder of a fine-tuned network, for "
+        "other code to load, with a model card.",
         epilog=f"""examples:
   {prog} runs/mini_kinetics --format torchvision
+  {prog} runs/ucf101/model.pt --format torchvision
   {prog} runs/mini_kinetics/checkpoints/step-00240000.pt --format safetensors --output encoder.safetensors""",
     )
     checkpoint = checkpoint_file(config.checkpoint)
     training = _training(checkpoint)
-    model = training.config.model
+    model = training.model
     suffix = SUFFIXES[config.format]
     output = Path(config.output or f"{model.encoder}-{config.format}{suffix}")
     if config.format == "safetensors" and output.suffix != suffix:
@@ -65,10 +69,16 @@ def main(arguments: Sequence[str], prog: str) -> int:
     return 0
 
 
-def _training(path: Path) -> Training:
+def _training(path: Path) -> Training | FineTuning:
     state: dict[str, Any] = load_checkpoint(path)
     known = {"tubeletx", "config", "step", "total_steps"}
+    if isinstance(state, dict) and {"classifier", "encoder", "config", "source", "num_classes"} <= state.keys():
+        tree = config_from_tree(FinetuneConfig, state["config"], str(path))
+        model = config_from_tree(ModelConfig, state["encoder"], str(path))
+        return FineTuning(tree, model, str(state["source"]), int(state["num_classes"]))
     if not isinstance(state, dict) or not known <= state.keys() or "contrast" not in state["config"]:
-        raise CheckpointError(f"{path}: not a pretraining checkpoint of ours, and only those can be exported")
+        raise CheckpointError(
+            f"{path}: not a pretraining checkpoint of ours, nor the {MODEL_FILE} of a fine-tuning run"
+        )
     config = config_from_tree(PretrainConfig, state["config"], str(path))
     return Training(config, int(state["step"]), int(state["total_steps"]), str(state["tubeletx"]))

@@ -14,7 +14,6 @@ from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.data import BadVideo, VideoRecord
 from tubeletx_train.downstream.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.downstream.features import frozen_features
-from tubeletx_train.downstream.finetune import MODEL_FILE
 from tubeletx_train.downstream.frozen import LabelledFeatures, linear_logits, nearest_neighbor_scores
 from tubeletx_train.downstream.inference import ViewOutputs, judge_classifier, view_metrics
 from tubeletx_train.downstream.labels import Targets
@@ -33,6 +32,7 @@ from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.models.weights import build_from_settings
+from tubeletx_train.models.weights.files import MODEL_FILE
 
 
 @dataclasses.dataclass(frozen=True)

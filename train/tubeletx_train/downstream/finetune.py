@@ -35,8 +35,8 @@ from tubeletx_train.downstream.videos import (
 from tubeletx_train.engine.checkpoint import save_atomically
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.training import TrainingResult, run_training
+from tubeletx_train.models.weights.files import MODEL_FILE
 
-MODEL_FILE = "model.pt"
 _logger = logging.getLogger(__name__)
 
 

@@ -32,10 +32,10 @@ from tubeletx_train.engine.run import open_run
 from tubeletx_train.engine.training import TrainingResult, run_training
 from tubeletx_train.figures.repetition import count_picture
 from tubeletx_train.models.weights import build_from_settings
+from tubeletx_train.models.weights.files import MODEL_FILE
 
 _logger = logging.getLogger(__name__)
 
-MODEL_FILE = "model.pt"
 _MODE = "repetition"
 _INDEX_FILE = "videos.json"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from tubeletx_train.config.downstream import FinetuneConfig
 from tubeletx_train.config.origin import nearest_recipe
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
 from tubeletx_train.config.tree import to_tree
@@ -34,26 +35,40 @@ class Training:
     total_steps: int
     version: str
 
+    @property
+    def model(self) -> ModelConfig:
+        """The encoder's settings."""
+        return self.config.model
 
-def model_card(file: Path, format: ExportFormat, training: Training) -> str:  # noqa: A002
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What a fine-tuned network says of the run it is from.
+
+    Attributes:
+        config: Settings.
+        model: The encoder's.
+        source: Kind of the checkpoint that it began with.
+        num_classes: Classes it was trained to tell apart.
+    """
+
+    config: FinetuneConfig
+    model: ModelConfig
+    source: str
+    num_classes: int
+
+
+def model_card(file: Path, format: ExportFormat, training: Training | FineTuning) -> str:  # noqa: A002
     """Markdown: what the weights are, how they were trained, and how to load them."""
-    config = training.config
-    model, data, optim = config.model, config.data, config.optim
-    source = "tubelet contrast" if config.contrast.mode == "tubelet" else "temporal contrast"
-    share = "" if training.step == training.total_steps else f" of {training.total_steps:,}: the run was not finished"
+    model = training.model
     rows = {
         "encoder": f"`{model.encoder}`, width {model.width}, {_feature_dim(model)} features, "
         f"temporal strides {list(model.temporal_strides)}, batch-norm eps {model.batch_norm_eps:g}",
-        "trained by": f"{source}, without labels (Thoker, Doughty, Snoek, ICCV 2023), tubeletx {training.version}",
-        "settings": _recipe(config),
-        "videos": f"`{data.videos}`" + ("" if data.split is None else f", split {data.split}"),
-        "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
-        "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
-        f"{list(data.strides)}, values / 255, normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
-        "format": f"`{format}`, without the projection head",
+        **(_pretraining(training) if isinstance(training, Training) else _fine_tuning(training)),
+        "format": f"`{format}`, without the {'projection head' if isinstance(training, Training) else 'classifier'}",
     }
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
-    settings = yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(to_tree(training.config), sort_keys=False, allow_unicode=True)
     return f"""# {file.name}
 
 | | |
@@ -66,6 +81,33 @@ def model_card(file: Path, format: ExportFormat, training: Training) -> str:  # 
 ```yaml
 {settings}```
 """
+
+
+def _fine_tuning(training: FineTuning) -> dict[str, str]:
+    config, data = training.config, training.config.data
+    rate = "the video's own rate" if data.fps is None else f"{data.fps:g} frames a second"
+    return {
+        "trained by": f"fine-tuning with labels ({config.task}, {training.num_classes} classes), from "
+        f"{training.source} weights, `{config.checkpoint}`",
+        "videos": f"`{data.train}`" + ("" if data.train_split is None else f", split {data.train_split}"),
+        "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every {data.stride}. frame "
+        f"at {rate}, values / 255, normalised by mean {list(data.mean)} and std {list(data.std)}",
+    }
+
+
+def _pretraining(training: Training) -> dict[str, str]:
+    config = training.config
+    data, optim = config.data, config.optim
+    source = "tubelet contrast" if config.contrast.mode == "tubelet" else "temporal contrast"
+    share = "" if training.step == training.total_steps else f" of {training.total_steps:,}: the run was not finished"
+    return {
+        "trained by": f"{source}, without labels (Thoker, Doughty, Snoek, ICCV 2023), tubeletx {training.version}",
+        "settings": _recipe(config),
+        "videos": f"`{data.videos}`" + ("" if data.split is None else f", split {data.split}"),
+        "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
+        "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
+        f"{list(data.strides)}, values / 255, normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
+    }
 
 
 def _feature_dim(model: ModelConfig) -> int:

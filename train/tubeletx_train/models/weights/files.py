@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,13 @@ from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder
 
 # Where exports keep the encoder's settings, in a state dict's `_metadata` or a safetensors header.
 SETTINGS_KEY = "tubeletx"
+
+# What a run that trains on labels leaves in its folder.
+MODEL_FILE = "model.pt"
+# What torch.compile puts into the names of tensors, at any level.
+_COMPILED = "_orig_mod."
+# How deep in a file a state dict is looked for.
+_LEVELS = 3
 
 # What training scripts put beside the weights: their arguments, and metrics as NumPy numbers. Neither runs code.
 _numpy_scalar = np.float64(0).__reduce__()[0]
@@ -49,9 +56,15 @@ class WeightFile:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """The file meant by a path: itself, or the newest checkpoint of a run's folder. Raises CheckpointError."""
+    """The file meant by a path: itself; of a run's folder what fine-tuning left, else the newest checkpoint.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     path = Path(path)
     if path.is_dir():
+        if (path / MODEL_FILE).is_file():
+            return path / MODEL_FILE
         paths = CheckpointFolder(path / "checkpoints").paths() or CheckpointFolder(path).paths()
         if not paths:
             raise CheckpointError(f"{path}: neither it nor its folder checkpoints holds a checkpoint")
@@ -64,8 +77,8 @@ def checkpoint_file(path: str | Path) -> Path:
 def read_weight_file(path: str | Path) -> WeightFile:
     """Read tensors and settings; nothing in the file is executed.
 
-    A torch file may hold a state dict as it is, or one level down ("state_dict", "model", ...). Of a run's folder the
-    newest checkpoint is read.
+    A torch file may hold a state dict as it is, or up to three levels down ("state_dict", "model", "state_dict_ema"
+    ...): the one with the most tensors, the first of several. Which file of a run's folder is read: `checkpoint_file`.
 
     Raises:
         CheckpointError: It is missing, damaged, holds no tensors by name, or objects that only running code could read.
@@ -81,7 +94,8 @@ def _read_safetensors(path: Path) -> WeightFile:
     try:
         with safe_open(path, framework="pt") as file:
             settings = (file.metadata() or {}).get(SETTINGS_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            names = file.keys()  # not a mapping
+            tensors = {name.replace(_COMPILED, ""): file.get_tensor(name) for name in names}
             return WeightFile(tensors, _as_settings(None if settings is None else json.loads(settings)))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
@@ -108,14 +122,21 @@ def _read_torch(path: Path) -> WeightFile:
         raise CheckpointError(f"{path}: not a readable torch file ({_first_line(error)})") from error
     if not isinstance(content, Mapping):
         return WeightFile({}, None)
-    states = [content, *(value for value in content.values() if isinstance(value, Mapping))]
-    state = max(states, key=lambda candidate: len(_tensors(candidate)))
+    state = max(_states(content, _LEVELS), key=lambda candidate: len(_tensors(candidate)))
     return WeightFile(_tensors(state), _own_settings(content, state))
+
+
+def _states(content: Mapping[Any, Any], levels: int) -> Iterator[Mapping[Any, Any]]:
+    """A mapping and those within it."""
+    yield content
+    for value in content.values():
+        if levels and isinstance(value, Mapping):
+            yield from _states(value, levels - 1)
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
     return {
-        name: value
+        name.replace(_COMPILED, ""): value
         for name, value in state.items()
         if isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
     }
@@ -123,8 +144,11 @@ def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 def _own_settings(content: Mapping[Any, Any], state: Mapping[Any, Any]) -> dict[str, Any] | None:
     config = content.get("config")
+    if "classifier" in content or "counter" in content:  # what runs with labels leave
+        return _as_settings(content.get("encoder"))
     if SETTINGS_KEY in content and isinstance(config, Mapping):
-        return _as_settings(config.get("model"))
+        # A checkpoint of fine-tuning states only what its network was to have other than the one that it began with.
+        return None if "checkpoint" in config else _as_settings(config.get("model"))
     metadata = getattr(state, "_metadata", None)
     root = metadata.get("") if isinstance(metadata, Mapping) else None
     return _as_settings(root.get(SETTINGS_KEY)) if isinstance(root, Mapping) else None

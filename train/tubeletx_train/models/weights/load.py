@@ -49,8 +49,9 @@ class WeightReport:
 def load_encoder_weights(encoder: nn.Module, path: str | Path, allow_missing: Sequence[str] = ()) -> WeightReport:
     """Fill an encoder from a file, whatever names the file uses.
 
-    Known are our pretraining checkpoints (the query encoder), our exports, torchvision's and the released code's names,
-    and the checkpoints of the methods in `WEIGHT_SOURCES`; which of them it is follows from the names.
+    Known are our pretraining checkpoints (the query encoder), our fine-tuned networks, our exports, torchvision's and
+    the released code's names, and the checkpoints of the methods in `WEIGHT_SOURCES`; which of them it is follows from
+    the names. Those may stand behind any prefix, such as "backbone.".
 
     Args:
         encoder: Filled in place.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _Renames = tuple[tuple[str, str], ...]
@@ -71,6 +71,7 @@ RELEASED_3D = WeightSource("tubelet_contrast or CtP, R3D", "backbone.", _RELEASE
 # The first of those that fit a file equally well is reported.
 WEIGHT_SOURCES = (
     WeightSource("tubeletx pretraining", "query_net.encoder."),
+    WeightSource("tubeletx fine-tuning", "encoder."),
     TORCHVISION,
     RELEASED_2PLUS1D,
     RELEASED_3D,
@@ -106,10 +107,11 @@ def is_tclr_network(file_keys: Iterable[str]) -> bool:
 
 
 def detect_source(names: Iterable[str], file_keys: Mapping[str, object]) -> WeightSource:
-    """The source under which most of an encoder's tensors are found in a file.
+    """The source under which most of an encoder's tensors are found in a file, behind whatever prefix.
 
     Networks that were trained in parallel have "module." before every name, or lost it when they were saved; each
-    source is tried both ways, as its method publishes it first.
+    source is tried both ways, as its method publishes it first. Where none of them fits half of the encoder, every
+    prefix counts that the file has before a source's names, the source then being called by those.
     """
     names = list(names)
     candidates = list(WEIGHT_SOURCES)
@@ -117,4 +119,24 @@ def detect_source(names: Iterable[str], file_keys: Mapping[str, object]) -> Weig
         bare = source.prefix.removeprefix(_PARALLEL)
         other = bare if bare != source.prefix else _PARALLEL + bare
         candidates.append(WeightSource(source.name, other, source.renames))
-    return max(candidates, key=lambda source: sum(key in file_keys for key in source.keys(names).values()))
+
+    def matched(source: WeightSource) -> int:
+        return sum(key in file_keys for key in source.keys(names).values())
+
+    best = max(candidates, key=matched)
+    if 2 * matched(best) < len(names):  # a file of a known kind is not searched for another, fuller network
+        best = max((best, *_behind_any_prefix(names, file_keys)), key=matched)
+    return best
+
+
+def _behind_any_prefix(names: Sequence[str], file_keys: Iterable[str]) -> Iterator[WeightSource]:
+    """The spellings of `WEIGHT_SOURCES` behind each prefix that the file has before one of three tensors' names."""
+    spellings = {source.renames: source for source in reversed(WEIGHT_SOURCES)}
+    for renames, source in reversed(spellings.items()):
+        spelt = WeightSource("", "", renames).keys(names[:: max(len(names) // 3, 1)]).values()
+        endings = tuple(f".{name}" for name in spelt)
+        found = {key.removesuffix(ending[1:]): None for key in file_keys for ending in endings if key.endswith(ending)}
+        title = TORCHVISION.name if not renames else source.name
+        yield WeightSource(f"names of {title}", "", renames)
+        for prefix in found:
+            yield WeightSource(f"names of {title} behind {prefix}", prefix, renames)
