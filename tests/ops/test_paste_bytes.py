@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -179,6 +182,44 @@ def test_clips_of_different_layouts_and_a_written_border() -> None:
     assert torch.equal(planar, expected[1])
     assert (wide[:, :, :, :3] == 99).all()
     assert (wide[:, :, :, 48:] == 99).all()
+
+
+def at_the_end_of_memory(tensor: Tensor) -> Tensor:
+    """A copy whose last byte is the last one before a page that must not be touched."""
+    size = -(-tensor.numel() // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.uint8)
+    guard = ctypes.c_void_p(whole.ctypes.data + size)
+    assert ctypes.CDLL(None).mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    copy = torch.from_numpy(whole[size - tensor.numel() : size]).view(tensor.shape)
+    return copy.copy_(tensor)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("alpha", [False, True], ids=["rgb", "rgba"])
+def test_nothing_past_the_end_is_read_or_written(alpha: bool) -> None:
+    for seed in range(6):
+        case = draw(60 + seed, torch.uint8, clips=1, batch=1, alpha=alpha, frames=1, width=21 + seed, height=9)
+        patches = case.patches.movedim(2, -1)
+        last = patches[:, -1:, :, :]
+        for layout in ("packed", "planar"):
+            clip = case.clips[0].movedim(1, -1) if layout == "packed" else case.clips[0]
+            guarded = at_the_end_of_memory(clip)
+            view = guarded.movedim(-1, 1) if layout == "packed" else guarded
+            one = replace(
+                case,
+                clips=[case.clips[0]],
+                patches=at_the_end_of_memory(last).movedim(-1, 2),
+                **{
+                    name: getattr(case, name)[:, -1:]
+                    for name in ("centers", "linear", "shape", "edge", "opacity", "order")
+                },
+                patch_size=torch.tensor([[[23, 19]]], dtype=torch.int32),
+            )
+            expected = one.run()
+            paste_tubelets_([view], one.patches, *one.geometry)
+            assert torch.equal(view, expected[0])
 
 
 @pytest.mark.usefixtures("instructions")
