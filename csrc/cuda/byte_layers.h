@@ -83,10 +83,10 @@ struct ByteLayer {
   TUBELETX_HOST_DEVICE float distance(int32_t x, int32_t y) const {
     float center[2], along[2], down[2];  // of the tile, in half sizes of the patch
     for (int axis = 0; axis < 2; ++axis) {
-      const float half = 0.5f * static_cast<float>(pose.extent[axis]);
-      along[axis] = static_cast<float>(pose.step_x[axis]) * (0.5f * (kByteTileWidth - 1)) / half;
-      down[axis] = static_cast<float>(pose.step_y[axis]) * (0.5f * (kByteTileHeight - 1)) / half;
-      const float first = static_cast<float>(place_of(pose, x, y, axis) - (pose.extent[axis] >> 1)) / half;
+      const float scale = pose.inverse_half[axis] / static_cast<float>(int64_t{1} << pose.coarseness);
+      along[axis] = static_cast<float>(pose.step_x[axis]) * scale * (0.5f * (kByteTileWidth - 1));
+      down[axis] = static_cast<float>(pose.step_y[axis]) * scale * (0.5f * (kByteTileHeight - 1));
+      const float first = static_cast<float>(place_of(pose, x, y, axis) - (pose.extent[axis] >> 1)) * scale;
       center[axis] = first + along[axis] + down[axis];
     }
     return (measure(center) - measure(along) - measure(down)) * 0.9999f;
@@ -178,7 +178,7 @@ struct ByteTexels {
 /// Writes the layers of every frame, (B, T, views, M) in paint order, and the texels of every patch.
 struct PrepareBytes {
   static constexpr int kThreads = 128;
-  static constexpr int kResident = 5;
+  static constexpr int kResident = 8;
 
   PasteArguments arguments;
   PatchBoxes boxes;
@@ -238,10 +238,9 @@ struct PrepareBytes {
     const uint32_t frame = index / tubelets, m = index - frame * tubelets;
     const uint32_t sample_frame = frame / views, v = frame - sample_frame * views;
     const uint32_t b = sample_frame / frames, t = sample_frame - b * frames;
-    ByteLayer layer;
+    ByteLayer& layer = layers[int64_t{frame} * tubelets + paint_position(arguments, b, m)];
     make_byte_layer(arguments, boxes, b, v, m, t, layer);
     layer.taps = texels.of(arguments, b, v, m);
-    layers[int64_t{frame} * tubelets + paint_position(arguments, b, m)] = layer;
   }
 
   /// The taps of a patch at place `first` and every so many further on.

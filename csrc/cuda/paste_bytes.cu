@@ -99,7 +99,7 @@ struct PaintLaw {
 class ByteTiles {
  public:
   explicit ByteTiles(const PasteArguments& arguments) {
-    constexpr int64_t kMostTiles = 128, kEnoughBlocks = 4096;
+    constexpr int64_t kMostTiles = 128, kEnoughBlocks = 2048;
     frames_ = arguments.batch * arguments.frames * num_views(arguments);
     across_ = (arguments.width + kByteTileWidth - 1) / kByteTileWidth;
     tiles_ = across_ * ((arguments.height + kByteTileHeight - 1) / kByteTileHeight);
@@ -118,10 +118,13 @@ class ByteTiles {
     int64_t frame;
     int32_t row, column, count;
   };
+  /// Counts in 32 bits: the layers of so many frames, or frames of so many tiles, would fit no device.
   TUBELETX_HOST_DEVICE Share share_of(int64_t block) const {
-    const int64_t frame = block / shares_, first = (block - frame * shares_) * share_;
-    const int64_t left = tiles_ - first, row = first / across_;
-    return {frame, static_cast<int32_t>(row), static_cast<int32_t>(first - row * across_),
+    const uint32_t index = static_cast<uint32_t>(block), shares = static_cast<uint32_t>(shares_);
+    const uint32_t frame = index / shares, across = static_cast<uint32_t>(across_);
+    const int64_t first = static_cast<int64_t>(index - frame * shares) * share_, left = tiles_ - first;
+    const uint32_t row = static_cast<uint32_t>(first) / across;
+    return {frame, static_cast<int32_t>(row), static_cast<int32_t>(static_cast<uint32_t>(first) - row * across),
             static_cast<int32_t>(left < share_ ? left : share_)};
   }
 
@@ -181,9 +184,11 @@ struct PasteBytes {
     const ByteTiles::Share share = tiles.share_of(block.index);
     block.each_thread([&](int thread) {
       if (thread >= arguments.num_clips) return;
-      const int64_t views = num_views(arguments), sample_frame = share.frame / views;
-      const int32_t view = static_cast<int32_t>(share.frame - sample_frame * views);
-      const int64_t b = sample_frame / arguments.frames, t = sample_frame - b * arguments.frames;
+      const uint32_t views = static_cast<uint32_t>(num_views(arguments));
+      const uint32_t sample_frame = static_cast<uint32_t>(share.frame) / views;
+      const int32_t view = static_cast<int32_t>(static_cast<uint32_t>(share.frame) - sample_frame * views);
+      const uint32_t clip_frames = static_cast<uint32_t>(arguments.frames);
+      const uint32_t b = sample_frame / clip_frames, t = sample_frame - b * clip_frames;
       frames.pixels[thread] = pixel_at<uint8_t>(arguments.clips[thread], b, t, 0, 0);
       frames.first_clip = views == 1 ? 0 : view;
       frames.last_clip = views == 1 ? static_cast<int32_t>(arguments.num_clips) : view + 1;
@@ -275,6 +280,8 @@ struct PasteBytes {
   /// Pixels x .. x + 3 of row y, in clips whose channels and pixels stand side by side.
   TUBELETX_INLINE void paint_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
     const BytePose pose = layer.pose;  // read once
+    const Taps* const patch = layer.taps;
+    const int32_t pitch = layer.pitch;
     int32_t place_x = near_place(pose, x, y, 0), place_y = near_place(pose, x, y, 1);
     int32_t strength[kByteRun];
     const bool any = pose.hard ? cover_pixels<true>(layer.shape, pose, place_x, place_y, strength)
@@ -285,8 +292,8 @@ struct PasteBytes {
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
       sight[j] = see_texels(pose, place_x, place_y);
-      const uint32_t index = static_cast<uint32_t>(sight[j].row * layer.pitch + sight[j].column);
-      taps[j] = load_taps(layer.taps + (strength[j] > 0 ? index : 0u));
+      const uint32_t index = static_cast<uint32_t>(sight[j].row * pitch + sight[j].column);
+      taps[j] = load_taps(patch + (strength[j] > 0 ? index : 0u));
       place_x += static_cast<int32_t>(pose.step_x[0]);
       place_y += static_cast<int32_t>(pose.step_x[1]);
     }
