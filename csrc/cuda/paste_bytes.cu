@@ -41,6 +41,13 @@ TUBELETX_INLINE uint32_t high_product(uint32_t first, uint32_t second) {
 #endif
 }
 
+/// Lets the memory behind an address be fetched; no result is waited for.
+TUBELETX_INLINE void prefetch([[maybe_unused]] const void* address) {
+#ifdef __CUDA_ARCH__
+  asm volatile("prefetch.L2 [%0];" ::"l"(address));
+#endif
+}
+
 TUBELETX_INLINE int lowest_bit(uint32_t bits) {
 #ifdef __CUDA_ARCH__
   return __ffs(static_cast<int>(bits)) - 1;
@@ -287,6 +294,11 @@ struct PasteBytes {
     const bool any = pose.hard ? cover_pixels<true>(layer.shape, pose, place_x, place_y, strength)
                                : cover_pixels<false>(layer.shape, pose, place_x, place_y, strength);
     if (!any) return;
+    const bool hidden =
+        pose.paint == BytePaint::kOpaque && strength[0] > 0 && strength[1] > 0 && strength[2] > 0 && strength[3] > 0;
+    if (!hidden) {  // the background is read, but not before the taps are weighed
+      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) prefetch(pixel_of(frames, v, x, y));
+    }
     Taps taps[kByteRun];  // all on their way before the first is looked at
     ByteSight sight[kByteRun];
     TUBELETX_UNROLL
@@ -302,7 +314,6 @@ struct PasteBytes {
     const int32_t elements = kChannels * (left < kByteRun ? left : kByteRun);
     const int32_t bias = byte_bias(pose.paint);
     if (pose.paint == BytePaint::kOpaque) {
-      const bool hidden = strength[0] > 0 && strength[1] > 0 && strength[2] > 0 && strength[3] > 0;
       uint32_t sum[kByteRun * kChannels], cover[kByteRun * kChannels];
       TUBELETX_UNROLL
       for (int j = 0; j < kByteRun; ++j) {
