@@ -160,9 +160,13 @@ class Paster {
   }
 
  private:
+  /// Room for `count` elements; far more than that is not kept.
   template <typename Element>
   static Element* reserve(std::vector<Element>& room, int64_t count) {
-    if (static_cast<int64_t>(room.size()) < count) room.resize(static_cast<size_t>(count));
+    constexpr int64_t kMostSpare = int64_t{1} << 25;
+    const int64_t size = static_cast<int64_t>(room.size());
+    if (size > count + kMostSpare) room = std::vector<Element>();
+    if (size < count || room.empty()) room.resize(static_cast<size_t>(count));
     return room.data();
   }
 

@@ -122,6 +122,23 @@ def test_the_composition_of_other_devices() -> None:
         assert torch.equal(torch.stack(ours), torch.stack(theirs))
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_the_same_bits_on_a_gpu() -> None:
+    for function, arguments in ((sample_and_paste_, pair_arguments()), (paste_objects_, object_arguments())):
+        there = {
+            name: [clip.cuda() for clip in value]
+            if name == "clips"
+            else (value.cuda() if isinstance(value, Tensor) else value)
+            for name, value in arguments.items()
+        }
+        fields, others = function(**arguments), function(**there)
+        for clip, other in zip(arguments["clips"], there["clips"], strict=True):
+            assert torch.equal(clip, other.cpu())
+        for field, other in zip(fields or (), others or (), strict=True):
+            assert torch.equal(field, other.cpu())
+
+
 def pair_arguments(**changes: Any) -> dict[str, Any]:
     law = CONFIGS["paper"]
     arguments = {
