@@ -123,7 +123,7 @@ def test_the_composition_of_other_devices() -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+@pytest.mark.skipif(not (torch.cuda.is_available() and cuda_operators), reason="no GPU, or no CUDA operators")
 def test_the_same_bits_on_a_gpu() -> None:
     for function, arguments in ((sample_and_paste_, pair_arguments()), (paste_objects_, object_arguments())):
         there = {
