@@ -66,6 +66,7 @@ SMOKE = {
     "crop_patches": ("test_equals_cpu.py", "crop_patches and uint8"),
     "paste_tubelets": ("test_equals_cpu.py", "over_drawn_calls and uint8"),
     "paste_tubelets_backward": ("test_equals_cpu.py", "paste_tubelets_backward and float32"),
+    "sample_and_paste_": ("test_equals_cpu.py", "test_sample_and_paste"),
     "enqueue_": ("test_enqueue.py", "any_strides or out_of_range"),
     "queue_infonce, float32": ("test_queue_infonce.py", "equals_the_reference and not float16"),
     "queue_infonce, bfloat16": ("test_queue_infonce.py", "equals_the_reference and bfloat16"),

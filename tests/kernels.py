@@ -1,4 +1,4 @@
-"""Calls of the CUDA kernels with CPU tensors: on the host, block by block, or on a GPU."""
+"""Calls of the CUDA kernels with CPU tensors: on the host, from their C++ or from nvcc's PTX, or on a GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import torch
 from tubeletx import _C
 
 EMULATION = pathlib.Path(_C.__file__).with_name("libtubeletx_emulation.so")
-if EMULATION.exists():
-    torch.ops.load_library(EMULATION)
+PTX = pathlib.Path(_C.__file__).with_name("libtubeletx_ptx.so")
+for library in (EMULATION, PTX):
+    if library.exists():
+        torch.ops.load_library(library)
 
 Operator = Callable[..., Any]
 
@@ -53,3 +55,12 @@ def emulated(name: str) -> Operator:
     if not EMULATION.exists():
         pytest.skip("built without TUBELETX_EMULATION")
     return getattr(torch.ops.tubeletx_emulation, name)
+
+
+def translated(name: str) -> Operator:
+    """Runs the PTX; only where `PTX` exists."""
+    return getattr(torch.ops.tubeletx_ptx, name)
+
+
+# Whatever runs the kernels on the host.
+ON_HOST = [pytest.param(emulated, id="emulated"), *([pytest.param(translated, id="ptx")] if PTX.exists() else [])]

@@ -1,7 +1,7 @@
 // The functions of device.h on the host. Each thread of a block is a fibre; whoever waits for others hands over to the
-// next one. Asynchronous copies happen as late as they may, shared memory starts as NaN, and fragments follow the
-// layouts of the PTX manual, so
-// that a forgotten barrier or a wrong index shows.
+// next one. Asynchronous copies happen as late as they may (or as early, with TUBELETX_EMULATED_COPIES=early), shared
+// memory starts as NaN, and fragments follow the layouts of the PTX manual, so that a forgotten barrier or a wrong
+// index shows.
 #pragma once
 
 #include <ucontext.h>
@@ -22,6 +22,11 @@
 #define TUBELETX_DEVICE inline
 #define TUBELETX_KERNEL(threads, blocks) inline void
 #define TUBELETX_KERNEL_ARGUMENT const
+
+// Bytes for the variables of a thread.
+#ifndef TUBELETX_EMULATED_STACK
+#define TUBELETX_EMULATED_STACK (64 * 1024)
+#endif
 
 namespace tubeletx::device {
 namespace emulation {
@@ -61,6 +66,14 @@ struct Warp {
 struct Copy {
   void* target;
   const void* source;  // null for zeros
+
+  void land() const {
+    if (source == nullptr) {
+      std::memset(target, 0, 16);
+    } else {
+      std::memcpy(target, source, 16);
+    }
+  }
 };
 
 struct Fibre {
@@ -144,7 +157,7 @@ inline bool run_warp(Block& block, size_t warp) {
 }
 
 inline void run_block(Block& block, int threads) {
-  constexpr size_t stack_bytes = 64 * 1024;
+  constexpr size_t stack_bytes = TUBELETX_EMULATED_STACK;
   current() = &block;
   block.fibres = std::vector<Fibre>(threads);
   block.warps = std::vector<Warp>((threads + 31) / 32);
@@ -172,6 +185,24 @@ inline void run_block(Block& block, int threads) {
   for (const Fibre& fibre : block.fibres) require(fibre.finished, "the threads of a block wait for each other");
 }
 
+inline bool copies_land_early() {
+  const char* when = std::getenv("TUBELETX_EMULATED_COPIES");
+  return when != nullptr && std::strcmp(when, "early") == 0;
+}
+
+/// Ends all groups of copies but the last `pending`; tells of each copy first.
+template <typename Tell>
+void finish_copies(size_t pending, Tell tell) {
+  auto& groups = fibre().groups;  // the last one is still open
+  while (groups.size() > pending + 1) {
+    for (const Copy& copy : groups.front()) {
+      tell(copy);
+      if (!copies_land_early()) copy.land();
+    }
+    groups.erase(groups.begin());
+  }
+}
+
 /// The 16-bit number at `index` of a register.
 template <typename Element>
 float element(uint64_t word, int index) {
@@ -191,6 +222,26 @@ void load_matrices(uint32_t (&matrices)[4], const void* row) {
   for (int matrix = 0; matrix < 4; ++matrix) {
     const auto at = [&](int y, int x) { return reinterpret_cast<const uint16_t*>(slots[8 * matrix + y].words[0]) + x; };
     matrices[matrix] = transposed ? two_elements(at(j, i), at(j + 1, i)) : two_elements(at(i, j), at(i, j + 1));
+  }
+}
+
+/// The product of mma.m16n8k16; `sum` adds the 16 products of an entry, which are exact, to what it was.
+template <typename Element, typename Sum>
+void multiply(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1, Sum sum) {
+  const auto join = [](uint32_t low, uint32_t high) { return low | static_cast<uint64_t>(high) << 32; };
+  const Slot* slots = exchange({{join(left[0], left[1]), join(left[2], left[3]), join(right_0, right_1), 0}});
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane() / 4 + i / 2 * 8;
+    const int column = lane() % 4 * 2 + i % 2;
+    double products[16];
+    for (int k = 0; k < 16; ++k) {
+      // Registers of the left factor: rows 0-7 and 8-15 for k < 8, then for k >= 8.
+      const uint64_t a = slots[row % 8 * 4 + k % 8 / 2].words[k / 8];
+      const uint64_t b = slots[column * 4 + k % 8 / 2].words[2];
+      products[k] = static_cast<double>(element<Element>(a, row / 8 * 2 + k % 2)) *
+                    static_cast<double>(element<Element>(b, k / 8 * 2 + k % 2));
+    }
+    sums[i] = sum(sums[i], products);
   }
 }
 
@@ -232,22 +283,14 @@ inline double power_of_two(double x) { return std::exp2(x); }
 inline void copy_16_bytes(void* shared, const void* global, bool valid) {
   const auto aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; };
   emulation::require(aligned(shared) && aligned(global), "a copy of 16 bytes is not aligned");
-  emulation::fibre().groups.back().push_back({shared, valid ? global : nullptr});
+  const emulation::Copy copy{shared, valid ? global : nullptr};
+  if (emulation::copies_land_early()) copy.land();
+  emulation::fibre().groups.back().push_back(copy);
 }
 inline void commit_copies() { emulation::fibre().groups.emplace_back(); }
 template <int pending>
 void wait_for_copies() {
-  auto& groups = emulation::fibre().groups;  // the last one is still open
-  while (groups.size() > pending + 1) {
-    for (const emulation::Copy& copy : groups.front()) {
-      if (copy.source == nullptr) {
-        std::memset(copy.target, 0, 16);
-      } else {
-        std::memcpy(copy.target, copy.source, 16);
-      }
-    }
-    groups.erase(groups.begin());
-  }
+  emulation::finish_copies(pending, [](const emulation::Copy&) {});
 }
 
 inline void load_matrices(uint32_t (&matrices)[4], const void* row) { emulation::load_matrices<false>(matrices, row); }
@@ -257,20 +300,10 @@ inline void load_transposed_matrices(uint32_t (&matrices)[4], const void* row) {
 
 template <typename Element>
 void multiply_accumulate(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1) {
-  const auto join = [](uint32_t low, uint32_t high) { return low | static_cast<uint64_t>(high) << 32; };
-  const emulation::Slot* slots =
-      emulation::exchange({{join(left[0], left[1]), join(left[2], left[3]), join(right_0, right_1), 0}});
-  for (int i = 0; i < 4; ++i) {
-    const int row = emulation::lane() / 4 + i / 2 * 8;
-    const int column = emulation::lane() % 4 * 2 + i % 2;
-    for (int k = 0; k < 16; ++k) {
-      // Registers of the left factor: rows 0-7 and 8-15 for k < 8, then for k >= 8.
-      const uint64_t a = slots[row % 8 * 4 + k % 8 / 2].words[k / 8];
-      const uint64_t b = slots[column * 4 + k % 8 / 2].words[2];
-      sums[i] +=
-          emulation::element<Element>(a, row / 8 * 2 + k % 2) * emulation::element<Element>(b, k / 8 * 2 + k % 2);
-    }
-  }
+  emulation::multiply<Element>(sums, left, right_0, right_1, [](float sum, const double (&products)[16]) {
+    for (const double product : products) sum += static_cast<float>(product);
+    return sum;
+  });
 }
 
 inline float widen(Half number) { return to_real(number); }

@@ -1,4 +1,4 @@
-"""Where the CUDA kernels run: on the host, block by block, or on a GPU."""
+"""Where the CUDA kernels run: on the host, from their C++ or from nvcc's PTX, or on a GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kernels import Operator, emulated, move, on_gpu, on_gpu_in_place
+from kernels import ON_HOST, Operator, move, on_gpu, on_gpu_in_place
 from tubeletx._library import cuda_operators
 
 
@@ -27,25 +27,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(params=[pytest.param(emulated, id="emulated"), pytest.param(on_gpu, id="cuda", marks=pytest.mark.cuda)])
+ON_GPU = pytest.param(on_gpu, id="cuda", marks=pytest.mark.cuda)
+
+
+@pytest.fixture(params=[*ON_HOST, ON_GPU])
 def kernel(request: pytest.FixtureRequest) -> Callable[[str], Operator]:
     """Finds an operator by its name: it takes CPU tensors, runs the CUDA kernel, and returns CPU tensors."""
     return request.param
 
 
-@pytest.fixture(
-    params=[pytest.param(emulated, id="emulated"), pytest.param(on_gpu_in_place, id="cuda", marks=pytest.mark.cuda)]
-)
+@pytest.fixture(params=[*ON_HOST, pytest.param(on_gpu_in_place, id="cuda", marks=pytest.mark.cuda)])
 def kernel_in_place(request: pytest.FixtureRequest) -> Callable[[str], Operator]:
     """As `kernel`, for an operator that writes into its first argument: it is written on the CPU too."""
     return request.param
 
 
-@pytest.fixture(params=[pytest.param("cpu", id="emulated"), pytest.param("cuda", id="cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(params=[*ON_HOST, ON_GPU])
 def enqueue(request: pytest.FixtureRequest) -> Operator:
     """The ring-buffer write, in place on CPU tensors wherever the kernel runs."""
-    if request.param == "cpu":
-        return emulated("enqueue_")
+    if request.param is not on_gpu:
+        return request.param("enqueue_")
 
     def write_and_bring_back(*arguments: torch.Tensor) -> None:
         moved = move(arguments, "cuda")

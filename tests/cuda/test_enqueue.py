@@ -65,6 +65,7 @@ class TestOnTheGpu:
     def test_capture_and_replay(self) -> None:
         queue, pointer = torch.zeros(10, 4, device="cuda"), torch.tensor(0, device="cuda")
         keys = torch.ones(3, 4, device="cuda")
+        enqueue_(queue.clone(), pointer.clone(), keys)  # loads the kernel, which must not happen while capturing
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             enqueue_(queue, pointer, keys)

@@ -106,6 +106,19 @@ def test_blocks_that_work_through_many_tiles(
     assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
 
 
+@pytest.mark.parametrize("batch", [20, 70])
+@pytest.mark.parametrize("dtypes", [ON_MATRIX_UNITS[1], WIDE[0]], ids=str)
+def test_copies_that_land_as_soon_as_they_are_asked_for(
+    operator: Operator, dtypes: tuple[torch.dtype, torch.dtype], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUBELETX_EMULATED_COPIES", "early")
+    monkeypatch.setenv("TUBELETX_EMULATED_MULTIPROCESSORS", "1")
+    monkeypatch.setenv("TUBELETX_EMULATED_WARPGROUPS", "0")
+    dtype, queue_dtype = dtypes
+    query, key, queue = draw(0, batch, 72), draw(1, batch, 72), draw(2, 700, 72)
+    assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
+
+
 @pytest.mark.parametrize(("warpgroups", "dim", "multiprocessors"), [(0, 72, 3), (1, 40, 1), (1, 72, 1), (1, 128, 3)])
 @pytest.mark.parametrize("dtypes", ON_MATRIX_UNITS[:3], ids=str)
 def test_large_batches_with_and_without_warpgroups(
