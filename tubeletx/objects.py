@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ class ObjectPatches(nn.Module):
         """Decodes every PNG of a folder.
 
         Args:
-            folder: Holds `*.png`, of any size; images without an alpha channel are opaque.
+            folder: Holds `*.png` (or `*.PNG`), of any size; images without an alpha channel are opaque. A warning
+                names what else it holds, folders included, which is left out.
             size: Longest side to keep, pixels: that of the largest tubelets, or less to save memory. An object takes
                 about 7 size^2 bytes.
 
@@ -51,9 +53,14 @@ class ObjectPatches(nn.Module):
             ValueError: The folder holds no PNG, or one that cannot be read or that shows nothing; the message names it.
             ImportError: Pillow is not installed; tubeletx itself does not need it.
         """
-        files = sorted(pathlib.Path(folder).glob("*.png"))
+        entries = sorted(entry for entry in pathlib.Path(folder).glob("*") if not entry.name.startswith("."))
+        files = [entry for entry in entries if entry.suffix.lower() == ".png" and entry.is_file()]
         if not files:
             raise ValueError(f"folder: {folder} holds no *.png")
+        others = [entry.name for entry in entries if entry not in set(files)]
+        if others:
+            names = ", ".join(others[:_NAMES_SHOWN]) + (" ..." if len(others) > _NAMES_SHOWN else "")
+            warnings.warn(f"folder: {folder} holds what is no PNG, and left out: {names}", stacklevel=2)
         super().__init__()
         self._fill([file.name for file in files], (_read(file) for file in files), size)
 
@@ -138,6 +145,7 @@ class ObjectPatches(nn.Module):
 
 
 _SMALLEST = 16  # pixels: tubelets are not much smaller
+_NAMES_SHOWN = 5
 
 
 def _pillow() -> Any:

@@ -30,6 +30,16 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_capital_suffixes_count_and_what_is_left_out_is_named(folder):
+    Image.fromarray(solid(4, 4)).save(folder / "C.PNG")
+    (folder / "more").mkdir()
+    (folder / "photo.jpg").touch()
+    (folder / ".hidden").touch()
+    with pytest.warns(UserWarning, match=r"holds what is no PNG, and left out: more, photo\.jpg$"):
+        objects = ObjectPatches(folder)
+    assert objects.names == ["C.PNG", "a.png", "b, red.png", "ü.png"]
+
+
 def test_reads_png_files_of_any_mode_in_order(folder):
     objects = ObjectPatches(folder, size=32)
     assert objects.names == ["a.png", "b, red.png", "ü.png"]

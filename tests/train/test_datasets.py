@@ -51,6 +51,18 @@ def record(path: str, label: str | None, split: str, **more) -> VideoRecord:
 
 # What each data set's lists look like, and what they say.
 CASES: dict[str, tuple[Files | Callable[[Path], None], list[VideoRecord]]] = {
+    "lists": (
+        {
+            "train.csv": "videos/a b.mp4 0\nclips/c.mp4,12\n\n",  # SlowFast
+            "my_val_list_rawframes.txt": "some/frames 240 3\n",  # mmaction2
+            "notes.md": "the split was trained on\n",
+        },
+        [
+            record("videos/a b", "0", "train"),
+            record("clips/c", "12", "train"),
+            record("some/frames", "3", "val"),
+        ],
+    ),
     "kinetics400": (
         {
             "train.csv": "label,youtube_id,time_start,time_end,split,is_cc\n"
@@ -465,6 +477,22 @@ def test_subsets_need_a_training_split(tmp_path):
         build_manifest(config)
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train.csv": "a.mp4 one\n"}, r"train.csv:1: must be a path and a class number, it reads 'a.mp4 one'"),
+        ({"train.csv": "a.mp4 1\nb.mp4\n"}, "train.csv:2: must be a path"),
+        ({"train_rawframes.txt": "a 1\n"}, "must be a folder of frames, how many, and a class number"),
+        ({"train.csv": "", "old_train.txt": ""}, "may be any of old_train.txt, train.csv"),
+        ({"other.csv": ""}, "holds no list of split train, such as train.csv"),
+    ],
+)
+def test_lists_of_paths_and_labels_that_are_malformed(tmp_path, files, message):
+    write_files(tmp_path, files)
+    with pytest.raises(ManifestError, match=message):
+        build_manifest(ManifestConfig("lists", str(tmp_path), "out.csv"))
+
+
 # ---- classes
 
 
@@ -472,6 +500,7 @@ def test_class_names():
     assert class_names([VideoRecord("x", label=n) for n in ("10", "2", "0")]) == [str(i) for i in range(11)]
     assert class_names([VideoRecord("x", label=n) for n in ("wave", "3", "jump")]) == ["3", "jump", "wave"]
     assert len(class_names([VideoRecord("x", labels=(TimedLabel("4", 0, 1),))], 157)) == 157
+    assert class_names([VideoRecord("x", label=n) for n in ("01", "1", "02", "0003")]) == ["0", "1", "02", "0003"]
     assert class_names([VideoRecord("x")]) == []
     with pytest.raises(DataError, match="label 48 is not one of 48"):
         class_names([VideoRecord("x", label="48")], 48)

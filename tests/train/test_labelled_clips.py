@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tubeletx_train.downstream.clips import draw_short_side_crop, frame_indices,
 from tubeletx_train.downstream.dataset import TrainingClips, ViewDataset, collate_clips, collate_views
 from tubeletx_train.downstream.held_out import hold_out
 from tubeletx_train.downstream.labels import Targets
-from tubeletx_train.downstream.videos import listed_training_videos
+from tubeletx_train.downstream.videos import listed_training_videos, review_splits
 from video_files import frame_level, make_video
 
 # Videos of the tests run at 10 frames a second.
@@ -214,3 +215,47 @@ def test_low_shot_sets_are_drawn_per_class_and_written_out(tmp_path):
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LabelledDataConfig(**wrong)
+
+
+def labelled(*labels, folder="train", **more):
+    return [VideoRecord(f"/{folder}/{place}.mp4", label=label, **more) for place, label in enumerate(labels)]
+
+
+def test_padded_numbers_are_the_same_classes():
+    records = labelled("01", "1", "02")
+    targets = Targets.of("recognition", records, LabelledDataConfig())
+    assert [targets.index(record) for record in records] == [1, 1, 2]
+    with pytest.raises(DataError, match=r"label '07' is not one of the 3 classes \(0, 1, 02\)"):
+        targets.index(VideoRecord("x", label="07"))
+    review_splits(labelled("01", "02"), labelled("1", "2", folder="test"), None)
+
+
+def test_what_is_seldom_meant_is_said_before_training(caplog):
+    caplog.set_level(logging.INFO)
+
+    def said(train, test, num_classes=None):
+        caplog.clear()
+        review_splits(train, test, num_classes)
+        levels = {record.levelname for record in caplog.records}
+        return (
+            caplog.text if levels == {"INFO", "WARNING"} else sorted(record.getMessage() for record in caplog.records)
+        )
+
+    train, test = labelled("run", "run", "jump"), labelled("run", "jump", folder="test")
+    assert said(train, test) == [
+        "test: 2 videos of 2 classes, 1 of each",
+        "training: 3 videos of 2 classes, 1 to 2 of each",
+    ]
+    assert "1 of the 3 labels of the test videos are of no training video, and so never right: 'swim'" in said(
+        train, labelled("run", "jump", "swim", folder="test")
+    )
+    assert "data.num_classes is 101, but the videos are of 2 classes" in said(train, test, 101)
+    assert "'Run', 'run' are classes of their own, though they differ in case only" in said(
+        [*train, *labelled("Run", folder="more")], test
+    )
+    assert "the label -1, which often stands for none" in said(labelled("0", "-1"), labelled("0", folder="test"))
+    assert "trained and tested on alike: '/train/0.mp4' (1 in all)" in said(train, [*test, train[0]])
+    apart = [dataclasses.replace(train[0], start=5.0), dataclasses.replace(train[0], end=5.0)]
+    assert isinstance(said([*train[1:], apart[0]], [*test, apart[1]]), list)  # of one file, but nothing in common
+    with pytest.raises(DataError, match="are they spelled alike"):
+        review_splits(train, labelled("swim"), None)

@@ -71,6 +71,41 @@ def test_malformed_manifests_are_refused_by_line(tmp_path, text, message):
         read_manifest(write(tmp_path, text))
 
 
+def test_spaces_around_cells_and_empty_rows_do_not_count(tmp_path):
+    (tmp_path / "ends in a space ").touch()
+    path = write(
+        tmp_path,
+        "path , label,start\n a.mp4 , run ,1\n,,\n  , ,\n\nends in a space ,walk\u00a0, 2.5 \n\tb.mp4,\trun\t,\n\n",
+    )
+    assert read_manifest(path) == [
+        VideoRecord(str(tmp_path / "a.mp4"), "run", start=1.0),
+        VideoRecord(str(tmp_path / "ends in a space "), "walk", start=2.5),
+        VideoRecord(str(tmp_path / "b.mp4"), "run"),
+    ]
+
+
+def test_a_nul_is_named_by_line(tmp_path):
+    with pytest.raises(ManifestError, match=r":3: (path holds a NUL|malformed CSV .*NUL)") as caught:
+        read_manifest(write(tmp_path, "path\na.mp4\nb\0.mp4\n"))
+    assert "\0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", ["thumbs/notes.txt", "empty/.keep"])
+def test_a_folder_beside_the_frames_does_not_hide_them(tmp_path, other):
+    for name in ("img_0.jpg", "img_1.jpg", other):
+        (tmp_path / "video" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "video" / name).touch()
+    assert [record.path for record in scan_folder(tmp_path)] == [str(tmp_path / "video")]
+
+
+def test_pictures_beside_videos_are_named(tmp_path, caplog):
+    (tmp_path / "runs").mkdir()
+    for name in ("poster1.jpg", "poster2.png", "runs/a.mp4"):
+        (tmp_path / name).touch()
+    assert [record.path for record in scan_folder(tmp_path)] == [str(tmp_path / "runs" / "a.mp4")]
+    assert f"left out the 2 numbered pictures in {tmp_path}" in caplog.text
+
+
 def test_files_that_are_no_manifests(tmp_path):
     with pytest.raises(ManifestError, match="cannot be read"):
         read_manifest(tmp_path / "nothing.csv")
@@ -79,9 +114,11 @@ def test_files_that_are_no_manifests(tmp_path):
         read_manifest(tmp_path / "binary.csv")
 
 
-_names = st.text(
-    st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12
-).filter(lambda name: name.strip() and name not in (".", ".."))
+_names = (
+    st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(lambda name: name not in ("", ".", ".."))
+)
 
 _times = st.floats(0, 1e6)
 

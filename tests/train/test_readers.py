@@ -393,18 +393,56 @@ def can_be_read(path: str, indices: np.ndarray, reader: str) -> bool:
 # ---- pictures
 
 
-@pytest.mark.parametrize("extension", ["jpg", "jpeg", "PNG", "webp"])
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "PNG", "webp", "bmp", "tif", "tiff"])
 def test_pictures_are_ordered_by_number(tmp_path, extension):
     folder = tmp_path / "ü b"
     folder.mkdir()
     for number in (2, 10, 1, 9):
         grey = np.full((40, 60, 3), frame_level(number), np.uint8)
-        Image.fromarray(grey).save(folder / f"frame{number}.{extension}", quality=95)
+        options = {} if extension.startswith("t") else {"quality": 95}
+        Image.fromarray(grey).save(folder / f"frame{number}.{extension}", **options)
     (folder / "notes.txt").write_text("x")
     (folder / ".frame3.jpg").write_text("x")
     for path in (folder, pack_pictures(folder, tmp_path / "p.zip")):
         video = open_video(str(path))
         assert frame_numbers(video.read(range(4))) == [1, 2, 9, 10]
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_grey_levels_of_16_bits_are_kept_as_levels(tmp_path, extension):
+    levels = np.linspace(0, 65535, 20 * 30).reshape(20, 30).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"img_1.{extension}")
+    frame = open_video(str(tmp_path)).read([0])[0]
+    assert np.abs(frame - levels[..., None] / 257).max() <= 0.5 + 1e-6
+
+
+# What the EXIF standard says that a viewer does, by the field's value.
+UPRIGHT = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("short_side", [None, 64])
+def test_pictures_come_upright(tmp_path, orientation, short_side):
+    stored = np.zeros((256, 384, 3), np.uint8)
+    stored[:64, :128] = 255  # a corner that tells all eight places apart
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "img_1.jpg", quality=95, exif=exif)
+    expected = UPRIGHT[orientation](stored)
+    if short_side is not None:
+        expected = expected[::4, ::4]
+    frame = open_video(str(tmp_path), short_side).read([0])[0]
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 6
 
 
 def test_jpegs_are_decoded_small(tmp_path):

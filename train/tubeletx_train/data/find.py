@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ VIDEO_EXTENSIONS = frozenset(
 ZIP_EXTENSION = ".zip"
 
 # Frames as tools write them: img_00001.jpg, image_00001.png, frame000001.jpg, 1.jpeg.
-_FRAME_NAME = re.compile(r".*\d\.(jpe?g|png|webp)", re.IGNORECASE)
+_FRAME_NAME = re.compile(r".*\d\.(bmp|jpe?g|png|tiff?|webp)", re.IGNORECASE)
 
 
 def is_frame_name(name: str) -> bool:
@@ -30,9 +31,9 @@ def is_frame_name(name: str) -> bool:
 def find_videos(root: str | Path) -> Iterator[Path]:
     """Find videos to any depth, in no certain order.
 
-    A video is a file with one of `VIDEO_EXTENSIONS`, a zip, or a folder that holds numbered pictures and neither videos
-    nor folders. Hidden files and folders are left out, links to folders followed; names that are not UTF-8 are left out
-    and logged.
+    A video is a file with one of `VIDEO_EXTENSIONS`, a zip, or a folder that holds numbered pictures and no other video
+    to any depth; numbered pictures beside videos are left out and logged. Hidden files and folders are left out, links
+    to folders followed; names that are not UTF-8 are left out and logged.
 
     Args:
         root: Folder.
@@ -61,21 +62,26 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     folders = []
     videos = []
-    frames = False
+    frames = 0
     for entry in entries:
         # By name first: asking for the kind of each of the frames of a large data set takes its time.
         if is_frame_name(entry.name):
-            frames = True
+            frames += 1
         elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS | {ZIP_EXTENSION} and entry.is_file():
             videos.append(Path(entry.path))
         elif entry.is_dir():
             folders.append(entry.path)
-    if frames and not folders and not videos:
+    found = itertools.chain(videos, itertools.chain.from_iterable(_walk(inner, seen) for inner in folders))
+    if not frames:
+        yield from found
+        return
+    first = next(found, None)
+    if first is None:
         yield Path(folder)
         return
-    yield from videos
-    for inner in folders:
-        yield from _walk(inner, seen)
+    _log.warning("left out the %d numbered pictures in %s: videos lie there too, such as %s", frames, folder, first)
+    yield first
+    yield from found
 
 
 def _is_printable(entry: os.DirEntry[str]) -> bool:

@@ -15,7 +15,8 @@ A manifest is a CSV file in UTF-8 whose first line names its columns:
 | `first_frame`, `stop_frame` | likewise, the frames from `start` to `end` where the file's rate is not constant |
 | `reader` | likewise, what decodes this file where the run's reader does not, or not exactly |
 
-An empty cell means unknown. Any other column is an error, so that a misspelt one is not passed over.
+An empty cell means unknown; spaces around a cell do not count. Any other column is an error, so that a misspelt one is
+not passed over.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import csv
 import itertools
 import math
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,7 +199,7 @@ def _read_rows(path: Path, rows: Any) -> list[VideoRecord]:
                 f"{path}:1: the first line must name the columns, each once, 'path' among them, from "
                 f"{', '.join(_COLUMNS)}; it reads {','.join(header)!r}"
             )
-        return [_read_row(path, rows.line_num, header, row) for row in rows if row]
+        return [_read_row(path, rows.line_num, header, row) for row in rows if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ManifestError(f"{path}:{rows.line_num}: malformed CSV ({error})") from error
 
@@ -211,11 +212,14 @@ def _read_row(path: Path, line: int, header: Sequence[str], row: Sequence[str]) 
         )
     values: dict[str, Any] = {}
     for name, cell in zip(header, row, strict=True):
-        if not cell.strip():
+        if "\0" in cell:
+            raise ManifestError(f"{path}:{line}: {name} holds a NUL")
+        text = cell.strip()
+        if not text:
             continue
         parse, needed = _COLUMNS[name]
         try:
-            values[name] = parse(cell)
+            values[name] = parse(text)
         except ValueError:
             raise ManifestError(f"{path}:{line}: {name} must be {needed}, not {cell!r}") from None
     if "path" not in values:
@@ -223,7 +227,11 @@ def _read_row(path: Path, line: int, header: Sequence[str], row: Sequence[str]) 
     record = VideoRecord(**values)
     if record.end is not None and record.end <= (record.start or 0.0):
         raise ManifestError(f"{path}:{line}: end ({record.end:g} s) must come after start ({record.start or 0:g} s)")
-    return replace(record, path=str(path.absolute().parent / record.path))
+    folder = path.absolute().parent
+    listed = row[header.index("path")]
+    # Spaces are most often an editor's, but a file's name may begin or end with one.
+    name = listed if listed != record.path and (folder / listed).exists() else record.path
+    return replace(record, path=str(folder / name))
 
 
 def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
@@ -264,7 +272,8 @@ def class_names(records: Collection[VideoRecord], num_classes: int | None = None
     """The classes of labelled records; the place of a name in the list is the index of its class.
 
     Labels that are whole numbers throughout are the indices themselves, so that a class without a video (Diving48 has
-    one) keeps its place; other labels are classes in alphabetical order. Both `label` and `labels` count.
+    one) keeps its place; 01 and 1 are then one class, called by its shorter form. Other labels are classes in
+    alphabetical order. Both `label` and `labels` count.
 
     Args:
         records: Of all splits, so that each gives a class the same index.
@@ -273,14 +282,25 @@ def class_names(records: Collection[VideoRecord], num_classes: int | None = None
     Raises:
         DataError: A number is not below `num_classes`.
     """
-    found = {record.label for record in records if record.label is not None}
-    found |= {item.label for record in records for item in record.labels}
-    if not all(label.isascii() and label.isdigit() for label in found):
+    found = labels_of(records)
+    if not are_numbers(found):
         return sorted(found)
     highest = max(map(int, found), default=-1)
     if num_classes is not None and highest >= num_classes:
         raise DataError(f"label {highest} is not one of {num_classes} classes, numbered from 0")
-    return [str(number) for number in range(highest + 1 if num_classes is None else num_classes)]
+    written = {int(label): label for label in sorted(found, key=len, reverse=True)}
+    return [written.get(number, str(number)) for number in range(highest + 1 if num_classes is None else num_classes)]
+
+
+def labels_of(records: Collection[VideoRecord]) -> set[str]:
+    """Every label of some records, of `label` and of `labels`."""
+    several = {item.label for record in records for item in record.labels}
+    return several | {record.label for record in records if record.label is not None}
+
+
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Whether labels are whole numbers throughout, and so the indices of classes."""
+    return all(label.isascii() and label.isdigit() for label in labels)
 
 
 def scan_folder(root: str | Path, *, label_from_folder: bool = False) -> list[VideoRecord]:

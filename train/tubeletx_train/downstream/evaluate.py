@@ -25,7 +25,7 @@ from tubeletx_train.downstream.videos import (
     listed_test_videos,
     listed_training_videos,
     refuse_unreadable,
-    require_common_labels,
+    review_splits,
 )
 from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.device import resolve_device
@@ -128,7 +128,7 @@ def _judge_frozen(config: EvaluateConfig, output: Path, device: torch.device) ->
     pretrained.encoder.to(device)
     listed = listed_training_videos(config.data, config.seed, output)
     listed_test = listed_test_videos(config.data)
-    require_common_labels(listed, listed_test)
+    review_splits(listed, listed_test, config.data.num_classes)
     targets = Targets.of(config.task, [*listed, *listed_test], config.data)
     index = output / "videos.json"
     readable, bad_training = check_training_videos(listed, config.data, index)

@@ -30,7 +30,7 @@ from tubeletx_train.downstream.videos import (
     fingerprint,
     listed_test_videos,
     listed_training_videos,
-    require_common_labels,
+    review_splits,
 )
 from tubeletx_train.engine.checkpoint import save_atomically
 from tubeletx_train.engine.run import Run, open_run
@@ -64,7 +64,7 @@ def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> LabelledVid
     index = output / "videos.json"
     listed = listed_training_videos(config.data, config.run.seed, output)
     listed_test = listed_test_videos(config.data)
-    require_common_labels(listed, listed_test)
+    review_splits(listed, listed_test, config.data.num_classes)
     targets = Targets.of(config.task, [*listed, *listed_test], config.data)
     readable, bad = check_training_videos(listed, config.data, index)
     test = check_test_videos(listed_test, config.data, index)

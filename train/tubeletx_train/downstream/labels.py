@@ -9,6 +9,9 @@ from torch import Tensor
 
 from tubeletx_train.config.downstream import LabelledDataConfig, Task
 from tubeletx_train.data import DataError, VideoRecord, class_names
+from tubeletx_train.data.manifest import are_numbers
+
+_CLASSES_SHOWN = 5
 
 
 class Targets:
@@ -27,7 +30,12 @@ class Targets:
         self.task = task
         self.classes = list(classes)
         self.num_classes = num_classes or len(classes)
-        self._index = {name: index for index, name in enumerate(classes)}
+        self._numbers = are_numbers(classes)
+        self._index = {self._key(name): index for index, name in enumerate(classes)}
+
+    def _key(self, label: str) -> str:
+        """The label as it is compared: 01 is 1 where classes are numbers."""
+        return str(int(label)) if self._numbers and are_numbers([label]) else label
 
     @classmethod
     def of(cls, task: Task, records: Sequence[VideoRecord], config: LabelledDataConfig) -> Targets:
@@ -41,9 +49,16 @@ class Targets:
 
     def index(self, record: VideoRecord) -> int:
         """The class of a record. Raises DataError for one that the network has no output for."""
-        if record.label not in self._index:
-            raise DataError(f"{record.path}: label {record.label!r} is not one of the {len(self.classes)} classes")
-        return self._index[record.label]
+        if record.label is None:
+            raise DataError(f"{record.path}: has no label")
+        return self._of_label(record, record.label)
+
+    def _of_label(self, record: VideoRecord, label: str) -> int:
+        key = self._key(label)
+        if key not in self._index:
+            names = ", ".join(self.classes[:_CLASSES_SHOWN]) + (" ..." if len(self.classes) > _CLASSES_SHOWN else "")
+            raise DataError(f"{record.path}: label {label!r} is not one of the {len(self.classes)} classes ({names})")
+        return self._index[key]
 
     def of_video(self, record: VideoRecord) -> Tensor:
         """The target of the whole video: int64 scalar, or (C,) float32."""
@@ -58,8 +73,7 @@ class Targets:
             return torch.tensor(self.index(record))
         target = torch.zeros(self.num_classes)
         for item in record.labels:
-            if item.label not in self._index:
-                raise DataError(f"{record.path}: label {item.label!r} is not one of the {len(self.classes)} classes")
+            index = self._of_label(record, item.label)
             if item.start <= end and item.end >= start:
-                target[self._index[item.label]] = 1
+                target[index] = 1
         return target

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +23,11 @@ from tubeletx_train.data import (
     write_manifest,
 )
 from tubeletx_train.data.bad_videos import name_some
+from tubeletx_train.data.manifest import are_numbers, labels_of
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 _logger = logging.getLogger(__name__)
-_LABELS_SHOWN = 5
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -70,27 +73,72 @@ def listed_test_videos(config: LabelledDataConfig) -> list[VideoRecord]:
     return load_videos(path, config.test_split)
 
 
-def require_common_labels(train: Sequence[VideoRecord], test: Sequence[VideoRecord]) -> None:
-    """Log the labels of test videos that no training video has. Raises DataError where none of them is trained on."""
+def review_splits(train: Sequence[VideoRecord], test: Sequence[VideoRecord], num_classes: int | None) -> None:
+    """Log what is trained and tested on, and a warning for what is seldom meant.
 
-    def labels(records: Sequence[VideoRecord]) -> set[str]:
-        several = {item.label for record in records for item in record.labels}
-        return several | {record.label for record in records if record.label is not None}
+    That is: labels that no training video has, classes of `num_classes` that no video has, labels that differ in case
+    only, -1, and videos in both splits.
 
-    tested = labels(test)
-    unknown = tested - labels(train)
-    if not unknown:
-        return
-    names = [repr(label) for label in sorted(unknown)]
-    some = ", ".join(names[:_LABELS_SHOWN]) + (" ..." if len(names) > _LABELS_SHOWN else "")
-    if unknown == tested:
-        raise DataError(f"no training video has any of the test videos' labels ({some}); are they spelled alike?")
-    _logger.warning(
-        "%d of the %d labels of the test videos are of no training video, and so never right: %s",
-        len(unknown),
-        len(tested),
-        some,
-    )
+    Raises:
+        DataError: None of the test videos' labels is trained on.
+    """
+    written = labels_of(train) | labels_of(test)
+    numbers = are_numbers(written)
+
+    def classes(records: Sequence[VideoRecord]) -> set[str]:
+        return {str(int(label)) if numbers else label for label in labels_of(records)}
+
+    trained, tested = classes(train), classes(test)
+    for title, records, known in (("training", train, trained), ("test", test, tested)):
+        sizes = sorted(Counter(record.label for record in records if record.label is not None).values())
+        span = "" if not sizes else f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+        each = f", {span} of each" if span else ""
+        _logger.info("%s: %d videos of %d classes%s", title, len(records), len(known), each)
+    unknown = tested - trained
+    if unknown and unknown == tested:
+        raise DataError(
+            f"no training video has any of the test videos' labels ({_some(unknown)}); are they spelled alike?"
+        )
+    if unknown:
+        _logger.warning(
+            "%d of the %d labels of the test videos are of no training video, and so never right: %s",
+            len(unknown),
+            len(tested),
+            _some(unknown),
+        )
+    if num_classes is not None and len(trained | tested) < num_classes:
+        _logger.warning("data.num_classes is %d, but the videos are of %d classes", num_classes, len(trained | tested))
+    alike: dict[str, list[str]] = {}
+    for label in sorted(trained | tested):
+        alike.setdefault(label.casefold(), []).append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            _logger.warning("%s are classes of their own, though they differ in case only", _some(labels))
+    if "-1" in written:
+        _logger.warning("the label -1, which often stands for none, is a class of its own here")
+    both = sorted(_in_both(train, test))
+    if both:
+        _logger.warning("trained and tested on alike: %s (%d in all)", _some(both), len(both))
+
+
+def _in_both(train: Sequence[VideoRecord], test: Sequence[VideoRecord]) -> set[str]:
+    """Files of which both splits hold the same stretch, or a part of it."""
+    stretches: dict[str, list[VideoRecord]] = {}
+    for record in train:
+        stretches.setdefault(record.path, []).append(record)
+    return {
+        record.path
+        for record in test
+        for other in stretches.get(record.path, ())
+        if (record.start or 0.0) < (math.inf if other.end is None else other.end)
+        and (other.start or 0.0) < (math.inf if record.end is None else record.end)
+    }
+
+
+def _some(names: Collection[str]) -> str:
+    """The first of many names."""
+    shown = [repr(name) for name in sorted(names)[:_NAMES_SHOWN]]
+    return ", ".join(shown) + (" ..." if len(names) > _NAMES_SHOWN else "")
 
 
 def check_training_videos(

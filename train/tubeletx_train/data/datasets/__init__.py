@@ -7,6 +7,7 @@ from tubeletx_train.data.datasets.folder import read_folder
 from tubeletx_train.data.datasets.hmdb51 import HMDB51
 from tubeletx_train.data.datasets.kinetics import KINETICS400, MINI_KINETICS
 from tubeletx_train.data.datasets.lists import VideoDataset
+from tubeletx_train.data.datasets.path_lists import PATH_LISTS
 from tubeletx_train.data.datasets.ssv2 import SSV2
 from tubeletx_train.data.datasets.ucf101 import UCF101
 from tubeletx_train.data.datasets.ucfrep import UCFREP
@@ -24,6 +25,7 @@ DATASETS: dict[str, VideoDataset] = {
     "diving48": DIVING48,
     "ucfrep": UCFREP,
     "charades": CHARADES,
+    "lists": PATH_LISTS,
 }
 
 __all__ = ["DATASETS", "VideoDataset", "read_folder"]

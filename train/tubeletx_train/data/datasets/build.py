@@ -155,7 +155,8 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
         if not annotations.is_dir():
             raise DataError(f"{annotations}: is not a folder")
         published = dataset.published if config.fold == 1 else {}
-        listed = {split: dataset.read(annotations, split, config.fold) for split in config.splits or dataset.published}
+        splits = config.splits or (dataset.present and dataset.present(annotations)) or tuple(dataset.published)
+        listed = {split: dataset.read(annotations, split, config.fold) for split in splits}
     if (config.subset or config.per_class) and not any(map(_is_drawn_from, listed)):
         raise DataError(
             f"subset and per_class draw from the training videos, the splits are {', '.join(config.splits)}"

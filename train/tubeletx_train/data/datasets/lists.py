@@ -23,16 +23,18 @@ class VideoDataset:
         read: From the folder of the lists, a split and a fold to records whose `path` is the listed name.
         published: Splits, in the order in which they are written, each with the number of its videos in the paper or
             in the data set's own description; None where neither gives one.
-        num_classes: Classes there are.
+        num_classes: Classes there are, None where the lists alone tell.
         folds: How many alternative divisions into the same splits there are, numbered from 1.
+        present: The splits for which a folder has lists; None where it must have all.
     """
 
     title: str
     list_files: str
     read: Callable[[Path, str, int], list[VideoRecord]]
     published: dict[str, int | None]
-    num_classes: int
+    num_classes: int | None
     folds: int = 1
+    present: Callable[[Path], list[str]] | None = None
 
 
 def find_list(folder: Path, *names: str) -> Path:

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tubeletx_train.data.errors import VideoError
 from tubeletx_train.data.find import is_frame_name
@@ -21,6 +21,8 @@ from tubeletx_train.data.readers.protocol import DEFAULT_FPS, BaseReader, scaled
 
 # No frame of a video is as large; what claims to be is a trap.
 _MAX_PICTURE_BYTES = 1 << 28
+# The EXIF field that says how a camera was held.
+_ORIENTATION = 0x0112
 
 
 class PictureReader(BaseReader):
@@ -56,10 +58,12 @@ class PictureReader(BaseReader):
     def _picture(self, name: str) -> npt.NDArray[np.uint8]:
         try:
             with self._open(name) as file, Image.open(file) as image:
-                size = scaled_size(image.width, image.height, self._short_side)
+                width, height = scaled_size(image.width, image.height, self._short_side)
                 # A JPEG is decoded at half or a quarter of its size where that is enough.
-                image.draft("RGB", size)
-                picture = image.convert("RGB")
+                image.draft("RGB", (width, height))
+                on_its_side = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                size = (height, width) if on_its_side else (width, height)
+                picture = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
                 if picture.size != size:
                     picture = picture.resize(size, Image.Resampling.BILINEAR)
                 return np.asarray(picture)
@@ -100,6 +104,14 @@ class ZipReader(PictureReader):
         if self._zip.getinfo(name).file_size > _MAX_PICTURE_BYTES:
             raise ValueError(f"claims to hold more than {_MAX_PICTURE_BYTES} bytes")
         return self._zip.open(name)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of 16-bit grey levels in 8 bits, which Pillow would cut off at 255; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
