@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tubeletx import ObjectPatches, TubeletConfig, Tubelets, TubeletSampler
+from tubeletx._library import cuda_operators
 from tubeletx.ops import paste_objects
 from tubeletx.ops.paste_objects import paste_objects_
 from tubeletx.ops.sample_and_paste import sample_and_paste_
