@@ -1,6 +1,6 @@
 // InfoNCE of each query against its key and a queue of negatives that takes no gradient. One pass over the queue gives
-// the loss and, since the gradient with respect to a query is a softmax-weighted mean of the queue, all
-// that the backward needs as well. Only one tile of the scores exists at a time.
+// the loss and, since the gradient with respect to a query is a softmax-weighted mean of the queue, all that the
+// backward needs as well.
 #include "ops/queue_infonce.h"
 
 #include <torch/csrc/stable/library.h>

@@ -21,8 +21,8 @@ TUBELETX_LOCAL void score_rows(const T* negatives, int64_t stride, T* queries, i
   Vector<T> sums[kRows][kVectors] = {};
   constexpr int64_t line = 64 / sizeof(T);
   for (int64_t first = 0; first < features; first += line) {
-    // The next tile: many short rows at a time are no stream that a processor would foresee.
-    for (int row = 0; row < kRows; ++row) __builtin_prefetch(negatives + (row + kTileRows) * stride + first);
+    // The next tile into the second-level cache: many short rows at a time are no stream that a processor foresees.
+    for (int row = 0; row < kRows; ++row) __builtin_prefetch(negatives + (row + kTileRows) * stride + first, 0, 2);
     const int64_t end = first + line < features ? first + line : features;
     for (int64_t feature = first; feature < end; ++feature) {
       Vector<T> query[kVectors];
