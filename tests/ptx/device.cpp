@@ -512,6 +512,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, in
       return tubeletx::ptx::refuse(cudaErrorInvalidValue, "an attribute that the stand-in does not know");
   }
 }
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDriverEntryPointByVersion(const char*, void**, unsigned, unsigned long long,
                                              enum cudaDriverEntryPointQueryResult*) {
   return tubeletx::ptx::refuse(cudaErrorNotSupported, "there is no driver");
