@@ -186,3 +186,12 @@ def test_seconds_are_those_of_the_time_stamps(tmp_path, write_video, reader):
     assert "starts at 9 s but ends at" in bad[0].reason
     even, _ = check_videos([replace(good[0], path=str(whole))], reader=reader, progress=False)
     assert (even[0].first_frame, even[0].stop_frame, even[0].frame_range) == (None, None, (3, 12))
+
+
+def test_the_count_of_bad_videos_is_said_at_the_end(caplog):
+    tracker = BadVideoTracker(10, 0.5)
+    tracker.log_count()
+    assert caplog.text == ""
+    tracker.update([BadVideo("x.mp4", "torn"), BadVideo("y.mp4", "burnt"), BadVideo("x.mp4", "torn")])
+    tracker.log_count()
+    assert "2 of 10 videos could not be read" in caplog.records[-1].getMessage()

@@ -1,5 +1,7 @@
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -150,3 +152,13 @@ def test_one_process_of_several_tells_what_happens(rank, told, monkeypatch):
     assert main(["recipes", "demo"]) == 0
     assert logging.getLogger("tubeletx_train").isEnabledFor(logging.INFO) == told
     assert logging.getLogger("tubeletx_train").isEnabledFor(logging.WARNING)
+
+
+def test_log_lines_stand_by_themselves_below_a_bar():
+    code = (
+        "import logging, sys, tqdm; from tubeletx_train.cli import main; main(['recipes']);"
+        "bar = tqdm.tqdm(total=3, file=sys.stderr); bar.update(); logging.warning('unreadable video x'); bar.close()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    line = next(line for line in run.stderr.replace("\r", "\n").splitlines() if "unreadable" in line)
+    assert line == "W unreadable video x"

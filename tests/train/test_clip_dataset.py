@@ -435,6 +435,13 @@ class TellingDataset(PairDataset):
         return super()._clip(index, rng)
 
 
+def test_torchs_guess_at_the_right_number_of_workers_is_kept_out(records, config, recwarn):
+    workers = 1 + (os.cpu_count() or 1)
+    dataset = PairDataset(records, replace(config, num_workers=workers))
+    build_loader(dataset, EpochSampler(len(dataset), 2, stop=0))
+    assert [str(warning.message) for warning in recwarn if "DataLoader" in str(warning.message)] == []
+
+
 def test_a_worker_killed_in_mid_run_ends_it(records, config, monkeypatch):
     monkeypatch.setattr("tubeletx_train.data.loader._POLL", 0.5)
     dataset = TellingDataset(records, replace(config, num_workers=2))

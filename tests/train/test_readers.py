@@ -249,6 +249,58 @@ def test_one_frame_odd_sizes_and_accents(videos, tmp_path, write_video, reader):
     assert open_video(str(odd), reader=reader).read([3]).shape == (1, 51, 67, 3)
 
 
+# What cameras and editors write, beside 8-bit 4:2:0: how the file is made, and how far the levels may be off.
+KINDS = {
+    "10 bits": (("-c:v", "libx265", "-x265-params", "log-level=none", "-crf", "4", "-pix_fmt", "yuv420p10le"), 3),
+    "4:2:2": (("-c:v", "libx264", "-crf", "4", "-pix_fmt", "yuv422p"), 3),
+    "grey": (("-c:v", "libx264", "-crf", "4", "-pix_fmt", "gray"), 3),
+    "alpha": (("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le"), 3),
+    "interlaced": (("-c:v", "libx264", "-crf", "4", "-pix_fmt", "yuv420p", "-x264-params", "interlaced=1:tff=1"), 3),
+    "full range": (("-c:v", "libx264", "-crf", "4", "-pix_fmt", "yuvj420p"), 4),
+}
+
+
+@pytest.mark.parametrize("reader", VIDEO_READERS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("short_side", [None, 36])
+def test_pixels_of_every_kind_keep_their_levels(tmp_path, write_video, reader, kind, short_side):
+    codec, tolerance = KINDS[kind]
+    name = "v.mov" if kind == "alpha" else "v.mp4"
+    path = str(write_video(tmp_path / name, width=96, height=64, frames=40, codec=codec))
+    video = open_video(path, short_side, reader)
+    assert video.num_frames == 40
+    for index in (0, 17, 39):
+        frame = video.read([index])[0]
+        left = frame[:, : frame.shape[1] // 3]
+        assert np.abs(left.mean((0, 1)) - frame_level(index)).max() <= tolerance
+
+
+@pytest.mark.parametrize("reader", VIDEO_READERS)
+def test_odd_names_and_metadata_that_are_not_utf_8_do_no_harm(tmp_path, write_video, reader):
+    odd = "it's 100% #1 [ä] \U0001f600 \n $HOME; *.mp4"
+    path = write_video(tmp_path / odd, frames=5, options=("-metadata", "title=PLACEHOLDER"))
+    content = path.read_bytes()
+    assert content.count(b"PLACEHOLDER") == 1
+    path.write_bytes(content.replace(b"PLACEHOLDER", b"\xff\xfe\x80abcdefgh"))
+    assert frame_numbers(open_video(str(path), reader=reader).read([4, 0])) == [4, 0]
+
+
+@pytest.mark.parametrize("reader", VIDEO_READERS)
+@pytest.mark.parametrize("short_side", [16, 24, 37, 48, 64])
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_rotation_holds_at_every_decode_size(videos, tmp_path, reader, short_side, angle):
+    turned = tmp_path / "turned.mp4"
+    ffmpeg("-display_rotation", str(angle), "-i", str(videos / "sub" / "b.mp4"), "-c", "copy", str(turned))
+    frame = open_video(str(turned), short_side, reader).read([3])[0]
+    height, width = frame.shape[:2]
+    assert short_side <= min(height, width) <= short_side + 4
+    assert (height > width) == (angle != 180)
+    stored = np.rot90(frame, -angle // 90)
+    left, right = stored[:, : stored.shape[1] // 3], stored[:, -stored.shape[1] // 3 :]
+    assert np.abs(left.mean((0, 1)) - frame_level(3)).max() < 4
+    assert right[..., 1].mean() > 180 > 60 > right[..., 0].mean()  # b.mp4 is green on its right
+
+
 @pytest.mark.parametrize("reader", VIDEO_READERS)
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_rotated_video_comes_upright(videos, tmp_path, reader, angle):

@@ -148,6 +148,17 @@ def test_a_kill_while_the_log_is_cut_back_leaves_it_whole(tmp_path, monkeypatch)
         assert [line["step"] for line in log_lines(tmp_path)] == [1, 2]
 
 
+def test_no_bar_is_drawn_where_there_is_no_terminal(tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
+    with RunLog(tmp_path, total_steps=400, every=2, tensorboard=False) as log:
+        for step in range(1, 401):
+            log.step(step, {"loss": 1.0 / step}, clips=2, waited=0.0)
+    assert capsys.readouterr().err == ""
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2  # at first, and at the end
+    assert said[-1].startswith("step 400 of 400: loss 0.0025")
+
+
 def test_killed_at_drawn_moments_loses_nothing(tmp_path):
     """The short form of tests/kill_resume.py, in a process of its own: it forks."""
     script = Path(__file__).parents[1] / "kill_resume.py"

@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from tubeletx_train.engine.errors import CommandError, UsageError
 
 _PROG = "tubeletx-train"
@@ -39,6 +41,17 @@ def _usage() -> str:
     return "\n".join([*lines, "", f"`{_PROG} COMMAND --help` lists a command's options."])
 
 
+class _LogHandler(logging.Handler):
+    """Writes to standard error on lines of their own, also while a progress bar is shown there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # as handlers do: a log that cannot be written must not stop a run
+            self.handleError(record)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -55,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     # Of several processes one tells what happens; all say what goes wrong.
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname).1s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(levelname).1s %(message)s", handlers=[_LogHandler()])
     try:
         if name not in _COMMANDS:
             from tubeletx_train.config.recipes import nearest

@@ -62,6 +62,11 @@ class BadVideoTracker:
         """The distinct bad videos so far, in order of appearance."""
         return list(self._bad.values())
 
+    def log_count(self) -> None:
+        """Log how many there were, at the end of a run."""
+        if self._bad:
+            _log.warning("%d of %d videos could not be read; they are named above", len(self._bad), self._num_videos)
+
     def update(self, bad: Iterable[BadVideo]) -> None:
         """Count, and log once each, bad videos. Raises TooManyBadVideos past the allowed share."""
         for video in bad:

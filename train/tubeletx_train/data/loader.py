@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -103,7 +105,8 @@ class ClipLoader(Generic[Batch]):
             NoUsableVideos: Draw after draw met unreadable videos.
         """
         try:
-            iterator = iter(self._loader)
+            with _no_advice():
+                iterator = iter(self._loader)
             while (batch := self._next(iterator)) is not None:
                 yield batch
         except NoUsableVideos as error:
@@ -129,6 +132,14 @@ class ClipLoader(Generic[Batch]):
                     f"the data workers failed after {waited:.0f} s of waiting ({what})"
                     + (f" while reading {reading}" if reading else "")
                 ) from error
+
+
+@contextlib.contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keeps out torch's warning about `num_workers`: it guesses how many the machine can feed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
 
 
 def _start_worker(_: int) -> None:
@@ -160,15 +171,16 @@ def build_clip_loader(
     if config.num_workers == 0:
         loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
         return ClipLoader(dataset, loader)
-    loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=config.num_workers,
-        prefetch_factor=config.prefetch,
-        timeout=min(config.timeout, _POLL),
-        pin_memory=pin_memory,
-        multiprocessing_context=forkserver_context(),
-        worker_init_fn=_start_worker,
-    )
+    with _no_advice():
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=config.num_workers,
+            prefetch_factor=config.prefetch,
+            timeout=min(config.timeout, _POLL),
+            pin_memory=pin_memory,
+            multiprocessing_context=forkserver_context(),
+            worker_init_fn=_start_worker,
+        )
     return ClipLoader(dataset, loader)

@@ -198,6 +198,8 @@ def finetune(config: FinetuneConfig) -> tuple[TrainingResult, dict[str, float]]:
             videos = prepare_labelled_videos(config, run.output)
         task = Finetuning(config, videos, run)
         result = run_training(task, run)
+        if run.ranks.is_main:
+            videos.bad.log_count()
         if result.exit_code:
             return result, {}
         chosen = task.choose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import resource
@@ -19,6 +20,9 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+_logger = logging.getLogger(__name__)
+# Where there is no terminal to show a bar on.
+_SECONDS_BETWEEN_LINES = 60.0
 _PROGRESS_FIELDS = ("loss", "top1", "clips_per_second", "data_wait")
 
 
@@ -59,7 +63,9 @@ class RunLog:
         _drop_lines_after(path, first_step, last_evaluation)
         self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in __exit__
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1) if tensorboard else None
-        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
+        # A bar is for a terminal; redrawn into a file it would fill it.
+        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=None)
+        self._said = -math.inf
 
     def __enter__(self) -> RunLog:
         return self
@@ -116,7 +122,11 @@ class RunLog:
             "peak_memory_gb": peak_memory() / 1e9,
         }
         self._write(step, record)
-        self._bar.set_postfix({name: f"{record[name]:.3g}" for name in _PROGRESS_FIELDS if name in record})
+        shown = {name: f"{record[name]:.3g}" for name in _PROGRESS_FIELDS if name in record}
+        self._bar.set_postfix(shown)
+        if self._bar.disable and (now - self._said >= _SECONDS_BETWEEN_LINES or step == self._bar.total):
+            self._said = now
+            _logger.info("step %d of %d: %s", step, self._bar.total, ", ".join(f"{k} {v}" for k, v in shown.items()))
         self._sums, self._counts, self._clips, self._waited, self._since = {}, {}, 0, 0.0, now
 
     def _write(self, step: int, record: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from tubeletx_train.data import (
     DataConfig,
@@ -38,7 +39,8 @@ def held_out_batches(
     visits = max(config.samples_per_video, -(-batch_size // len(videos)))
     dataset = PairDataset(videos, dataclasses.replace(config, samples_per_video=visits), seed=seed)
     sampler = EpochSampler(len(dataset), batch_size, seed=seed, stop=-(-count // batch_size))
-    yield from build_loader(dataset, sampler)
+    batches = -(-count // batch_size)
+    yield from tqdm(build_loader(dataset, sampler), "reading clips", batches, unit="batch", leave=False, disable=None)
 
 
 @torch.no_grad()
@@ -60,7 +62,8 @@ def embed(net: nn.Module, clips: Tensor, batch_size: int = 64) -> Tensor:
 
 def _normalized(net: nn.Module, clips: Tensor, batch_size: int) -> Iterator[Tensor]:
     device = next(net.parameters()).device
-    for start in range(0, len(clips), batch_size):
+    starts = range(0, len(clips), batch_size)
+    for start in tqdm(starts, "running the network", unit="batch", leave=False, disable=None):
         yield normalize(clips[start : start + batch_size].to(device))
 
 

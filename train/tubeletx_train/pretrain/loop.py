@@ -139,7 +139,10 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
                 else label_probe_of(labelled, config)
             )
         task = Pretraining(config, videos, run, bad_videos, evaluation)
-        return run_training(task, run)
+        result = run_training(task, run)
+        if run.ranks.is_main:
+            bad_videos.log_count()
+        return result
 
 
 def fingerprint(videos: Sequence[VideoRecord]) -> str:

@@ -105,7 +105,7 @@ def draw_plain_clips(data: DataConfig, count: int, seed: int) -> Tensor:
 
 
 def _batches(data: DataConfig, count: int, seed: int) -> Iterator[PairBatch]:
-    videos, _ = prepare_videos(data, progress=False)
+    videos, _ = prepare_videos(data)
     return held_out_batches(videos, data, count=count, batch_size=min(64, count), seed=seed)
 
 

@@ -87,7 +87,8 @@ def count_records(
     counts: dict[int, CountedVideo] = {}
     bad: list[BadVideo] = []
     device = next(net.parameters()).device
-    with tqdm(total=len(mine), desc=progress, unit="video", disable=progress is None or not ranks.is_main) as bar:
+    hidden = True if progress is None or not ranks.is_main else None
+    with tqdm(total=len(mine), desc=progress, unit="video", disable=hidden) as bar:
         for start in range(0, len(mine), videos_per_pass):
             group: list[tuple[int, Tensor]] = []
             for place in mine[start : start + videos_per_pass]:

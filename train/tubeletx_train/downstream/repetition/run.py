@@ -185,7 +185,8 @@ def count_videos(config: CountVideosConfig) -> list[tuple[str, Count, Path]]:
     records = load_videos(config.videos)
     done: list[tuple[str, Count, Path]] = []
     bad: list[VideoError] = []
-    for place, record in enumerate(tqdm(records, "counting", unit="video", disable=len(records) == 1)):
+    hidden = True if len(records) == 1 else None
+    for place, record in enumerate(tqdm(records, "counting", unit="video", disable=hidden)):
         try:
             frames, stride = _whole_video(record, counter.config.data.frame_size, config.reader)
         except VideoError as error:
