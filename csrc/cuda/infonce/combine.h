@@ -38,6 +38,17 @@ TUBELETX_DEVICE SoftmaxState<T> merge_splits(const QueueInfoNCEArguments& argume
   return merged;
 }
 
+/// 2^x for an x <= 0 that is known more precisely than to T.
+template <typename T>
+TUBELETX_DEVICE T power_of_difference(double x) {
+  if constexpr (sizeof(T) == sizeof(double)) return exp2(x);
+  // In float, x would lose what stands behind the point.
+  const double inside = x < -1000 ? -1000 : x;
+  const double whole = rint(inside);
+  const double scale = bit_cast<double>(static_cast<uint64_t>(static_cast<int64_t>(whole) + 1023) << 52);
+  return static_cast<T>(device::power_of_two(static_cast<float>(inside - whole)) * scale);
+}
+
 template <typename T>
 TUBELETX_KERNEL(kCombineWarps* device::kWarp, 2)
 queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
@@ -55,7 +66,8 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
   const T* means = static_cast<const T*>(arguments.means);
 
   // Of the arguments alone, so that it need not wait for the pass over the queue.
-  const double positive = score_of_positive(arguments, row);
+  const bool is_first = warp == 0;
+  const double positive = is_first || arguments.own_size > 0 ? score_of_positive<T>(arguments, row) : 0;
   device::wait_for_previous_kernel();
   // Under way while the rest is worked out.
   constexpr int ahead = 16;
@@ -84,7 +96,6 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     }
   }
 
-  const Numbers& query = arguments.query;
   const Numbers& own = arguments.own;
   for (int64_t first = 0; first < arguments.own_size; first += device::kWarp) {
     const int64_t rest = arguments.own_size - first;
@@ -92,9 +103,10 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     const int64_t offset = row * own.strides[0] + first * own.strides[1];
     device::synchronize_block();
     for (int i = warp; i < count; i += kCombineWarps) {
-      const double score = warp_dot(query, row * query.strides[0], query.strides[1], own, offset + i * own.strides[1],
-                                    own.strides[2], arguments.features);
-      if (lane == 0) memory.own_scores[i] = score;
+      double score[1];
+      warp_dots<T>(row_of(arguments.query, row), {NumberRow{own, offset + i * own.strides[1], own.strides[2]}},
+                   arguments.features, score);
+      if (lane == 0) memory.own_scores[i] = score[0];
     }
     device::synchronize_block();
     const double exact = lane < count ? memory.own_scores[lane] : -static_cast<double>(kInfinity);
@@ -113,22 +125,22 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     }
   }
 
-  // How far the negatives stand above the positive, in powers of 2; from here on in double, a few numbers a row.
-  const double gap = static_cast<double>(state.maximum) - static_cast<double>(factor) * positive;
-  const bool negatives_lead = gap > 0;
-  const double smaller = exp2(negatives_lead ? -gap : gap);
-  const double sum = static_cast<double>(state.sum);
   if (has_mean) memory.sums[warp][lane] = mean;
   device::synchronize_block();
-  if (warp != 0) return;
+  if (!is_first) return;
+  // How far the negatives stand above the positive, in powers of 2: a small difference of what may be large numbers.
+  const double gap = static_cast<double>(state.maximum) - static_cast<double>(factor) * positive;
+  const bool negatives_lead = gap > 0;
+  const T smaller = power_of_difference<T>(negatives_lead ? -gap : gap);
   if (has_mean) {
-    double total = 0;
-    for (int i = 0; i < kCombineWarps; ++i) total += static_cast<double>(memory.sums[i][lane]);
-    total *= negatives_lead ? 1 / (sum + smaller) : smaller / (1 + sum * smaller);
-    static_cast<T*>(arguments.negative_mean)[row * arguments.features + feature] = static_cast<T>(total);
+    T total = 0;
+    for (int i = 0; i < kCombineWarps; ++i) total += memory.sums[i][lane];
+    total *= negatives_lead ? 1 / (state.sum + smaller) : smaller / (1 + state.sum * smaller);
+    static_cast<T*>(arguments.negative_mean)[row * arguments.features + feature] = total;
   }
   if (slice == 0 && lane == 0) {
-    const double loss = negatives_lead ? gap * 0.69314718055994530942 + log(sum + smaller) : log1p(sum * smaller);
+    const double rest = negatives_lead ? log(state.sum + smaller) : log1p(state.sum * smaller);
+    const double loss = negatives_lead ? gap * 0.69314718055994530942 + rest : rest;
     static_cast<T*>(arguments.loss)[row] = static_cast<T>(loss);
     static_cast<T*>(arguments.log_sum_exp)[row] = static_cast<T>(positive * arguments.scale + loss);
     arguments.rank[row] = rank;

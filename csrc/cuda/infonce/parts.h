@@ -37,32 +37,69 @@ struct BlockShare {
   }
 };
 
-/// Scalar product of two rows, by a warp. Sums in double, in an order that depends on the size alone: equal rows give
-/// equal results, whichever kernel asks, so that ties stay ties.
-TUBELETX_DEVICE double warp_dot(const Numbers& left, int64_t left_offset, int64_t left_stride, const Numbers& right,
-                                int64_t right_offset, int64_t right_stride, int64_t size) {
-  double sum = 0;
-  for (int64_t i = device::thread() % device::kWarp; i < size; i += device::kWarp) {
-    sum =
-        fma(load_number(left, left_offset + i * left_stride), load_number(right, right_offset + i * right_stride), sum);
+/// The number at `offset` from the start; where T is float, without branches, so that several are loaded together.
+template <typename T>
+TUBELETX_DEVICE T load_real(const Numbers& numbers, int64_t offset) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    return load_number(numbers, offset);
+  } else {
+    const bool is_wide = numbers.type == NumberType::kFloat;
+    const char* place = static_cast<const char*>(numbers.data) + offset * (is_wide ? 4 : 2);
+    float wide = 0;
+    uint16_t bits = 0;
+    if (is_wide) wide = *reinterpret_cast<const float*>(place);
+    if (!is_wide) bits = *reinterpret_cast<const uint16_t*>(place);
+    return is_wide ? wide : numbers.type == NumberType::kHalf ? device::widen(Half{bits}) : to_real(BFloat16{bits});
   }
-  return device::warp_sum(sum);
 }
 
+/// A row of features.
+struct NumberRow {
+  const Numbers& numbers;
+  int64_t offset, stride;
+};
+
+TUBELETX_DEVICE NumberRow row_of(const Numbers& matrix, int64_t row) {
+  return {matrix, row * matrix.strides[0], matrix.strides[1]};
+}
+
+/// Scalar products of one row with `count` others, by a warp. Sums in double, in an order that depends on the size
+/// alone: equal rows give equal results, whichever kernel asks, so that ties stay ties.
+template <typename T, int count>
+TUBELETX_DEVICE void warp_dots(const NumberRow& left, const NumberRow (&right)[count], int64_t size,
+                               double (&sums)[count]) {
+#pragma unroll
+  for (int r = 0; r < count; ++r) sums[r] = 0;
+#pragma unroll 2
+  for (int64_t i = device::thread() % device::kWarp; i < size; i += device::kWarp) {
+    const double number = load_real<T>(left.numbers, left.offset + i * left.stride);
+#pragma unroll
+    for (int r = 0; r < count; ++r) {
+      sums[r] = fma(number, static_cast<double>(load_real<T>(right[r].numbers, right[r].offset + i * right[r].stride)),
+                    sums[r]);
+    }
+  }
+#pragma unroll
+  for (int mask = device::kWarp / 2; mask > 0; mask /= 2) {
+#pragma unroll
+    for (int r = 0; r < count; ++r) sums[r] += device::shuffle_xor(sums[r], mask);
+  }
+}
+
+template <typename T>
 TUBELETX_DEVICE double score_of_positive(const QueueInfoNCEArguments& arguments, int64_t row) {
-  const Numbers& query = arguments.query;
-  const Numbers& key = arguments.key;
-  return warp_dot(query, row * query.strides[0], query.strides[1], key, row * key.strides[0], key.strides[1],
-                  arguments.features);
+  double score[1];
+  warp_dots<T>(row_of(arguments.query, row), {row_of(arguments.key, row)}, arguments.features, score);
+  return score[0];
 }
 
 /// Decides by exact scores, in double.
+template <typename T>
 TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
-  const Numbers& query = arguments.query;
-  const Numbers& queue = arguments.queue;
-  const double score = warp_dot(query, row * query.strides[0], query.strides[1], queue, negative * queue.strides[0],
-                                queue.strides[1], arguments.features);
-  return score > score_of_positive(arguments, row);
+  double scores[2];
+  warp_dots<T>(row_of(arguments.query, row), {row_of(arguments.queue, negative), row_of(arguments.key, row)},
+               arguments.features, scores);
+  return scores[0] > scores[1];
 }
 
 /// log2(e) / temperature: softmax weights are powers of 2, for which the hardware has an instruction.

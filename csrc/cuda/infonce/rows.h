@@ -98,7 +98,7 @@ struct MatrixRows {
         const int owned = mark / (score_tiles * 4) * 2 + mark % 4 / 2;
         const int64_t row = first_row + row_of(owned, owner);
         const int64_t negative = first_negative + mark / 4 % score_tiles * 8 + owner % 4 * 2 + mark % 2;
-        const bool above = beats_positive(arguments, row, negative);
+        const bool above = beats_positive<float>(arguments, row, negative);
 #pragma unroll
         for (int q = 0; q < queries; ++q) rank[q] += above && q == owned && lane() == owner;
       }
