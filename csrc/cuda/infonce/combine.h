@@ -104,8 +104,8 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     device::synchronize_block();
     for (int i = warp; i < count; i += kCombineWarps) {
       double score[1];
-      warp_dots<T>(row_of(arguments.query, row), {NumberRow{own, offset + i * own.strides[1], own.strides[2]}},
-                   arguments.features, score);
+      exact_dots<T, 4>(row_of(arguments.query, row), {NumberRow{own, offset + i * own.strides[1], own.strides[2]}},
+                       arguments.features, score);
       if (lane == 0) memory.own_scores[i] = score[0];
     }
     device::synchronize_block();

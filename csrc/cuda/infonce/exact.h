@@ -154,7 +154,7 @@ struct ExactBlock {
       const int owner = device::lowest_bit(owners);
       for (uint32_t bits = device::shuffle(marks, owner); bits != 0; bits &= bits - 1) {
         const int64_t negative = first_negative + owner + device::lowest_bit(bits) * device::kWarp;
-        const bool above = beats_positive<T>(arguments, row, negative);
+        const bool above = beats_positive<T, 2>(arguments, row, negative);
         rank += above && lane() == owner;
       }
     }

@@ -155,10 +155,12 @@ struct MatrixBlock {
     }
   }
 
-  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, int64_t split, int64_t first_row) {
-    if (column_warp() == 0) rows.store(arguments, split, first_row + warp_row());
-    if (!arguments.need_gradient) return;
-    Rows::template store_means<mean_tiles>(arguments, means, split, first_row + warp_row(), column_warp() * share);
+  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& part) {
+    const int64_t first_row = part.first_row + warp_row();
+    if (arguments.need_gradient) {
+      Rows::template store_means<mean_tiles>(arguments, means, part.split, first_row, column_warp() * share);
+    }
+    if (column_warp() == 0) rows.store(arguments, part, first_row);
   }
 };
 
@@ -190,7 +192,7 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
     block.score(queries, current, parts);
     if (first + Tile::negatives > end) block.rows.mask(block.scores, static_cast<int>(end - first));
     if (block.column_warp() == 0) {
-      block.rows.count_above(arguments, block.scores, first_row + block.warp_row(), first);
+      block.rows.count_above(block.scores, first);
     }
     block.soften();
     if (arguments.need_gradient) block.accumulate(current);
@@ -199,7 +201,7 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
     current = next;
     next = done;
   }
-  block.store(arguments, share.split, first_row);
+  block.store(arguments, share);
 }
 
 template <typename Element>

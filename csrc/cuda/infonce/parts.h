@@ -63,15 +63,22 @@ TUBELETX_DEVICE NumberRow row_of(const Numbers& matrix, int64_t row) {
   return {matrix, row * matrix.strides[0], matrix.strides[1]};
 }
 
-/// Scalar products of one row with `count` others, by a warp. Sums in double, in an order that depends on the size
-/// alone: equal rows give equal results, whichever kernel asks, so that ties stay ties.
-template <typename T, int count>
-TUBELETX_DEVICE void warp_dots(const NumberRow& left, const NumberRow (&right)[count], int64_t size,
-                               double (&sums)[count]) {
+/// Threads that work out an exact scalar product, and how many a warp works out at a time.
+constexpr int kThreadsOfDot = 8;
+constexpr int kDotsOfWarp = device::kWarp / kThreadsOfDot;
+
+TUBELETX_DEVICE int dot_of_thread() { return device::thread() % device::kWarp / kThreadsOfDot; }
+
+/// Scalar products of one row with `count` others, which may differ between the groups of threads. Sums in double, in
+/// an order that depends on the size alone: equal rows give equal results, whichever kernel asks, so that ties stay
+/// ties. `ahead` features of a thread are loaded together.
+template <typename T, int ahead, int count>
+TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[count], int64_t size,
+                                double (&sums)[count]) {
 #pragma unroll
   for (int r = 0; r < count; ++r) sums[r] = 0;
-#pragma unroll 2
-  for (int64_t i = device::thread() % device::kWarp; i < size; i += device::kWarp) {
+#pragma unroll ahead
+  for (int64_t i = device::thread() % kThreadsOfDot; i < size; i += kThreadsOfDot) {
     const double number = load_real<T>(left.numbers, left.offset + i * left.stride);
 #pragma unroll
     for (int r = 0; r < count; ++r) {
@@ -80,7 +87,7 @@ TUBELETX_DEVICE void warp_dots(const NumberRow& left, const NumberRow (&right)[c
     }
   }
 #pragma unroll
-  for (int mask = device::kWarp / 2; mask > 0; mask /= 2) {
+  for (int mask = kThreadsOfDot / 2; mask > 0; mask /= 2) {
 #pragma unroll
     for (int r = 0; r < count; ++r) sums[r] += device::shuffle_xor(sums[r], mask);
   }
@@ -89,16 +96,16 @@ TUBELETX_DEVICE void warp_dots(const NumberRow& left, const NumberRow (&right)[c
 template <typename T>
 TUBELETX_DEVICE double score_of_positive(const QueueInfoNCEArguments& arguments, int64_t row) {
   double score[1];
-  warp_dots<T>(row_of(arguments.query, row), {row_of(arguments.key, row)}, arguments.features, score);
+  exact_dots<T, 4>(row_of(arguments.query, row), {row_of(arguments.key, row)}, arguments.features, score);
   return score[0];
 }
 
 /// Decides by exact scores, in double.
-template <typename T>
+template <typename T, int ahead>
 TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
   double scores[2];
-  warp_dots<T>(row_of(arguments.query, row), {row_of(arguments.queue, negative), row_of(arguments.key, row)},
-               arguments.features, scores);
+  exact_dots<T, ahead>(row_of(arguments.query, row), {row_of(arguments.queue, negative), row_of(arguments.key, row)},
+                       arguments.features, scores);
   return scores[0] > scores[1];
 }
 

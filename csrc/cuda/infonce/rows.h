@@ -21,6 +21,10 @@ struct MatrixRows {
   float sum[queries];       // over this thread's columns alone
   int rank[queries];        // likewise, the negatives that beat the positive
   int candidates[queries];  // likewise, and those that rounding leaves open
+  // A list of scores that are to be computed again, one a thread, so that no warp stops for them before the last tile.
+  // The row of the warp in the first byte, then the negative.
+  uint64_t open_score;
+  int postponed;  // its length; more than it holds if it was too short
 
   static TUBELETX_DEVICE int lane() { return device::thread() % device::kWarp; }
   /// Row q of the thread at `lane` among those of the warp.
@@ -29,6 +33,8 @@ struct MatrixRows {
   /// Before the first tile; thresholds_of(row) finds those of a row of the warp.
   template <typename ThresholdsOf>
   TUBELETX_DEVICE void start(const ThresholdsOf& thresholds_of) {
+    open_score = 0;
+    postponed = 0;
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
       thresholds[q] = thresholds_of(row_of(q, lane()));
@@ -51,9 +57,8 @@ struct MatrixRows {
     }
   }
 
-  /// Counts the scores above the positive's. The warp's first query and the tile's first negative are given.
-  TUBELETX_DEVICE void count_above(const QueueInfoNCEArguments& arguments, const Scores& scores, int64_t first_row,
-                                   int64_t first_negative) {
+  /// Counts the scores above the positive's in the tile from `first_negative` on.
+  TUBELETX_DEVICE void count_above(const Scores& scores, int64_t first_negative) {
 #pragma unroll
     for (int t = 0; t < row_tiles; ++t) {
 #pragma unroll
@@ -83,24 +88,62 @@ struct MatrixRows {
         }
       }
     }
-    recount(arguments, first_row, first_negative, marks);
+    postpone(first_negative, marks);
 #pragma unroll
     for (int q = 0; q < queries; ++q) candidates[q] = rank[q];
   }
 
-  /// The whole warp computes each marked score again, in double.
-  TUBELETX_DEVICE void recount(const QueueInfoNCEArguments& arguments, int64_t first_row, int64_t first_negative,
-                               Marks marks) {
-    for (uint32_t owners = device::ballot(marks != 0); owners != 0; owners &= owners - 1) {
+  /// Puts the marked scores on the warp's list, as far as it goes.
+  TUBELETX_DEVICE void postpone(int64_t first_negative, Marks marks) {
+    for (uint32_t owners = device::ballot(marks != 0); owners != 0 && postponed <= device::kWarp;
+         owners &= owners - 1) {
       const int owner = device::lowest_bit(owners);
       for (Marks bits = device::shuffle(marks, owner); bits != 0; bits &= bits - 1) {
         const int mark = device::lowest_bit(bits);
-        const int owned = mark / (score_tiles * 4) * 2 + mark % 4 / 2;
-        const int64_t row = first_row + row_of(owned, owner);
+        const int row = row_of(mark / (score_tiles * 4) * 2 + mark % 4 / 2, owner);
         const int64_t negative = first_negative + mark / 4 % score_tiles * 8 + owner % 4 * 2 + mark % 2;
-        const bool above = beats_positive<float>(arguments, row, negative);
+        if (lane() == postponed) open_score = static_cast<uint64_t>(row) << 56 | static_cast<uint64_t>(negative);
+        ++postponed;
+      }
+    }
+  }
+
+  /// Computes the scores on the warp's list again, in double, several at a time.
+  TUBELETX_DEVICE void recount(const QueueInfoNCEArguments& arguments, int64_t first_row) {
+#pragma unroll 1
+    for (int first = 0; first < postponed; first += kDotsOfWarp) {
+      const int place = first + dot_of_thread();
+      const bool valid = place < postponed;
+      const uint64_t open = device::shuffle(open_score, valid ? place : first);
+      const int row = static_cast<int>(open >> 56);
+      const int64_t negative = static_cast<int64_t>(open & 0x00ffffffffffffff);
+      const bool above = beats_positive<float, 4>(arguments, first_row + row, negative) && valid;
 #pragma unroll
-        for (int q = 0; q < queries; ++q) rank[q] += above && q == owned && lane() == owner;
+      for (int dot = 0; dot < kDotsOfWarp; ++dot) {
+        const int winner = device::shuffle(above ? row : -1, dot * kThreadsOfDot);
+#pragma unroll
+        for (int q = 0; q < queries; ++q) rank[q] += lane() % 4 == 0 && row_of(q, lane()) == winner;
+      }
+    }
+  }
+
+  /// The same for all scores of the split, where the list was too short: many of them tie.
+  TUBELETX_DEVICE void recount_all(const QueueInfoNCEArguments& arguments, int64_t first_row, int64_t begin,
+                                   int64_t end) {
+#pragma unroll 1
+    for (int row = 0; row < 16 * row_tiles && first_row + row < arguments.batch; ++row) {
+      int count = 0;
+#pragma unroll 1
+      for (int64_t first = begin; first < end; first += kDotsOfWarp) {
+        const int64_t negative = first + dot_of_thread();
+        const bool valid = negative < end;
+        const bool above = beats_positive<float, 4>(arguments, first_row + row, valid ? negative : first);
+        count += valid && above && lane() % kThreadsOfDot == 0;
+      }
+      count = device::warp_sum(count);
+#pragma unroll
+      for (int q = 0; q < queries; ++q) {
+        if (row_of(q, lane()) == row) rank[q] = lane() % 4 == 0 ? count : 0;
       }
     }
   }
@@ -137,7 +180,13 @@ struct MatrixRows {
   }
 
   /// After the last tile.
-  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, int64_t split, int64_t first_row) {
+  template <typename Share>
+  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const Share& share, int64_t first_row) {
+    if (postponed <= device::kWarp) {
+      recount(arguments, first_row);
+    } else {
+      recount_all(arguments, first_row, share.begin, share.end);
+    }
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
       sum[q] += device::shuffle_xor(sum[q], 1);
@@ -149,8 +198,8 @@ struct MatrixRows {
     for (int q = 0; q < queries; ++q) {
       const int64_t row = first_row + row_of(q, lane());
       if (row >= arguments.batch || lane() % 4 != 0) continue;
-      static_cast<SoftmaxState<float>*>(arguments.states)[split * arguments.batch + row] = {maximum[q], sum[q]};
-      arguments.ranks[split * arguments.batch + row] = rank[q];
+      static_cast<SoftmaxState<float>*>(arguments.states)[share.split * arguments.batch + row] = {maximum[q], sum[q]};
+      arguments.ranks[share.split * arguments.batch + row] = rank[q];
     }
   }
 

@@ -128,10 +128,9 @@ struct WarpgroupBlock {
   }
 
   /// Ranks and softmax weights of the scores, of which `count` negatives are real.
-  TUBELETX_DEVICE bool soften(const QueueInfoNCEArguments& arguments, int64_t first_row, int64_t first_negative,
-                              int64_t count, float (&keep)[Rows::queries]) {
+  TUBELETX_DEVICE bool soften(int64_t first_negative, int64_t count, float (&keep)[Rows::queries]) {
     if (count < Tile::negatives) rows.mask(scores, static_cast<int>(count));
-    rows.count_above(arguments, scores, first_row + warp_row(), first_negative);
+    rows.count_above(scores, first_negative);
     return rows.soften(scores, kHeadroom<Element>, keep);
   }
 
@@ -157,7 +156,7 @@ struct WarpgroupBlock {
     float keep[Rows::queries];
     const auto soften_tile = [&](int64_t index) {
       const int64_t first = share.begin + index * Tile::negatives;
-      return soften(arguments, share.first_row, first, share.end - first, keep);
+      return soften(first, share.end - first, keep);
     };
 
     ring.wait_until_full(0);
@@ -188,12 +187,13 @@ struct WarpgroupBlock {
     for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
 
     const int64_t first_row = share.first_row + warp_row();
-    rows.store(arguments, share.split, first_row);
-    if (!arguments.need_gradient) return;
+    if (arguments.need_gradient) {
 #pragma unroll
-    for (int p = 0; p < Tile::panels; ++p) {
-      Rows::template store_means<panel_tiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
+      for (int p = 0; p < Tile::panels; ++p) {
+        Rows::template store_means<panel_tiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
+      }
     }
+    rows.store(arguments, share, first_row);
   }
 };
 
