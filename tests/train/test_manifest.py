@@ -84,6 +84,16 @@ def test_spaces_around_cells_and_empty_rows_do_not_count(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\r\n"])
+def test_lines_may_end_as_on_any_system(tmp_path, end):
+    path = write(tmp_path, end.join(["path,label", "a.mp4,run", 'b.mp4,"two\nlines"', "c.mp4,walk"]) + end)
+    assert [(Path(record.path).name, record.label) for record in read_manifest(path)] == [
+        ("a.mp4", "run"),
+        ("b.mp4", "two\nlines"),
+        ("c.mp4", "walk"),
+    ]
+
+
 def test_a_nul_is_named_by_line(tmp_path):
     with pytest.raises(ManifestError, match=r":3: (path holds a NUL|malformed CSV .*NUL)") as caught:
         read_manifest(write(tmp_path, "path\na.mp4\nb\0.mp4\n"))

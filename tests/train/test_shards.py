@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,19 @@ def test_packed_videos_read_as_before(rows, tmp_path):
         np.testing.assert_array_equal(member.read(range(member.num_frames)), original.read(range(member.num_frames)))
     assert packed[0].path == packed[3].path
     assert len({record.path.split("#")[0] for record in packed}) > 1
+
+
+def test_dots_in_names_do_no_harm(videos, tmp_path):
+    folder = tmp_path / "v1.2.tar" / "set.0"
+    folder.mkdir(parents=True)
+    names = ["a.b.c.mp4", ".5.mp4", "x.tar.mp4", "no. 3 .MP4"]
+    for name in names:
+        shutil.copy(videos / "sub" / "b.mp4", folder / name)
+    packed = read_manifest(pack([VideoRecord(str(folder / name), label=name) for name in names], folder))
+    assert [record.label for record in packed] == names
+    expected = open_video(str(videos / "sub" / "b.mp4"), 40).read([3, 44])
+    for record in packed:
+        np.testing.assert_array_equal(open_video(record.path, 40).read([3, 44]), expected)
 
 
 def test_lists_tell_what_is_there(rows, tmp_path):
