@@ -139,7 +139,8 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     static_cast<T*>(arguments.negative_mean)[row * arguments.features + feature] = total;
   }
   if (slice == 0 && lane == 0) {
-    const double rest = negatives_lead ? log(state.sum + smaller) : log1p(state.sum * smaller);
+    const double rest = negatives_lead ? log(static_cast<double>(state.sum + smaller))
+                                       : log1p(static_cast<double>(state.sum) * smaller);
     const double loss = negatives_lead ? gap * 0.69314718055994530942 + rest : rest;
     static_cast<T*>(arguments.loss)[row] = static_cast<T>(loss);
     static_cast<T*>(arguments.log_sum_exp)[row] = static_cast<T>(positive * arguments.scale + loss);
