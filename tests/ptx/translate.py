@@ -559,6 +559,9 @@ class Translator:
 
     _do_exit = _do_ret
 
+    def _do_prefetch(self, qualifiers: list[str], operands: list[str]) -> str:
+        return ";"
+
     def _do_trap(self, qualifiers: list[str], operands: list[str]) -> str:
         return 'fail("the kernel trapped");'
 
