@@ -60,17 +60,17 @@ FETCHED = ("docstring-parser", "jsonargparse")
 
 # One process for each operator, so that an illegal access of one poisons no other: a file of tests/cuda and its tests.
 SMOKE = {
-    "interpolate_keyframes": ("test_equals_cpu.py", "interpolate_keyframes"),
-    "smooth_path": ("test_equals_cpu.py", "smooth_path"),
-    "sample_tubelets": ("test_equals_cpu.py", "sample_tubelets and not limits"),
-    "crop_patches": ("test_equals_cpu.py", "crop_patches and uint8"),
-    "paste_tubelets": ("test_equals_cpu.py", "over_drawn_calls and uint8"),
-    "paste_tubelets_backward": ("test_equals_cpu.py", "paste_tubelets_backward and float32"),
-    "sample_and_paste_": ("test_equals_cpu.py", "test_sample_and_paste"),
-    "enqueue_": ("test_enqueue.py", "any_strides or out_of_range"),
-    "queue_infonce, float32": ("test_queue_infonce.py", "equals_the_reference and not float16"),
-    "queue_infonce, bfloat16": ("test_queue_infonce.py", "equals_the_reference and bfloat16"),
-    "queue_infonce_backward": ("test_queue_infonce_backward.py", "equals_the_reference or strides"),
+    "interpolate_keyframes": ("cuda/test_equals_cpu.py", "interpolate_keyframes"),
+    "smooth_path": ("cuda/test_equals_cpu.py", "smooth_path"),
+    "sample_tubelets": ("cuda/test_equals_cpu.py", "sample_tubelets and not limits"),
+    "crop_patches": ("cuda/test_equals_cpu.py", "crop_patches and uint8"),
+    "paste_tubelets": ("cuda/test_equals_cpu.py", "over_drawn_calls and uint8"),
+    "paste_tubelets_backward": ("cuda/test_equals_cpu.py", "paste_tubelets_backward and float32"),
+    "sample_and_paste_": ("cuda/test_equals_cpu.py", "test_sample_and_paste"),
+    "enqueue_": ("cuda/test_enqueue.py", "any_strides or out_of_range"),
+    "queue_infonce, float32": ("cuda/test_queue_infonce.py", "equals_the_reference and not float16"),
+    "queue_infonce, bfloat16": ("cuda/test_queue_infonce.py", "equals_the_reference and bfloat16"),
+    "queue_infonce_backward": ("cuda/test_queue_infonce_backward.py", "equals_the_reference or strides"),
 }
 # About a dozen tests: every kernel, shared memory, runs of pixels, bands of rows, clips with views of their own. No
 # graph and no compiled test, since these need torch's cache of memory.
@@ -115,16 +115,17 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
 
     def tests(path: str, *arguments: str) -> list[str]:
         options = ["-q", "-m", "cuda", "-p", "no:cacheprovider", "--timeout=90", "--timeout-method=signal"]
-        return [python, "-m", "pytest", *options, str(ROOT / "tests" / "cuda" / path), *arguments]
+        return [python, "-m", "pytest", *options, str(ROOT / "tests" / path), *arguments]
 
     def sanitized(tool: str) -> list[str]:
-        return ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *tests("", "-k", SANITIZED)]
+        return ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *tests("cuda", "-k", SANITIZED)]
 
     build = [python, "-m", "pip", "install", "--verbose", "--no-index", "--no-deps", "--no-build-isolation"]
     build += ["--no-cache-dir", "--upgrade", "--target", str(work / "site")]
     build += [f"--config-settings=build-dir={work / 'build'}", "--config-settings=cmake.define.TUBELETX_CUDA=on"]
     build += [f"--config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES={architecture}", str(ROOT)]
-    files = sorted(path.name for path in (ROOT / "tests" / "cuda").glob("test_*.py"))
+    files = sorted((ROOT / "tests" / "cuda").glob("test_*.py"))
+    files += [path for path in (ROOT / "tests" / "ops").glob("test_*.py") if "pytest.mark.cuda" in path.read_text()]
     gpu = ("--device", "cuda")
     counters = ["ncu", "--clock-control", "none", "--kernel-name-base", "demangled", "--kernel-name", "regex:tubeletx"]
     counters += ["--set", "basic", "--section", "MemoryWorkloadAnalysis", "--section", "WarpStateStats"]
@@ -141,7 +142,7 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
         Step("paste", 40, {"paste": script("paste", *gpu)}, shown=12),
         Step("infonce", 60, {"infonce": script("infonce", *gpu, "--headline")}, shown=10),
         Step("kernels", 40, {"kernels": script("kernel_times")}, shown=40),
-        Step("tests", 150, {f"tests {name}": tests(name) for name in files}, parallel=4),
+        Step("tests", 150, {f"tests {path.stem}": tests(str(path)) for path in files}, parallel=4),
         Step(
             "sanitizers",
             150,
