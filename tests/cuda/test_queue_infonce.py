@@ -358,3 +358,20 @@ class TestOnTheGpu:
         queue_infonce(query, key, queue, 0.2)[0].sum().backward()
         matrix = 1024 * 65536 * 4
         assert torch.cuda.max_memory_allocated() - before < matrix / 6
+
+
+@pytest.mark.parametrize("batch", [5, 70])
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+def test_nan_hits_nothing(operator: Operator, dtype: torch.dtype, batch: int) -> None:
+    """A diverged run has no top-1 hits: every negative beats a positive that is NaN, and NaN beats every positive."""
+    sizes = [(batch, 64), (batch, 64), (99, 64), (batch, 2, 64)]
+    query, key, queue, own = (draw(i, *size).to(dtype) for i, size in enumerate(sizes))
+    expected = operator(query, key, queue, own, 0.2, False)[1]
+    query[1, 3] = key[2, 0] = float("nan")
+    rank = operator(query, key, queue, own, 0.2, False)[1]
+    expected[1:3] = 101
+    assert torch.equal(rank, expected)
+    queue[7] = own[:, 1] = float("nan")
+    rest = [row for row in range(99) if row != 7]
+    without = operator(query, key, queue[rest], own[:, :1], 0.2, False)[1]
+    assert torch.equal(operator(query, key, queue, own, 0.2, False)[1], without + 2)

@@ -110,7 +110,7 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     }
     device::synchronize_block();
     const double exact = lane < count ? memory.own_scores[lane] : -static_cast<double>(kInfinity);
-    rank += device::count_bits(device::ballot(exact > positive));
+    rank += device::count_bits(device::ballot(!(exact <= positive)));
     const T score = static_cast<T>(exact);
     const T keep = raise_maximum(state.maximum, device::warp_maximum(score) * factor);
     const T weight = device::power_of_two(fma(score, factor, -state.maximum));
@@ -144,7 +144,8 @@ queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) 
     const double loss = negatives_lead ? gap * 0.69314718055994530942 + rest : rest;
     static_cast<T*>(arguments.loss)[row] = static_cast<T>(loss);
     static_cast<T*>(arguments.log_sum_exp)[row] = static_cast<T>(positive * arguments.scale + loss);
-    arguments.rank[row] = rank;
+    // A diverged run has no hits.
+    arguments.rank[row] = positive == positive ? rank : arguments.queue_size + arguments.own_size;
   }
 }
 

@@ -108,7 +108,8 @@ struct ExactBlock {
     }
   }
 
-  /// Counts the scores above the positive's, and turns the scores into weights relative to each row's running maximum.
+  /// Counts the scores above the positive's, what is no number among them, and turns the scores into weights relative
+  /// to each row's running maximum.
   TUBELETX_DEVICE void soften(const QueueInfoNCEArguments& arguments, const RowThresholds<T>* block_thresholds,
                               T* weights, int64_t first_row, int64_t first_negative, int count) {
 #pragma unroll
@@ -122,7 +123,7 @@ struct ExactBlock {
         const int column = lane() + j * device::kWarp;
         row[j] = column < count ? weights[column * Tile::score_stride + warp_row() + q] : -T(kInfinity);
         largest = row[j] > largest ? row[j] : largest;
-        const bool above = row[j] > thresholds.above;
+        const bool above = !(row[j] <= thresholds.above);
         rank[q] += above;
         undecided |= static_cast<uint32_t>(row[j] > thresholds.maybe && !above) << j;
       }

@@ -106,7 +106,7 @@ TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int6
   double scores[2];
   exact_dots<T, ahead>(row_of(arguments.query, row), {row_of(arguments.queue, negative), row_of(arguments.key, row)},
                        arguments.features, scores);
-  return scores[0] > scores[1];
+  return !(scores[0] <= scores[1]);
 }
 
 /// log2(e) / temperature: softmax weights are powers of 2, for which the hardware has an instruction.

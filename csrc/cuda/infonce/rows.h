@@ -57,7 +57,7 @@ struct MatrixRows {
     }
   }
 
-  /// Counts the scores above the positive's in the tile from `first_negative` on.
+  /// Counts the scores above the positive's in the tile from `first_negative` on; what is no number is above.
   TUBELETX_DEVICE void count_above(const Scores& scores, int64_t first_negative) {
 #pragma unroll
     for (int t = 0; t < row_tiles; ++t) {
@@ -66,8 +66,8 @@ struct MatrixRows {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const int q = 2 * t + c / 2;
-          rank[q] += scores[t][n][c] > thresholds[q].above;
-          candidates[q] += scores[t][n][c] > thresholds[q].maybe;
+          rank[q] += !(scores[t][n][c] <= thresholds[q].above);
+          candidates[q] += !(scores[t][n][c] <= thresholds[q].maybe);
         }
       }
     }
@@ -83,7 +83,7 @@ struct MatrixRows {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const int q = 2 * t + c / 2;
-          const bool near = scores[t][n][c] > thresholds[q].maybe && !(scores[t][n][c] > thresholds[q].above);
+          const bool near = scores[t][n][c] > thresholds[q].maybe && scores[t][n][c] <= thresholds[q].above;
           marks |= static_cast<Marks>(near) << ((t * score_tiles + n) * 4 + c);
         }
       }
