@@ -24,6 +24,7 @@ from tubeletx_train.data import DataConfig
 from tubeletx_train.downstream.repetition.task import RepetitionTraining
 from tubeletx_train.engine.distributed import Ranks, process_group
 from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.non_finite import NonFiniteGradientError, NonFiniteLossError
 from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
@@ -48,7 +49,7 @@ def pretrain_config(videos, output, **sections):
         "tubelets": TubeletConfig(num_tubelets=1),
         "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8, batch_norm="sync"),
         "contrast": ContrastConfig(queue_size=20, momentum=0.9, own_negatives="reversed", batch_negatives=True),
-        "optim": OptimConfig(batch_size=4, steps=3, lr=0.005),
+        "optim": OptimConfig(batch_size=4, steps=3, lr=0.005, precision="float32"),
         "run": run_config(output),
     }
     for name, changes in sections.items():
@@ -155,6 +156,46 @@ def a_counter_is_tested_on_the_main_processs_running_statistics(videos, output):
     assert net.running_mean.tolist() == [5.0, 5.0]
 
 
+class _Poison(torch.autograd.Function):
+    """A gradient that is not finite, of a loss that is."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+def poisoned_in_one_rank(videos, output, poison, error):
+    """At step 2, of whose batch rank 1 alone cannot tell: all stop, and no weights are touched."""
+    original, calls = MoCo.compare, []
+
+    def compare(net, *clips):
+        made = original(net, *clips)
+        calls.append(1)
+        if len(calls) == 2 and world()[0] == 1:
+            made.loss = poison(made.loss)
+        return made
+
+    with mock.patch.object(MoCo, "compare", compare), pytest.raises(error, match="not finite at step 2") as raised:
+        pretrain(pretrain_config(videos, output, run={"checkpoint_every": 1}))
+    return str(raised.value)
+
+
+def a_loss_that_is_not_finite_in_one_process_stops_both(videos, output):
+    said = poisoned_in_one_rank(videos, output, lambda loss: loss * float("nan"), NonFiniteLossError)
+    assert ("in another process" in said) == (world()[0] == 0)
+
+
+def a_gradient_that_is_not_finite_in_one_process_stops_both(videos, output):
+    said = poisoned_in_one_rank(videos, output, _Poison.apply, NonFiniteGradientError)
+    assert "the weights were not touched" in said
+    dump = torch.load(output / ("non-finite.pt" if world()[0] == 0 else "non-finite-1.pt"), weights_only=True)
+    assert all(value.isfinite().all() for name, value in dump["model"].items() if name.endswith("weight"))
+
+
 CHECKS = [
     rows_are_gathered_dealt_and_undealt,
     batch_norm_takes_the_statistics_of_all,
@@ -165,6 +206,8 @@ CHECKS = [
     toy_stopped_and_resumed,
     a_batch_that_cannot_be_shared_out_is_refused,
     a_counter_is_tested_on_the_main_processs_running_statistics,
+    a_loss_that_is_not_finite_in_one_process_stops_both,
+    a_gradient_that_is_not_finite_in_one_process_stops_both,
 ]
 
 

@@ -10,6 +10,7 @@ import torch
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, save_atomically
 from tubeletx_train.engine.errors import CommandError
+from tubeletx_train.engine.non_finite import NonFiniteError
 from tubeletx_train.engine.schedule import build_schedule, cosine_schedule
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
@@ -168,3 +169,20 @@ def test_milestones_and_warm_up_are_counted_in_epochs():
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         OptimConfig(**settings)
+
+
+def test_values_that_are_not_finite_are_neither_written_nor_taken_up(tmp_path, caplog):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, {"step": 1, "model": {"weight": torch.ones(3)}})
+    for poison in (float("nan"), float("inf")):
+        poisoned = {"step": 2, "optimizer": {"state": {0: {"exp_avg": [torch.tensor([1.0, poison])]}}}}
+        with pytest.raises(NonFiniteError, match=r"is not written: optimizer\.state\.0\.exp_avg\.0 holds values"):
+            folder.save(2, poisoned)
+        assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
+        torch.save(poisoned, tmp_path / "step-00000003.pt")  # as an older version might have
+        with pytest.raises(CheckpointError, match="holds values that are not finite"):
+            load_checkpoint(tmp_path / "step-00000003.pt")
+        path, state = folder.load_latest()
+        assert (path.name, state["step"]) == ("step-00000001.pt", 1)
+        assert "holds values that are not finite" in caplog.text
+        (tmp_path / "step-00000003.pt").unlink()

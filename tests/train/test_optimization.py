@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from tubeletx_train.config.optim import OptimConfig
+from tubeletx_train.engine.non_finite import NonFiniteGradientError
 from tubeletx_train.engine.optimization import Optimization
 
 
@@ -54,6 +55,34 @@ def test_float16_skips_a_step_that_overflows_and_scales_down():
     net, again = make(precision="float16")
     again.load_state_dict(optimization.state_dict())
     assert again.scaler.get_scale() == scale / 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_gradient_that_is_not_finite_is_not_applied(value):
+    net, optimization = make(optimizer="adam", precision="float32")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    optimization.backward(net(INPUTS).square().mean())
+    net[2].weight.grad[0, 1] = value
+    said = r"the norm of the gradient is inf" if value == 1e30 else r"the gradient of 2\.weight is not finite"
+    with pytest.raises(NonFiniteGradientError, match=said):
+        optimization.step()
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, before[name])
+    assert not optimization.optimizer.state
+
+
+def test_float16_ends_a_run_that_overflows_at_every_scale():
+    net, optimization = make(precision="float16")
+    for step in range(30):
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, float("inf"))
+        optimization.scaler.scale(torch.ones(()))  # as a backward pass would
+        if step < 24:
+            assert optimization.step() == {"skipped_step": 1.0}
+            continue
+        with pytest.raises(NonFiniteGradientError):
+            optimization.step()
+        return
 
 
 def test_clipping_reports_the_norm_before():

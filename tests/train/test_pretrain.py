@@ -19,12 +19,13 @@ from tubeletx_train.config.pretrain import (
 )
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import ColorConfig, DataConfig, DataError, NoUsableVideos, PairBatch
+from tubeletx_train.engine import precision
 from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.engine.non_finite import NonFiniteLossError
+from tubeletx_train.engine.non_finite import NonFiniteGradientError, NonFiniteLossError
 from tubeletx_train.pretrain import watch
 from tubeletx_train.pretrain.loop import Pretraining, pretrain
-from tubeletx_train.pretrain.moco import EmbeddingNet
+from tubeletx_train.pretrain.moco import EmbeddingNet, MoCo
 from tubeletx_train.pretrain.views import PairViews
 
 STEPS = 6
@@ -39,7 +40,7 @@ def toy_config(folder, output, **sections):
         "tubelets": TubeletConfig(num_tubelets=1),
         "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8),
         "contrast": ContrastConfig(queue_size=16, momentum=0.9, own_negatives="reversed"),
-        "optim": OptimConfig(batch_size=4, steps=STEPS, lr=0.05),
+        "optim": OptimConfig(batch_size=4, steps=STEPS, lr=0.05, precision="float32"),
         "evaluation": EvaluationConfig(),
         "run": RunConfig(output=str(output), device="cpu", log_every=2, checkpoint_every=100, tensorboard=False),
     }
@@ -188,6 +189,33 @@ def test_bfloat16_takes_a_step(videos, tmp_path):
     assert all(value.dtype != torch.bfloat16 for value in state.values())
 
 
+def test_checked_or_not_a_run_learns_the_same(videos, tmp_path, monkeypatch):
+    """Float32 is reached by a check that fails, and by asking for it: weights, queue and draws must be the same."""
+    asked = pretrain(toy_config(videos, tmp_path / "asked", optim={"steps": 2, "precision": "float32"}))
+    monkeypatch.setattr(precision, "fastest_precision", lambda _: "bfloat16")
+    monkeypatch.setattr(precision, "_TOLERANCE", 0.0)
+    auto = pretrain(toy_config(videos, tmp_path / "auto", optim={"steps": 2, "precision": "auto"}))
+    assert (asked.precision, auto.precision) == ("float32", "float32")
+    state, expected = load_checkpoint(auto.checkpoint), load_checkpoint(asked.checkpoint)
+    for part in ("model", "rng", "optimizer"):
+        assert equal(state[part], expected[part]), part
+    assert state["precision"]["precision"] == "float32"
+    (start,) = map(json.loads, (auto.output / "starts.jsonl").read_text().splitlines())
+    assert (start["step"], start["precision"], start["processor"]) == (0, "float32", state["precision"]["processor"])
+
+
+def test_a_resumed_run_says_so_and_keeps_the_precision(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "fastest_precision", lambda _: "bfloat16")
+    config = toy_config(videos, tmp_path, optim={"steps": 2, "precision": "auto"}, run={"keep_checkpoints": 9})
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, checkpoint_every=1))
+    begun = pretrain(config)
+    begun.checkpoint.unlink()
+    monkeypatch.setattr(precision, "fastest_precision", lambda _: "float32")
+    assert pretrain(config).precision == begun.precision
+    starts = [json.loads(line) for line in (tmp_path / "starts.jsonl").read_text().splitlines()]
+    assert [(start["step"], start["precision"]) for start in starts] == [(0, begun.precision), (1, begun.precision)]
+
+
 def test_float16_scales_its_loss_and_resumes_with_the_same_scale(videos, tmp_path, at_step):
     changes = {"optim": {"steps": 3, "precision": "float16"}}
     straight = pretrain(toy_config(videos, tmp_path / "straight", **changes))
@@ -292,6 +320,55 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(video
     assert dump["batch"]["sample_ids"].shape == (4,)
     weights = [value for name, value in dump["model"].items() if name.startswith("query_net.head")]
     assert all(value.isfinite().all() for value in weights)
+
+
+@pytest.mark.parametrize(("precision", "accumulate"), [("float32", 1), ("bfloat16", 1), ("float32", 2)])
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
+    videos, tmp_path, monkeypatch, precision, accumulate
+):
+    """The loss is finite, and so no sign of it."""
+
+    class Poison(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    original = MoCo.compare
+
+    def poisoned(net, query, *others):
+        output = original(net, query, *others)
+        if steps and steps[0] == 2:
+            output.loss = Poison.apply(output.loss)
+        return output
+
+    def train_step(task, batch):
+        steps[:] = [task.step]
+        return original_step(task, batch)
+
+    steps, original_step = [], Pretraining.train_step
+    monkeypatch.setattr(Pretraining, "train_step", train_step)
+    monkeypatch.setattr(MoCo, "compare", poisoned)
+    optim = {"precision": precision, "accumulate": accumulate}
+    config = toy_config(videos, tmp_path, run={"checkpoint_every": 1}, optim=optim)
+    if precision == "bfloat16":
+        monkeypatch.setattr("tubeletx_train.engine.precision._TOLERANCE", 1e9)
+    with pytest.raises(
+        NonFiniteGradientError, match=r"the gradient of encoder.* is not finite at step 3 .*sample ids \["
+    ) as error:
+        pretrain(config)
+    assert "the weights were not touched" in str(error.value)
+    dump = torch.load(tmp_path / "non-finite.pt", weights_only=True)
+    assert {"model", "optimizer", "rng", "batch", "step", "schedule"} <= dump.keys()
+    newest = load_checkpoint(tmp_path / "checkpoints" / "step-00000002.pt")
+    for name, value in newest["model"].items():
+        if name.startswith("query_net") and "running" not in name and "num_batches" not in name:
+            assert torch.equal(value, dump["model"][name]), name
+    assert equal(newest["optimizer"], dump["optimizer"])
+    assert equal(newest["rng"][0], dump["rng"])
 
 
 def test_bad_input_ends_before_training(videos, tmp_path):

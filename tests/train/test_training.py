@@ -51,7 +51,7 @@ class StoppedTask(ToyTask):
 def test_a_run_leaves_checkpoint_log_and_settings(tmp_path):
     result = train_toy(toy_config(tmp_path))
     assert (result.step, result.exit_code) == (12, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "config.yaml", "log.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "config.yaml", "log.jsonl", "starts.jsonl"}
     lines = log_lines(tmp_path)
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
     assert [line["epoch"] for line in lines] == [0, 0, 0, 1, 1, 1]

@@ -9,10 +9,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord, write_manifest
+from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.machine import processor_name
 from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.figures import training_curves
 from tubeletx_train.figures.comparison import Bars, comparison
@@ -112,6 +116,9 @@ def run_demo(config: DemoConfig) -> int:
                 "motion_probe": {name: dataclasses.asdict(value) for name, value in probe.items()},
                 "steps": result.step,
                 "seed": config.seed,
+                "processor": processor_name(resolve_device(settings.run.device)),
+                "precision": result.precision,
+                "torch": str(torch.__version__),
             },
             indent=2,
         )

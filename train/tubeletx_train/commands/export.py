@@ -81,4 +81,6 @@ def _training(path: Path) -> Training | FineTuning:
             f"{path}: not a pretraining checkpoint of ours, nor the {MODEL_FILE} of a fine-tuning run"
         )
     config = config_from_tree(PretrainConfig, state["config"], str(path))
-    return Training(config, int(state["step"]), int(state["total_steps"]), str(state["tubeletx"]))
+    return Training(
+        config, int(state["step"]), int(state["total_steps"]), str(state["tubeletx"]), dict(state.get("precision", {}))
+    )

@@ -34,7 +34,9 @@ class OptimConfig:
         gamma: For "step".
         warmup_steps: Steps of linear warm-up.
         warmup_epochs: The same in epochs; the two exclude each other.
-        precision: "float32", or autocast to "bfloat16" or to "float16" (with loss scaling).
+        precision: "float32", or autocast to "bfloat16" or to "float16" (with loss scaling); "auto" is bfloat16 where
+            the device multiplies in it. Before the first step the gradients are checked against float32: where they
+            are wrong, "auto" goes on in float32 and the others stop.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -54,7 +56,7 @@ class OptimConfig:
     gamma: float = 0.1
     warmup_steps: int = 0
     warmup_epochs: float = 0.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "batch_size", "accumulate", "epochs", "steps", "schedule_epochs")

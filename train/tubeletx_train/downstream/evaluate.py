@@ -72,6 +72,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         train_videos=outcome.train_videos,
         test_videos=outcome.test_videos,
         num_classes=outcome.num_classes,
+        device=device,
+        precision=config.precision,
         unreadable=outcome.unreadable,
     )
     return outcome.metrics

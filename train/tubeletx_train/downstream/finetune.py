@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from tubeletx_train.downstream.videos import (
     review_splits,
 )
 from tubeletx_train.engine.checkpoint import save_atomically
+from tubeletx_train.engine.epoch_task import checked_samples
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.training import TrainingResult, run_training
 from tubeletx_train.models.weights.files import MODEL_FILE
@@ -120,7 +121,14 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         values = {"loss": torch.cat(losses).mean().item()}
         if self.config.task == "recognition":
             values["top1"] = correct / len(clip)
-        return values | self.optimization.step()
+        return values | self.update(batch)
+
+    def check_loss(self, batch: LabelledBatch) -> Callable[[], Tensor]:
+        """The loss of some clips."""
+        chosen = slice(checked_samples(-(-len(batch.sample_ids) // self.config.optim.accumulate)))
+        clip = self.augment(batch.clip[chosen], batch.sample_ids[chosen], epoch=batch.epoch, which=0)
+        self.net.train()
+        return lambda: self._loss(self.net(clip).float(), batch.target[chosen]).mean()
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """(B,)."""
@@ -148,7 +156,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
             protocol=self.config.protocol,
             device=self.device,
             batch_size=self.batch_size,
-            precision=self.config.optim.precision,
+            precision=self.optimization.precision,
             ranks=self.run.ranks,
             progress=progress,
         )
@@ -191,7 +199,7 @@ def finetune(config: FinetuneConfig) -> tuple[TrainingResult, dict[str, float]]:
 
     Raises:
         UsageError, DataError: The input cannot be used; one line says why.
-        NonFiniteLossError: The loss became NaN or infinite.
+        NonFiniteError: The loss or the gradient became NaN or infinite.
     """
     with open_run(config.run) as run:
         with run.ranks.main_first():
@@ -232,6 +240,8 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         train_videos=len(videos.train),
         test_videos=len(videos.test.records) - len(judgement.unreadable),
         num_classes=videos.targets.num_classes,
+        device=task.device,
+        precision=task.precision,
         unreadable=[*videos.test.unreadable, *judgement.unreadable],
         held_out_videos=0 if config.protocol == "released" else len(videos.selection),
         chosen_step=chosen,

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import tubeletx
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideo
+from tubeletx_train.engine.machine import processor_name
 
 RESULTS_FILE = "results.json"
 
@@ -28,6 +31,8 @@ def write_results(
     train_videos: int,
     test_videos: int,
     num_classes: int,
+    device: torch.device,
+    precision: str,
     unreadable: Sequence[BadVideo] = (),
     **extra: object,
 ) -> Path:
@@ -44,6 +49,8 @@ def write_results(
         train_videos: Videos trained on, those that weights are chosen by not among them.
         test_videos: Videos tested on.
         num_classes: Classes.
+        device: That made it.
+        precision: That it was made in.
         unreadable: Test videos that were left out.
         **extra: Whatever else a reader should know.
     """
@@ -62,6 +69,9 @@ def write_results(
         "num_classes": num_classes,
         "unreadable": [str(video) for video in unreadable],
         **extra,
+        "processor": processor_name(device),
+        "precision": precision,
+        "torch": str(torch.__version__),
         "tubeletx": tubeletx.__version__,
         "config": to_tree(config),
     }

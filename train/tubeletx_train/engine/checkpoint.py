@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tubeletx_train.engine.errors import CommandError, UsageError
+from tubeletx_train.engine.non_finite import NonFiniteError, non_finite_entries
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 _logger = logging.getLogger(__name__)
@@ -25,8 +26,12 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write a state so that, whatever happens meanwhile, `path` holds either its old content or the whole new one.
 
     Raises:
+        NonFiniteError: The state holds a NaN or an infinity; nothing is written.
         CommandError: The disk is full, or the file cannot be written for another such reason.
     """
+    poisoned = next(non_finite_entries(state), None)
+    if poisoned is not None:
+        raise NonFiniteError(f"{path} is not written: {poisoned} holds values that are not finite")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -59,7 +64,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: It is missing, truncated or damaged (every part is checked against its checksum).
+        CheckpointError: It is missing, truncated or damaged (every part is checked against its checksum), or holds a
+            NaN or an infinity.
     """
     try:
         # torch.load does not compare the archive's checksums.
@@ -75,6 +81,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         # A damaged archive can fail in any of the layers that read it.
         raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+    poisoned = next(non_finite_entries(state), None)
+    if poisoned is not None:
+        raise CheckpointError(f"{path}: {poisoned} holds values that are not finite")
     return state
 
 
@@ -122,17 +131,17 @@ class CheckpointFolder:
         return path
 
     def load_latest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint that is whole, with a warning for each newer one that is not; None if there are none.
+        """The newest checkpoint that can be used, with a warning for each newer one that cannot; None without any.
 
         Raises:
-            CheckpointError: There are checkpoints, and all are damaged.
+            CheckpointError: There are checkpoints, and none can be used.
         """
         paths = self.paths()
         for path in paths:
             try:
                 return path, load_checkpoint(path)
             except CheckpointError as error:
-                _logger.warning("passing over a damaged checkpoint: %s", error)
+                _logger.warning("passing over a checkpoint: %s", error)
         if paths:
-            raise CheckpointError(f"{self.folder}: none of its {len(paths)} checkpoints can be read")
+            raise CheckpointError(f"{self.folder}: none of its {len(paths)} checkpoints can be used")
         return None

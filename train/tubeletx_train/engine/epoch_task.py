@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.loader import LoadedDataset, build_clip_loader
 from tubeletx_train.data.sampler import EpochSampler
-from tubeletx_train.engine.non_finite import require_finite
+from tubeletx_train.engine.non_finite import NonFiniteGradientError, NonFiniteLossError, require_finite, save_dump
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.seeding import seed_everything
@@ -70,6 +72,7 @@ class EpochTask(TrainingTask[Batch]):
     )
     net: nn.Module
     optimization: Optimization
+    _failure: NonFiniteLossError | None = None
 
     def __init__(
         self,
@@ -120,6 +123,23 @@ class EpochTask(TrainingTask[Batch]):
             self._bad_videos.update(batch.bad)
             yield batch.to(self.device)
 
+    @abstractmethod
+    def check_loss(self, batch: Batch) -> Callable[[], Tensor]:
+        """The scalar loss of the first `checked_samples` of a batch as the next step would take it.
+
+        The network is in training mode afterwards. What is returned draws nothing but from torch's generators, and
+        changes nothing but buffers of `net`.
+        """
+
+    @property
+    def precision(self) -> str:
+        """That of the optimisation."""
+        return self.optimization.precision
+
+    def settle_precision(self, batch: Batch) -> None:
+        """Check the precision by the first batch; see `Optimization.settle_precision`."""
+        self.optimization.settle_precision(self.net, lambda: self.check_loss(batch))
+
     def clips(self, batch: Batch) -> int:
         """One a sample."""
         return len(batch.sample_ids)
@@ -133,23 +153,61 @@ class EpochTask(TrainingTask[Batch]):
     ) -> None:
         """End the run where a loss is NaN or infinite; see `engine.non_finite.require_finite`.
 
+        Among several processes it is the next `update` that ends it, in all of them.
+
         Args:
             loss: (B,) of each sample, or a scalar.
             batch: The batch it is of.
             sample_ids: (B,) int64 of the part of the batch that the loss is of; None is all of it.
             dump: Makes what is saved beside the weights; by default the batch.
         """
-        require_finite(
-            loss,
-            step=self.step + 1,
-            epoch=batch.epoch,
-            sample_ids=batch.sample_ids if sample_ids is None else sample_ids,
-            dump=lambda: {
-                "model": self.net.state_dict(),
-                **(dump() if dump is not None else {"batch": dataclasses.asdict(batch)}),  # type: ignore[call-overload]
-            },
-            path=self.run.output / "non-finite.pt",
-        )
+        try:
+            require_finite(
+                loss,
+                step=self.step + 1,
+                epoch=batch.epoch,
+                sample_ids=batch.sample_ids if sample_ids is None else sample_ids,
+                dump=lambda: self._dump(batch, dump),
+                path=self._dump_path(),
+            )
+        except NonFiniteLossError as error:
+            if self.run.ranks.world_size == 1:
+                raise
+            self._failure = self._failure or error
+
+    def update(self, batch: Batch, dump: Callable[[], Mapping[str, Any]] | None = None) -> dict[str, float]:
+        """The optimiser's step that ends a batch, or a part of it; returns what it measured.
+
+        Args:
+            batch: The batch.
+            dump: As for `require_finite`.
+
+        Raises:
+            NonFiniteLossError: The loss was not finite, in this process or another.
+            NonFiniteGradientError: The gradient is not; the weights are untouched.
+        """
+        if self.run.ranks.any(self._failure is not None):
+            raise self._failure or NonFiniteLossError(
+                f"loss is not finite at step {self.step + 1} in another process: see its output"
+            )
+        try:
+            return self.optimization.step()
+        except NonFiniteGradientError as error:
+            where = save_dump(self._dump(batch, dump), self._dump_path())
+            ids = batch.sample_ids.tolist()
+            raise NonFiniteGradientError(
+                f"{error} at step {self.step + 1} (epoch {batch.epoch}), sample ids {ids}; the weights were not "
+                f"touched; {where}"
+            ) from error
+
+    def _dump(self, batch: Batch, dump: Callable[[], Mapping[str, Any]] | None) -> dict[str, Any]:
+        """What led to a value that is not finite: weights, optimiser, generators before the step, batch."""
+        given = dump() if dump is not None else {"batch": dataclasses.asdict(batch)}  # type: ignore[call-overload]
+        return {**self.state_dict(), "step": self.step, "rng": self.rng_before_step, **given}
+
+    def _dump_path(self) -> Path:
+        rank = self.run.ranks.rank
+        return self.run.output / ("non-finite.pt" if rank == 0 else f"non-finite-{rank}.pt")
 
     def learning_rate(self) -> float:
         """Of the step to come."""
@@ -163,3 +221,8 @@ class EpochTask(TrainingTask[Batch]):
         """Go on from a checkpoint."""
         self.net.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
+
+
+def checked_samples(count: int) -> int:
+    """Of so many samples that go through the network at a time, those that the precision is checked by."""
+    return min(count, max(-(-count // 4), 4))

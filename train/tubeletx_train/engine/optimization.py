@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.engine.distributed import Ranks, explained
+from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.machine import processor_name
+from tubeletx_train.engine.non_finite import require_finite_gradient
+from tubeletx_train.engine.precision import Precision, autocast, settle_precision
 from tubeletx_train.engine.schedule import build_schedule
 
 _BUCKET_BYTES = 32 << 20
+# Each float16 step that overflows halves the scale of the loss, which begins at 2^16: after so many in a row it is no
+# longer the scale.
+_MOST_SKIPS = 24
 
 
 class Optimization:
-    """Optimiser, schedule and loss scaling of one module.
+    """Optimiser, schedule, precision and loss scaling of one module.
+
+    `settle_precision` comes before the first step; until then the precision is that of the settings, "auto" being
+    float32.
 
     Example of a step:
         >>> with optimization.autocast():
@@ -30,7 +40,12 @@ class Optimization:
     With several processes each brings the gradient of the mean loss over its own samples. `step` averages these
     explicitly rather than in hooks of DistributedDataParallel: the order of summation is then the same in a run that
     was resumed, and parts of a batch, momentum networks and loss scaling need no special care.
+
+    Attributes:
+        precision: That of the steps.
     """
+
+    precision: Precision
 
     def __init__(
         self,
@@ -55,13 +70,18 @@ class Optimization:
         self.config = config
         self.device = device
         self.ranks = ranks or Ranks()
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        self.names = [name for name, _ in named]
+        self.parameters = [parameter for _, parameter in named]
         if self.ranks.world_size > 1:
             for parameter in self.parameters:
                 dist.broadcast(parameter.data, 0)
         self.optimizer = build_optimizer(self.parameters, config)
         self.schedule = build_schedule(self.optimizer, config, total_steps, steps_per_epoch)
+        self.precision = "float32" if config.precision == "auto" else config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self._settled_on: dict[str, str] | None = None
+        self._skips = 0  # in a row
 
     @property
     def learning_rate(self) -> float:
@@ -70,8 +90,35 @@ class Optimization:
 
     def autocast(self) -> torch.autocast:
         """Context of the forward pass."""
-        dtype = torch.float16 if self.config.precision == "float16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.config.precision != "float32")
+        return autocast(self.device, self.precision)
+
+    def settle_precision(self, net: nn.Module, make_loss: Callable[[], Callable[[], Tensor]]) -> None:
+        """Check the precision by the first batch, and choose it where the settings leave it open.
+
+        A run keeps to one precision: one that goes on from a checkpoint has the precision of its beginning, which is
+        checked anew where the processor or torch is another.
+
+        Args:
+            net: As for `engine.precision.settle_precision`.
+            make_loss: Likewise.
+
+        Raises:
+            UsageError: The precision that was asked for, or that the run began in, is wrong on this machine.
+        """
+        here = {"processor": processor_name(self.device), "torch": str(torch.__version__)}
+        before = self._settled_on
+        if self.ranks.any(before != here):
+            if before is None:
+                self.precision = settle_precision(self.config.precision, net, make_loss, self.device, self.ranks)
+            else:
+                try:
+                    settle_precision(self.precision, net, make_loss, self.device, self.ranks)
+                except UsageError as error:
+                    raise UsageError(
+                        f"the run began in {self.precision} on {before['processor']}, torch {before['torch']}, and can "
+                        f"only go on in that: {error}"
+                    ) from error
+        self._settled_on = here
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss; of several parts of a batch each brings its share of the mean."""
@@ -83,13 +130,24 @@ class Optimization:
         Returns:
             "grad_norm" before clipping. In float16 a step whose gradient overflows leaves the weights alone, and
             reports "skipped_step" instead.
+
+        Raises:
+            NonFiniteGradientError: The gradient is NaN or infinite; in float16, many steps in a row. The weights and
+                the optimiser are as before, and all processes raise it alike.
         """
         if self.ranks.world_size > 1:
             with explained():
                 average_gradients(self.parameters, self.ranks.world_size)
         self.scaler.unscale_(self.optimizer)
-        limit = self.config.clip_norm
-        norm = clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)
+        named = [(name, p.grad) for name, p in zip(self.names, self.parameters, strict=True) if p.grad is not None]
+        gradients = [gradient for _, gradient in named]
+        norm = get_total_norm(gradients)
+        skipped = self.scaler.is_enabled() and not torch.isfinite(norm)
+        self._skips = self._skips + 1 if skipped else 0
+        if not skipped or self._skips > _MOST_SKIPS:
+            require_finite_gradient(norm, [name for name, _ in named], gradients)
+        if self.config.clip_norm is not None:
+            clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         with warnings.catch_warnings():
@@ -97,7 +155,7 @@ class Optimization:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.scaler.is_enabled() and not torch.isfinite(norm):
+        if skipped:
             return {"skipped_step": 1.0}
         return {"grad_norm": norm.item()}
 
@@ -107,14 +165,22 @@ class Optimization:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "skips": self._skips,
+            "precision": {"precision": self.precision, **(self._settled_on or {})},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; entries of others are passed over."""
+        settled: dict[str, Any]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+        self._skips = state.get("skips", 0)
+        if "precision" in state:
+            settled = dict(state["precision"])
+            self.precision = settled.pop("precision")
+            self._settled_on = settled or None
 
 
 def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:

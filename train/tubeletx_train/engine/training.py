@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
+import os
 import signal
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -21,6 +24,7 @@ from tubeletx_train.data.errors import LoaderError
 from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint, step_of
 from tubeletx_train.engine.errors import CommandError, UsageError
 from tubeletx_train.engine.logs import RunLog
+from tubeletx_train.engine.machine import processor_name
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
@@ -45,6 +49,7 @@ class TrainingTask(ABC, Generic[Batch]):
         total_steps: Length of the run.
         steps_per_epoch: Steps an epoch.
         step: Steps done; the loop counts it up after each `train_step`.
+        rng_before_step: State of the generators as the step under way began.
         free_on_resume: Prefixes of settings that a resumed run may change without becoming another run. `run.seed` is
             never free.
     """
@@ -53,6 +58,7 @@ class TrainingTask(ABC, Generic[Batch]):
     total_steps: int
     steps_per_epoch: int
     step: int = 0
+    rng_before_step: dict[str, object] | None = None
     free_on_resume: tuple[str, ...] = ("run.",)
 
     @abstractmethod
@@ -68,7 +74,7 @@ class TrainingTask(ABC, Generic[Batch]):
         """One step; returns what it measured, under the same names in every process.
 
         Raises:
-            NonFiniteLossError: Before the weights are touched; see `require_finite`.
+            NonFiniteError: Before the weights are touched; see `engine.non_finite`.
         """
 
     @abstractmethod
@@ -90,6 +96,17 @@ class TrainingTask(ABC, Generic[Batch]):
     def learning_rate(self) -> float | None:
         """Of the step to come, for the log."""
         return None
+
+    @property
+    def precision(self) -> str:
+        """That of the steps."""
+        return "float32"
+
+    def settle_precision(self, batch: Batch) -> None:
+        """Before the first step of a process, at its batch: choose and check the precision.
+
+        It must leave everything else as it was.
+        """
 
     def draw_batch(self, batch: Batch, folder: Path) -> Path | None:  # noqa: ARG002 - for those who override it
         """Draw a picture of the run's first batch into a folder, before the step; returns its path."""
@@ -114,6 +131,7 @@ class TrainingResult:
         step: Steps done.
         exit_code: 0, or 128 + a signal's number if one ended the run early.
         is_main: Whether this is the process that writes and says how the run ended.
+        precision: That it was made in.
     """
 
     output: Path
@@ -121,13 +139,15 @@ class TrainingResult:
     step: int
     exit_code: int
     is_main: bool = True
+    precision: str = "float32"
 
 
 def run_training(task: TrainingTask[Batch], run: Run) -> TrainingResult:
     """Train to the end, or until SIGTERM or SIGINT, going on from a checkpoint where there is one.
 
-    Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl` and `tensorboard/`. A run stopped anywhere,
-    killed or by a signal, and started again ends with the same weights, bit for bit on the CPU, as one never stopped.
+    Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl`, `starts.jsonl` and `tensorboard/`. A run
+    stopped anywhere, killed or by a signal, and started again ends with the same weights, bit for bit on the CPU, as
+    one never stopped.
 
     Args:
         task: What is trained.
@@ -156,6 +176,7 @@ class _Loop(Generic[Batch]):
         self._log: RunLog | None = None  # of the main rank
         self._evaluated = 0
         self._saved: int | None = None
+        self._settled = False
 
     def run(self) -> TrainingResult:
         task, run = self._task, self._run
@@ -193,6 +214,10 @@ class _Loop(Generic[Batch]):
             if ranks.any(batch is None):
                 break
             assert batch is not None
+            if not self._settled:
+                task.settle_precision(batch)
+                self._settled = True
+                self._record_start()
             if task.step == 0 and self._log is not None:
                 picture = task.draw_batch(batch, self._run.output)
                 if picture is not None:
@@ -200,6 +225,7 @@ class _Loop(Generic[Batch]):
             extra: dict[str, float] = {"epoch": task.step // self._task.steps_per_epoch}
             if (rate := task.learning_rate()) is not None:
                 extra["lr"] = rate
+            task.rng_before_step = rng_state()
             values = ranks.mean(task.train_step(batch))
             task.step += 1
             if self._log is not None:
@@ -213,6 +239,24 @@ class _Loop(Generic[Batch]):
                 self._log.pause(time.perf_counter() - since)
         if self._saved != task.step:
             self._save()
+
+    def _record_start(self) -> None:
+        """Add to `starts.jsonl` on what, and from which step, the run was made; each start is a line."""
+        if self._log is None:
+            return
+        record = {
+            "step": self._task.step,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "processes": self._run.ranks.world_size,
+            "processor": processor_name(self._run.device),
+            "precision": self._task.precision,
+            "torch": str(torch.__version__),
+            "tubeletx": tubeletx.__version__,
+        }
+        with (self._run.output / "starts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def _permanent(self) -> bool:
         every = self._checkpoints.permanent_every
@@ -257,7 +301,7 @@ class _Loop(Generic[Batch]):
         early = step < self._task.total_steps
         # A rank that stopped because another one got the signal has none of its own.
         exit_code = (stop.exit_code or 128 + signal.SIGTERM) if early else 0
-        return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main)
+        return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main, self._task.precision)
 
     def _resume(self) -> dict[str, Any] | None:
         """Take up a checkpoint's state; returns that of the log."""

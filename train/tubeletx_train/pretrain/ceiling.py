@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import trange
 
+from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.data import normalize
-from tubeletx_train.engine.schedule import cosine_schedule
+from tubeletx_train.engine.epoch_task import checked_samples
+from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.models import VideoEncoder
 from tubeletx_train.pretrain.held_out import embed
 from tubeletx_train.pretrain.motions import MOTION_NAMES
 from tubeletx_train.pretrain.probe import ProbeTask, paste_motions
 
 _LONGEST_WARMUP = 20  # steps
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What training with the labels came to.
+
+    Attributes:
+        accuracy: As a share.
+        precision: That the network was trained in.
+    """
+
+    accuracy: float
+    precision: str
 
 
 def supervised_ceiling(
@@ -26,11 +45,12 @@ def supervised_ceiling(
     batch_size: int = 64,
     lr: float = 2e-3,
     seed: int = 0,
-) -> float:
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+) -> Ceiling:
     """Train an encoder and a linear layer on fresh motions over given frames; in place.
 
     Args:
-        encoder: Trained in place, with bfloat16 autocast.
+        encoder: Trained in place.
         clips: (N, 3, T, H, W) uint8 plain clips of the videos that may be trained on; each step draws frames and
             patches from them.
         test: What the accuracy is measured on.
@@ -38,26 +58,44 @@ def supervised_ceiling(
         batch_size: Clips a step.
         lr: Peak learning rate.
         seed: Seed of the draws.
+        precision: As in `OptimConfig`.
 
     Returns:
-        Accuracy on `test`, as a share.
+        Accuracy on `test`.
+
+    Raises:
+        NonFiniteError: The gradient became NaN or infinite.
     """
     device = next(encoder.parameters()).device
     classifier = nn.Linear(encoder.feature_dim, len(MOTION_NAMES)).to(device)
     net = nn.Sequential(encoder, classifier)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-4)
-    schedule = cosine_schedule(optimizer, steps, min(_LONGEST_WARMUP, steps // 10))
+    optim = OptimConfig(
+        optimizer="adamw",
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=1e-4,
+        clip_norm=None,
+        warmup_steps=min(_LONGEST_WARMUP, steps // 10),
+        precision=precision,
+    )
+    optimization = Optimization(net, optim, total_steps=steps, steps_per_epoch=steps, device=device)
     generator = torch.Generator().manual_seed(seed)
     net.train()
-    for _ in trange(steps, desc="supervised ceiling", unit="step", dynamic_ncols=True):
+    for step in trange(steps, desc="supervised ceiling", unit="step", dynamic_ncols=True):
         labels = torch.randint(len(MOTION_NAMES), (batch_size,), generator=generator)
         background, source = torch.randint(len(clips), (2, batch_size), generator=generator)
         batch = normalize(paste_motions(clips[background], clips[source], labels, generator).to(device))
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = F.cross_entropy(net(batch), labels.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
+        labels = labels.to(device)
+        if step == 0:
+            few = slice(checked_samples(batch_size))
+            optimization.settle_precision(net, partial(partial, _loss, net, batch[few], labels[few]))
+        with optimization.autocast():
+            loss = _loss(net, batch, labels)
+        optimization.backward(loss)
+        optimization.step()
     predicted = embed(net, test.clips, batch_size).argmax(1)
-    return (predicted == test.labels).float().mean().item()
+    return Ceiling((predicted == test.labels).float().mean().item(), optimization.precision)
+
+
+def _loss(net: nn.Module, clips: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(net(clips), labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, PairDataset, VideoRecord, prepare_videos
 from tubeletx_train.data.loader import collate_pairs
-from tubeletx_train.engine.epoch_task import EpochTask
+from tubeletx_train.engine.epoch_task import EpochTask, checked_samples
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
@@ -97,7 +97,16 @@ class Pretraining(EpochTask[PairBatch]):
             self.optimization.backward(loss / num_parts)
             keys.append(output.key)
         self.net.enqueue(torch.cat(keys))
-        return values | self.optimization.step()
+        return values | self.update(batch)
+
+    def check_loss(self, batch: PairBatch) -> Callable[[], Tensor]:
+        """The contrastive loss of some pairs."""
+        views = self.views(batch)
+        chosen = slice(checked_samples(len(views.query) // self.config.optim.accumulate))
+        query, key = views.query[chosen], views.key[chosen]
+        own = None if views.own_negative is None else views.own_negative[chosen]
+        self.net.train()
+        return lambda: self.net.compare(query, key, own).loss.mean()
 
     def evaluate(self) -> Mapping[str, float]:
         """The evaluation of the query encoder, in the main process; the others wait."""
@@ -124,7 +133,7 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
 
     Raises:
         UsageError, DataError: The input cannot be used; one line says why.
-        NonFiniteLossError: The loss became NaN or infinite.
+        NonFiniteError: The loss or the gradient became NaN or infinite.
     """
     with open_run(config.run) as run:
         with run.ranks.main_first():

@@ -134,7 +134,7 @@ def _probe_motions(
     ceiling = None
     if config.ceiling_steps:
         clips = draw_plain_clips(fit_data, min(CEILING_CLIPS, config.fit_count), config.seed)
-        ceiling = supervised_ceiling(untrained, clips, judge, steps=config.ceiling_steps, seed=config.seed)
+        ceiling = supervised_ceiling(untrained, clips, judge, steps=config.ceiling_steps, seed=config.seed).accuracy
     return ProbeReport(
         trained=motion_probe(trained_net(trained, weights, device).encoder, fit, judge),
         untrained=measured,

@@ -20,7 +20,8 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.engine.checkpoint import CheckpointFolder
 from tubeletx_train.engine.errors import CommandError
-from tubeletx_train.engine.non_finite import NonFiniteLossError
+from tubeletx_train.engine.machine import processor_name
+from tubeletx_train.engine.non_finite import NonFiniteError
 from tubeletx_train.pretrain.build import resolve_device
 from tubeletx_train.pretrain.ceiling import supervised_ceiling
 from tubeletx_train.pretrain.evaluate import load_pretraining, trained_net, untrained_net
@@ -39,13 +40,19 @@ def run(folder: RunFolder) -> int:
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     device = resolve_device(config.run.device)
-    result: dict[str, Any] = {**spec, "config": to_tree(config), **code_version()}
+    result: dict[str, Any] = {
+        **spec,
+        "config": to_tree(config),
+        **code_version(),
+        "torch": str(torch.__version__),
+        "processor": processor_name(device),
+    }
     if spec["arm"] in REFERENCES:
         net = untrained_net(config, measurements.fit.clips, device)
         if spec["arm"] == SUPERVISED:
             count = min(CEILING_CLIPS, len(measurements.fit.clips))
             clips = draw_plain_clips(config.data, count, config.run.seed)
-            result["ceiling"] = supervised_ceiling(
+            ceiling = supervised_ceiling(
                 net.encoder,
                 clips,
                 measurements.judge,
@@ -53,18 +60,20 @@ def run(folder: RunFolder) -> int:
                 batch_size=config.optim.batch_size,
                 lr=config.optim.lr,
                 seed=config.run.seed,
+                precision=config.optim.precision,
             )
+            result |= {"ceiling": ceiling.accuracy, "precision": ceiling.precision}
         result["probe"] = measurements.probe(net)
         result["along"] = []
     else:
         try:
             training = pretrain(config)
-        except NonFiniteLossError as error:
+        except NonFiniteError as error:
             folder.write_result(result | {"diverged": str(error)})
             return 0
         if training.exit_code:
             return training.exit_code
-        result["along"] = []
+        result |= {"precision": training.precision, "along": []}
         for path in reversed(CheckpointFolder(training.output / "checkpoints", 1).paths()):
             step = int(path.stem.rpartition("-")[2])
             if path != training.checkpoint and step % config.run.checkpoint_every:

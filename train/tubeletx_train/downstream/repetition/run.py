@@ -52,7 +52,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
 
     Raises:
         UsageError, DataError: The input cannot be used; one line says why.
-        NonFiniteLossError: The loss became NaN or infinite.
+        NonFiniteError: The loss or the gradient became NaN or infinite.
     """
     data = config.data
     with open_run(config.run) as run:
@@ -76,7 +76,16 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
                 "config": to_tree(config),
             }
             save_atomically(state, run.output / MODEL_FILE)
-            _write(run.output, config, state, test, counted, chosen_step=step)
+            _write(
+                run.output,
+                config,
+                state,
+                test,
+                counted,
+                device=run.device,
+                precision=task.precision,
+                chosen_step=step,
+            )
         return result, counted.metrics
 
 
@@ -123,6 +132,9 @@ def _write(
     state: dict[str, Any],
     test: TestVideos,
     counted: CountedVideos,
+    *,
+    device: torch.device,
+    precision: str,
     **extra: object,
 ) -> None:
     write_results(
@@ -136,6 +148,8 @@ def _write(
         train_videos=state["train_videos"],
         test_videos=len(counted.counts),
         num_classes=0,
+        device=device,
+        precision=precision,
         unreadable=[*test.unreadable, *counted.unreadable],
         counts=[asdict(video) for video in counted.counts],
         **extra,
@@ -149,7 +163,8 @@ def evaluate_counter(config: CountTestConfig) -> dict[str, float]:
         UsageError: The checkpoint or the videos cannot be used.
     """
     output = writable_folder(config.output)
-    counter = load_counter(config.checkpoint, resolve_device(config.device))
+    device = resolve_device(config.device)
+    counter = load_counter(config.checkpoint, device)
     trained = counter.config
     data = replace(trained.data, allow_unreadable=config.allow_unreadable, num_workers=config.num_workers)
     trained = replace(trained, data=data)
@@ -166,7 +181,17 @@ def evaluate_counter(config: CountTestConfig) -> dict[str, float]:
         unit_refinement=procedure_of(trained).unit_refinement,
         progress="counting",
     )
-    _write(output, trained, counter.state, test, counted, tested=config.checkpoint, videos=path)
+    _write(
+        output,
+        trained,
+        counter.state,
+        test,
+        counted,
+        device=device,
+        precision="float32",
+        tested=config.checkpoint,
+        videos=path,
+    )
     return counted.metrics
 
 

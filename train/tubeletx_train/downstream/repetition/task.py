@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
 
 from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.data import BadVideoTracker, VideoRecord
@@ -16,6 +19,7 @@ from tubeletx_train.downstream.repetition.refinement import Refinement
 from tubeletx_train.downstream.repetition.segments import Estimate, Targets, anchor_targets
 from tubeletx_train.downstream.task import DownstreamTask
 from tubeletx_train.downstream.videos import fingerprint
+from tubeletx_train.engine.epoch_task import checked_samples
 from tubeletx_train.engine.run import Run
 
 
@@ -61,15 +65,35 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
     def train_step(self, batch: WindowBatch) -> dict[str, float]:
         """Several updates on the same windows, each with the segments that the one before led to."""
         self.net.train()
-        # Keyed by the step, so that a resumed run draws the same.
-        rng = clip_generator(self.config.run.seed, self.step, self.run.ranks.rank, 0, 3)
-        refinement = Refinement(batch.windows, self.procedure, rng)
+        refinement = self._refinement(batch)
         updates = []
         for _ in range(self._updates):
             values, estimate = self._update(batch, refinement)
             refinement.advance(estimate)
             updates.append(values)
         return {name: sum(values[name] for values in updates) / len(updates) for name in updates[0]}
+
+    def _refinement(self, batch: WindowBatch) -> Refinement:
+        # Keyed by the step, so that a resumed run draws the same.
+        rng = clip_generator(self.config.run.seed, self.step, self.run.ranks.rank, 0, 3)
+        return Refinement(batch.windows, self.procedure, rng)
+
+    def check_loss(self, batch: WindowBatch) -> Callable[[], Tensor]:
+        """The loss of the first segments of some windows."""
+        count = checked_samples(len(batch.windows))
+        refinement = self._refinement(batch)
+        lengths = refinement.lengths[:count]
+        frames = [window.frames for window in batch.windows[:count]]
+        clips = segment_clips(frames, refinement.middles[:count], lengths, self.net.side_frames)
+        targets = anchor_targets(lengths, refinement.true_lengths()[:count])
+        on_device = Targets(targets.matches.to(self.device), targets.log_scales.to(self.device))
+        self.net.train()
+
+        def loss() -> Tensor:
+            logits, log_scales = self.net(clips)
+            return cycle_loss(logits, log_scales, on_device, self.config.box_weight)
+
+        return loss
 
     def _update(self, batch: WindowBatch, refinement: Refinement) -> tuple[dict[str, float], Estimate]:
         frames = [window.frames for window in batch.windows]
@@ -81,9 +105,13 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
             logits, log_scales = self.net(clips)
         on_device = Targets(targets.matches.to(self.device), targets.log_scales.to(self.device))
         loss = cycle_loss(logits, log_scales, on_device, self.config.box_weight)
-        self.require_finite(loss, batch, dump=lambda: {"middles": middles, "lengths": lengths, "clips": clips.cpu()})
+
+        def dump() -> dict[str, Any]:
+            return {"middles": middles, "lengths": lengths, "clips": clips.cpu()}
+
+        self.require_finite(loss, batch, dump=dump)
         self.optimization.backward(loss)
-        values = {"loss": loss.item(), "grad_norm": self.optimization.step().get("grad_norm", float("inf"))}
+        values = {"loss": loss.item(), "grad_norm": self.update(batch, dump).get("grad_norm", float("inf"))}
         estimate = Estimate(logits.detach().softmax(3)[..., 1].cpu(), log_scales.detach().cpu())
         known = truth > 0
         errors = (estimate.lengths(lengths)[known] - truth[known]).abs() / truth[known]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -28,12 +29,14 @@ class Training:
         step: Steps done.
         total_steps: Length of the run.
         version: Of this package.
+        precision: What `Optimization.state_dict` says of the precision: "precision", and on what it was checked.
     """
 
     config: PretrainConfig
     step: int
     total_steps: int
     version: str
+    precision: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> ModelConfig:
@@ -107,7 +110,14 @@ def _pretraining(training: Training) -> dict[str, str]:
         "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
         "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
         f"{list(data.strides)}, values / 255, normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
+        "made in": _made_in(training),
     }
+
+
+def _made_in(training: Training) -> str:
+    made = training.precision
+    text = made.get("precision", training.config.optim.precision)
+    return text + (f", on {made['processor']}, torch {made['torch']}" if "processor" in made else "")
 
 
 def _feature_dim(model: ModelConfig) -> int:
