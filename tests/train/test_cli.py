@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import subprocess
@@ -5,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from tubeletx_train.cli import main
 from tubeletx_train.config import recipe_names
@@ -131,6 +133,18 @@ def test_preview_writes_pictures(videos, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "contact_sheet.png"), str(tmp_path / "animation.gif")]
     assert (tmp_path / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "animation.gif").read_bytes()[:3] == b"GIF"
+
+
+def test_a_full_disk_under_pictures_is_one_line(videos, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "animation.gif")
+
+    arguments = ["preview", "--config", "demo", "--data.videos", str(videos), "--output", str(tmp_path)]
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "error: cannot write to " in error.splitlines()[-1]
+    assert "No space left on device" in error.splitlines()[-1]
 
 
 def test_checkpoints_of_something_else_are_named(tmp_path, capsys):

@@ -11,6 +11,7 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.config.tree import flatten, merge, to_tree
 from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.pretrain.preview import PreviewConfig
 
 
 def parse(*arguments):
@@ -74,15 +75,46 @@ def test_negatives_of_the_same_step_replace_a_queue():
     assert config.contrast.queue_size == 0
 
 
-def test_a_recipe_serves_every_command_and_names_settings_of_any(tmp_path):
-    recipe = tmp_path / "both.yaml"
-    recipe.write_text("data: {num_frames: 8, strides: [2], test_clips: 3}\ntubelets: {preset: released}\n")
-    assert parse("--config", str(recipe), "--data.videos", "x").data.strides == (2,)
-    config = parse_config(FinetuneConfig, ["--config", str(recipe), "--checkpoint", "x"], prog="test")
-    assert (config.data.num_frames, config.data.test_clips) == (8, 3)
+def test_a_shipped_recipe_serves_every_command():
+    config = parse_config(EvaluateConfig, ["--config", "downstream/ucf101", "--checkpoint", "x"], prog="test")
+    assert (config.data.num_classes, config.output) == (101, "runs/evaluate")
+
+
+def test_every_setting_of_the_users_own_is_used_or_refused_by_name(tmp_path):
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("base: downstream/ucf101\nrun: {seed: 5, device: cpu}\noptim: {precision: bfloat16}\n")
+    config = parse_config(EvaluateConfig, ["--config", str(recipe), "--checkpoint", "x"], prog="test")
+    assert (config.seed, config.device, config.precision) == (5, "cpu", "bfloat16")
+    recipe.write_text("base: below.yaml\ndata: {num_frames: 8}\n")
+    (tmp_path / "below.yaml").write_text("optim: {lr: 0.5}\ntubelets: {preset: released}\n")
+    with pytest.raises(UsageError, match=r"own\.yaml: test has no use for optim\.lr, tubelets\.preset; leave"):
+        parse_config(EvaluateConfig, ["--config", str(recipe), "--checkpoint", "x"], prog="test")
+    with pytest.raises(UsageError, match=r"unknown option --tubelets\.preset"):
+        parse_config(EvaluateConfig, ["--checkpoint", "x", "--tubelets.preset", "paper"], prog="test")
     recipe.write_text("data: {test_clip: 3}\n")
     with pytest.raises(UsageError, match=r"unknown setting 'data\.test_clip'; did you mean 'data\.test_clips'"):
         parse("--config", str(recipe), "--data.videos", "x")
+    # What a preview shows is a pretraining, whatever else that one sets.
+    recipe.write_text("optim: {lr: 0.5}\nrun: {seed: 3}\ncontrast: {still_background: true}\n")
+    arguments = ["--config", str(recipe), "--data.videos", "x"]
+    shown = parse_config(PreviewConfig, arguments, prog="test", describes=PretrainConfig)
+    assert (shown.seed, shown.contrast.still_background) == (3, True)
+
+
+def test_values_are_taken_as_people_write_them(tmp_path):
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "data: {split: 1, strides: 2, crop_area: 0.5, num_frames: 8.0}\n"
+        "run: {output: 2024_01, resume: no}\noptim: {clip_norm: None, steps: 1e3}\n".replace("0.5", "'0.5, 1'")
+    )
+    config = parse("--config", str(recipe), "--data.videos", "x")
+    assert (config.data.split, config.run.output, config.run.resume) == ("1", "2024_01", "no")
+    assert (config.data.strides, config.data.crop_area, config.data.num_frames) == ((2,), (0.5, 1.0), 8)
+    assert (config.optim.clip_norm, config.optim.steps) == (None, 1000)
+    recipe.write_text("data: {split: null}\nrun: {output: 07}\n")
+    config = parse("--config", str(recipe), "--data.videos", "x", "--optim.clip_norm", "None", "--data.strides=1,3")
+    assert (config.data.split, config.run.output, config.data.strides) == (None, "07", (1, 3))
+    assert config.optim.clip_norm is None
 
 
 def test_a_base_is_found_beside_the_recipe(tmp_path):
@@ -115,7 +147,20 @@ MISTAKES = [
     (lambda _: ["--lr", "1"], r"unknown option --lr; did you mean 'optim\.lr'\?"),
     (lambda _: ["--config", "pretrain/kinetic400"], r"did you mean 'pretrain/kinetics400'"),
     (lambda _: ["--config"], "--config needs a value"),
-    (lambda _: ["--optim.lr", "fast"], r"optim\.lr.*float.*fast"),
+    (lambda _: ["--optim.lr", "fast"], r"^optim\.lr must be a number, got fast$"),
+    (lambda _: ["--optim.momentum", "1.5"], r"^optim\.momentum must lie in \[0, 1\), not 1\.5$"),
+    (lambda _: ["--optim.lr", ".nan"], r"^optim\.lr must be 0 or more, not nan$"),
+    (lambda _: ["--optim.lr", ".inf"], r"^optim\.lr must be 0 or more, not inf$"),
+    (lambda _: ["--data.batch_size", "3"], r"did you mean 'optim\.batch_size'"),
+    (lambda _: ["--run.threads", "two"], r"^run\.threads must be a whole number or null, got two$"),
+    (
+        lambda _: ["--optim.precision", "half"],
+        r"^optim\.precision must be one of auto, float32, bfloat16, float16, got",
+    ),
+    (lambda f: write(f, ""), r"recipe\.yaml is empty"),
+    (lambda f: write(f, "optim:\n  lr: 1\n  lr: 2\n"), r"optim\.lr is given twice"),
+    (lambda f: write(f, "optim: {lr: 1}\noptim: {lr: 2}\n"), r"optim is given twice"),
+    (lambda f: write(f, "optim: {lr: 2001-15-44}"), r"recipe\.yaml: month must be in 1"),
     (lambda _: ["--tubelets.preset", "papre"], "tubelets.preset.*papre"),
     (lambda _: ["--tubelets.num_tubelets", "0"], r"^tubelets\.num_tubelets"),
     (lambda _: ["--data.num_frames", "0"], r"^data\.num_frames must be 1 or more, not 0$"),

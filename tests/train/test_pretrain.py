@@ -23,9 +23,11 @@ from tubeletx_train.engine import precision
 from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.non_finite import NonFiniteGradientError, NonFiniteLossError
+from tubeletx_train.pretrain import preview as preview_module
 from tubeletx_train.pretrain import watch
 from tubeletx_train.pretrain.loop import Pretraining, pretrain
 from tubeletx_train.pretrain.moco import EmbeddingNet, MoCo
+from tubeletx_train.pretrain.preview import PreviewConfig
 from tubeletx_train.pretrain.views import PairViews
 
 STEPS = 6
@@ -216,6 +218,34 @@ def test_a_resumed_run_says_so_and_keeps_the_precision(videos, tmp_path, monkeyp
     assert [(start["step"], start["precision"]) for start in starts] == [(0, begun.precision), (1, begun.precision)]
 
 
+@pytest.mark.parametrize(
+    "contrast",
+    [
+        {"still_background": True, "patches": "per_clip", "path_offset": 0.4},
+        {"mode": "temporal", "own_negatives": "none"},
+    ],
+)
+def test_a_preview_shows_the_pairs_that_are_trained_on(videos, tmp_path, monkeypatch, contrast):
+    """Of the same seed, to the last byte: still backgrounds, own patches, moved paths."""
+    drawn = []
+    record = lambda path, *views, **more: drawn.append((views, more)) or path  # noqa: E731
+    monkeypatch.setattr(preview_module, "contact_sheet", record)
+    config = toy_config(videos, tmp_path / "run", contrast=contrast, optim={"steps": 1}, run={"seed": 3})
+    pretrain(config)
+    output = str(tmp_path / "pictures")
+    preview_module.preview(PreviewConfig(config.data, config.tubelets, config.contrast, output, pairs=3, seed=3))
+    ((clip_1, clip_2, tubelets), more), ((shown_1, shown_2, shown), shown_more) = drawn
+    assert torch.equal(shown_1, clip_1[:3])
+    assert torch.equal(shown_2, clip_2[:3])
+    if contrast.get("mode") == "temporal":
+        assert tubelets is shown is None
+        return
+    assert torch.equal(shown.centers, tubelets.centers[:3])
+    moved = shown_more["key_tubelets"].centers - shown.centers
+    assert moved.abs().amax() > 1  # the picture's paths lie where the key's patches do
+    assert torch.equal(shown_more["key_tubelets"].centers, more["key_tubelets"].centers[:3])
+
+
 def test_float16_scales_its_loss_and_resumes_with_the_same_scale(videos, tmp_path, at_step):
     changes = {"optim": {"steps": 3, "precision": "float16"}}
     straight = pretrain(toy_config(videos, tmp_path / "straight", **changes))
@@ -369,6 +399,54 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
             assert torch.equal(value, dump["model"][name]), name
     assert equal(newest["optimizer"], dump["optimizer"])
     assert equal(newest["rng"][0], dump["rng"])
+
+
+def test_a_new_run_begins_with_the_weights_of_another(videos, tmp_path, straight):
+    for path in (straight.output, straight.checkpoint):
+        config = toy_config(videos, tmp_path / path.name, model={"init_from": str(path)}, optim={"lr": 0.0, "steps": 1})
+        begun = load_checkpoint(pretrain(config).checkpoint)["model"]
+        weights = load_checkpoint(straight.checkpoint)["model"]
+        for name, value in begun.items():
+            if name.startswith(("query_net", "key_net")) and name.endswith(("weight", "bias")):
+                source = name.replace("key_net", "query_net")
+                torch.testing.assert_close(value, weights[source], rtol=1e-6, atol=1e-7, msg=name)
+        assert begun["contrast.pointer"] == 4
+    # Gone on with, it has weights of its own, and the file may be gone.
+    longer = dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=2))
+    moved = dataclasses.replace(longer.model, init_from="gone.pt")
+    assert pretrain(dataclasses.replace(longer, model=moved)).step == 2
+    with pytest.raises(UsageError, match=r"model\.init_from .*: .*size mismatch"):
+        pretrain(toy_config(videos, tmp_path / "other", model={"init_from": str(straight.checkpoint), "dim": 4}))
+
+
+def test_videos_that_came_and_went_are_named_and_allowed_by_a_setting(videos, tmp_path, write_video, caplog):
+    folder = tmp_path / "videos"
+    for name in ("a", "b", "c"):
+        write_video(folder / f"{name}.mp4")
+    config = toy_config(folder, tmp_path / "run", optim={"steps": 2})
+    pretrain(config)
+    (folder / "b.mp4").unlink()
+    write_video(folder / "d.mp4", frames=20)
+    longer = dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=3))
+    said = r"the list of readable videos \(1: d\.mp4 came, 1: b\.mp4 went\)"
+    with pytest.raises(UsageError, match=said):
+        pretrain(longer)
+    allowed = dataclasses.replace(longer, run=dataclasses.replace(longer.run, allow_changed_videos=True))
+    assert pretrain(allowed).step == 3
+    assert "b.mp4 went); the order of samples is another from here on" in caplog.text
+
+
+def test_too_little_shared_memory_is_said_before_the_start(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("tubeletx_train.engine.shared_memory.free_shared_memory", lambda: 100_000)
+    config = toy_config(videos, tmp_path, data={"num_workers": 2, "prefetch": 3})
+    with pytest.raises(UsageError, match=r"/dev/shm has 0 MB free, and data\.num_workers 2 with data\.prefetch 3"):
+        pretrain(config)
+
+
+def test_a_batch_of_one_value_is_refused_in_words(videos, tmp_path):
+    config = toy_config(videos, tmp_path, data={"num_frames": 1, "crop_size": 8}, optim={"batch_size": 1, "steps": 1})
+    with pytest.raises(UsageError, match=r"batch norm has a single value .*optim\.batch_size"):
+        pretrain(config)
 
 
 def test_bad_input_ends_before_training(videos, tmp_path):

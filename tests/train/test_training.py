@@ -1,10 +1,13 @@
 import dataclasses
 import json
+import logging
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import types
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from toy_task import ToyConfig, ToyTask, train_toy
+from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.engine.checkpoint import load_checkpoint
 from tubeletx_train.engine.errors import CommandError, UsageError
@@ -51,7 +55,9 @@ class StoppedTask(ToyTask):
 def test_a_run_leaves_checkpoint_log_and_settings(tmp_path):
     result = train_toy(toy_config(tmp_path))
     assert (result.step, result.exit_code) == (12, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "config.yaml", "log.jsonl", "starts.jsonl"}
+    names = {".lock", "checkpoints", "config.yaml", "ending.json", "log.jsonl", "starts.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert json.loads((tmp_path / "ending.json").read_text())["finished"]
     lines = log_lines(tmp_path)
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
     assert [line["epoch"] for line in lines] == [0, 0, 0, 1, 1, 1]
@@ -69,6 +75,141 @@ def test_stopped_and_resumed_equals_never_stopped_also_in_its_evaluations(tmp_pa
     stopped = train_toy(config, StoppedTask)
     assert (stopped.step, stopped.exit_code) == (5, 143)
     assert_same_run(train_toy(config), straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_schedulers_signals_stop_it_with_a_checkpoint(tmp_path, number):
+    class Signalled(ToyTask):
+        def train_step(self, batch):
+            if self.step == 4:
+                os.kill(os.getpid(), number)
+            return super().train_step(batch)
+
+    stopped = train_toy(toy_config(tmp_path), Signalled)
+    assert (stopped.step, stopped.exit_code) == (5, 128 + number)
+    ending = {"finished": False, "step": 5, "total_steps": 12, "exit_code": 128 + number}
+    assert json.loads((tmp_path / "ending.json").read_text()) == ending
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    class HungUp(ToyTask):
+        def train_step(self, batch):
+            os.kill(os.getpid(), signal.SIGHUP)
+            return super().train_step(batch)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert train_toy(toy_config(tmp_path), HungUp).step == 12
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_slurm_requeues_a_run_that_its_signal_ends(tmp_path, monkeypatch):
+    command = tmp_path / "bin" / "scontrol"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+
+    class Signalled(ToyTask):
+        def train_step(self, batch):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return super().train_step(batch)
+
+    train_toy(toy_config(tmp_path / "a"), Signalled)
+    assert not (tmp_path / "asked").exists()
+    train_toy(toy_config(tmp_path / "b", requeue=True), Signalled)
+    assert (tmp_path / "asked").read_text().split() == ["requeue", "77"]
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from tubeletx_train.engine.lock import locked_folder
+with locked_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_one_runs_until_that_process_is_dead(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "held\n"
+        with pytest.raises(
+            UsageError, match=rf"is being trained into by process {owner.pid} on {socket.gethostname()}"
+        ):
+            train_toy(toy_config(tmp_path))
+        owner.kill()
+        owner.wait()
+        assert train_toy(toy_config(tmp_path)).step == 12
+
+
+@pytest.mark.parametrize("schedule", [{}, {"schedule": "step", "milestones": [1.0]}, {"schedule_epochs": 9}])
+def test_a_finished_run_can_be_made_longer_as_if_it_had_been_so_long(tmp_path, caplog, schedule):
+    caplog.set_level(logging.INFO)
+    optim = OptimConfig(batch_size=4, lr=0.1, precision="float32", **schedule)
+    longer = dataclasses.replace(optim, steps=18)
+    config = ToyConfig(toy_config(tmp_path / "run").run, dataclasses.replace(optim, steps=12))
+    train_toy(config)
+    again = train_toy(dataclasses.replace(config, optim=longer))
+    assert again.step == 18
+    assert "the run has now 18 steps instead of 12" in caplog.text
+    rates = {line["step"]: line["lr"] for line in log_lines(tmp_path / "run")}
+    straight = train_toy(ToyConfig(toy_config(tmp_path / "straight").run, longer))
+    expected = {line["step"]: line["lr"] for line in log_lines(straight.output)}
+    assert {step: rate for step, rate in rates.items() if step > 12} == {k: v for k, v in expected.items() if k > 12}
+    if schedule:  # which does not depend on the length
+        assert_same_run(again, straight)
+    with pytest.raises(UsageError, match=r"steps in all \(was 18, now 12\)"):
+        train_toy(config)
+
+
+class FakeTracker:
+    """Stands for either package."""
+
+    def __init__(self):
+        self.started, self.logged, self.ended = [], [], 0
+        self.run = self
+
+    def init(self, **settings):
+        self.started.append(settings)
+        return types.SimpleNamespace(log=lambda values, step: self.logged.append((step, values)), finish=self.end_run)
+
+    def set_experiment(self, name):
+        self.experiment = name
+
+    def search_runs(self, **_):
+        return [types.SimpleNamespace(info=types.SimpleNamespace(run_id="1"))] if self.started else []
+
+    def start_run(self, **settings):
+        self.started.append(settings)
+
+    def log_params(self, settings):
+        self.settings = settings
+
+    def log_metrics(self, values, step):
+        self.logged.append((step, values))
+
+    def end_run(self):
+        self.ended += 1
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_gets_what_the_log_gets(tmp_path, monkeypatch, name):
+    with pytest.raises(UsageError, match=f"'{name}' needs the package {name}"):
+        train_toy(toy_config(tmp_path, tracker=name))
+    fake = FakeTracker()
+    monkeypatch.setitem(sys.modules, name, fake)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    train_toy(toy_config(tmp_path, tracker=name))
+    assert [step for step, _ in fake.logged] == [2, 4, 6, 8, 10, 12]
+    assert fake.logged[0][1]["loss"] == log_lines(tmp_path)[0]["loss"]
+    assert fake.ended == 1
+    config = dataclasses.replace(toy_config(tmp_path, tracker=name), optim=OptimConfig(batch_size=4, steps=14, lr=0.1))
+    train_toy(config)
+    first, second = fake.started
+    assert second == {"run_id": "1"} if name == "mlflow" else second["id"] == first["id"]
 
 
 def test_evaluations_do_not_change_what_is_learned(tmp_path):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from tubeletx_train.engine.errors import CommandError, UsageError
+from tubeletx_train.engine.output import NO_ROOM
+from tubeletx_train.engine.slurm import adopt_slurm
 
 _PROG = "tubeletx-train"
 
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if arguments else 2
     name, *rest = arguments
+    adopt_slurm()
     # Of several processes one tells what happens; all say what goes wrong.
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname).1s %(message)s", handlers=[_LogHandler()])
@@ -80,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"{_PROG}: error: cannot write{where}: {error.strerror}", file=sys.stderr)
+        return 1
     except CommandError as error:
         print(f"{_PROG}: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -84,7 +84,9 @@ def run_demo(config: DemoConfig) -> int:
     settings = _settings(config, manifest, output)
 
     _heading(f"1/4  Positive pairs of {', '.join(_TRAINING)}")
-    pictures = preview(PreviewConfig(settings.data, settings.tubelets, output=config.output, pairs=4, seed=config.seed))
+    pictures = preview(
+        PreviewConfig(settings.data, settings.tubelets, settings.contrast, config.output, pairs=4, seed=config.seed)
+    )
     print("\n".join(f"wrote {path}" for path in pictures))
 
     _heading(f"2/4  Pretraining for {settings.optim.steps} steps")

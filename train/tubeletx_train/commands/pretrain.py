@@ -23,7 +23,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
   torchrun --nproc-per-node 8 -m tubeletx_train pretrain --config pretrain/kinetics400 --data.videos kinetics.csv
 
 {GOES_ON}
-Ctrl-C and SIGTERM save one before they end the run.""",
+Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save one before they end the run.""",
     )
     result = pretrain(config)
     return report_run(result, lambda: f"{result.step} steps, last checkpoint {result.checkpoint}")

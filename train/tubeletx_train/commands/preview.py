@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tubeletx_train.config.parse import parse_config
+from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.pretrain.preview import PreviewConfig, preview
 
 
@@ -14,7 +15,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
         PreviewConfig,
         arguments,
         prog=prog,
-        description="Draw positive pairs: a contact sheet (PNG) and an animation (GIF) with the tubelets' paths.",
+        describes=PretrainConfig,
+        description="""Draw the first pairs that a pretraining with the same settings and seed is trained on,
+before colour: a contact sheet (PNG) and an animation (GIF) with the tubelets' paths.""",
         epilog=f"""examples:
   {prog} --data.videos my_videos/
   {prog} --config demo --data.videos my_videos/ --tubelets.motion linear --output pictures""",

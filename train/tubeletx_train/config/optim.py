@@ -62,6 +62,10 @@ class OptimConfig:
         require_at_least(self, 1, "batch_size", "accumulate", "epochs", "steps", "schedule_epochs")
         require_at_least(self, 0, "lr", "momentum", "weight_decay", "warmup_steps", "warmup_epochs")
         require_positive(self, "clip_norm", "gamma")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), not {self.momentum}")
+        if not all(0 <= epoch < float("inf") for epoch in self.milestones):
+            raise ValueError(f"milestones must be epochs of 0 or more, not {list(self.milestones)}")
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError("warmup_steps and warmup_epochs exclude each other")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):

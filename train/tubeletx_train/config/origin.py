@@ -13,7 +13,7 @@ from tubeletx_train.config.tree import flatten, merge, to_tree
 from tubeletx_train.data import DataConfig
 
 # Where and how a run is made is no part of its recipe.
-_PLACES = ("run.", "data.videos", "data.num_workers", "data.prefetch")
+_PLACES = ("run.", "model.init_from", "data.videos", "data.num_workers", "data.prefetch")
 _RELEASED = "protocol/released"
 
 

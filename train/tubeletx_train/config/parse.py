@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
-import pkgutil
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 
 from tubeletx.config import TubeletConfig
-from tubeletx_train.config.recipes import load_recipe, nearest
+from tubeletx_train.config.recipes import given_settings, load_recipe, nearest
+from tubeletx_train.config.settings import as_meant, describe_type, option_types, recipe_types
 from tubeletx_train.config.tree import flatten, merge
 from tubeletx_train.engine.errors import UsageError
 
 T = TypeVar("T")
 
-# Whose settings a recipe may name. A command takes those that are its own from a recipe and passes over the others, so
-# that one recipe serves several commands.
-RECIPE_CONFIGS = (
-    "tubeletx_train.config.pretrain:PretrainConfig",
-    "tubeletx_train.config.downstream:FinetuneConfig",
-    "tubeletx_train.config.downstream:EvaluateConfig",
-    "tubeletx_train.config.repetition:RepetitionConfig",
-)
+# What a command that is no training calls a setting of one.
+_OTHER_NAMES = {"run.seed": "seed", "run.device": "device", "run.threads": "threads", "optim.precision": "precision"}
 
 _PRESET = "tubelets.preset"
 _BUILT_IN_FLAGS = {"config", "print_config", "help", _PRESET}
@@ -34,14 +29,7 @@ _BUILT_IN_FLAGS = {"config", "print_config", "help", _PRESET}
 
 def option_names(config_class: type) -> list[str]:
     """Dotted names of a configuration's settings, nested dataclasses included."""
-    names = []
-    hints = get_type_hints(config_class)
-    for item in dataclasses.fields(config_class):
-        if dataclasses.is_dataclass(hints[item.name]):
-            names += [f"{item.name}.{name}" for name in option_names(hints[item.name])]
-        else:
-            names.append(item.name)
-    return names
+    return list(option_types(config_class))
 
 
 def build_parser(
@@ -75,6 +63,7 @@ def parse_config(
     description: str = "",
     epilog: str = "",
     positional: str | None = None,
+    describes: type | None = None,
 ) -> T:
     """Read a configuration from command-line arguments.
 
@@ -87,6 +76,7 @@ def parse_config(
         description: What it does.
         epilog: Examples and remarks.
         positional: The setting that the first argument is a value of, unless that is an option.
+        describes: Dataclass of the settings of what the command shows: a recipe of the user's own may set these too.
 
     Raises:
         UsageError: An unknown setting (the nearest known one is named) or a value of the wrong type.
@@ -95,14 +85,19 @@ def parse_config(
     names = option_names(config_class)
     if positional is not None and arguments and not arguments[0].startswith("-"):
         arguments = [f"--{positional}", *arguments]
-    recipe, rest = _take_recipes(arguments, names)
+    described = () if describes is None else option_names(describes)
+    recipe, rest = _take_recipes(arguments, names, described, prog)
     for argument in rest:
         name = argument[2:].split("=", 1)[0]
         sections = {known.split(".")[0] for known in names if "." in known}
         if argument.startswith("--") and name and name not in {*names, *sections, *_BUILT_IN_FLAGS}:
             raise UsageError(f"unknown option --{name}{nearest(name, names)}")
+    types = option_types(config_class)
+    rest = _as_meant_on_command_line(rest, types)
     if recipe:
-        rest = ["--config", json.dumps(recipe), *rest]
+        recipe = _as_meant_in_tree(recipe, types)
+        # What YAML alone knows, such as a date, is no value of a setting: as text it is refused by name.
+        rest = ["--config", json.dumps(recipe, default=str), *rest]
     parser = build_parser(config_class, prog, description, epilog, positional)
     return _instantiate(config_class, parser, lambda: parser.parse_args(rest))
 
@@ -119,8 +114,53 @@ def _instantiate(config_class: type[T], parser: ArgumentParser, parse: Any) -> T
     try:
         values: Namespace = parser.instantiate(parse(), instantiate_groups=False)
         return _build(config_class, values)
-    except (argparse.ArgumentError, ValueError, TypeError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
+    except (argparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
+        raise UsageError(_in_words(" ".join(str(error).split()), option_types(config_class))) from error
+
+
+def _in_words(message: str, types: dict[str, Any]) -> str:
+    """What a validator says of a value's type, in one short sentence."""
+    found = re.search(r'Parser key "([\w.]+)"', message)
+    if found is None or found[1] not in types:
+        return message
+    given = re.search(r"(?:Given value|Got value): (.*?)(?: Given value type.*| - .*)?$", message)
+    value = given[1] if given is not None else "something else"
+    return f"{found[1]} must be {describe_type(types[found[1]])}, got {value}"
+
+
+def _as_meant_on_command_line(arguments: list[str], types: dict[str, Any]) -> list[str]:
+    meant: list[str] = []
+    name: str | None = None
+    for argument in arguments:
+        flag, has_value, value = argument.partition("=")
+        if name is not None and not argument.startswith("--"):
+            meant.append(_text(as_meant(argument, types[name])))
+        elif has_value and flag.removeprefix("--") in types:
+            meant.append(f"{flag}={_text(as_meant(value, types[flag[2:]]))}")
+        else:
+            meant.append(argument)
+        name = argument[2:] if argument.startswith("--") and argument[2:] in types else None
+    return meant
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _as_meant_in_tree(tree: dict[str, Any], types: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _as_meant_in_tree(value, types, f"{prefix}{key}.")
+        if isinstance(value, dict)
+        else _listed(as_meant(value, types[f"{prefix}{key}"]), value)
+        if f"{prefix}{key}" in types
+        else value
+        for key, value in tree.items()
+    }
+
+
+def _listed(meant: Any, value: Any) -> Any:
+    """A list that was given as text, as in YAML `strides: 1,2`, as a list."""
+    return yaml.safe_load(meant) if isinstance(meant, str) and meant != value else meant
 
 
 def _build(config_class: type[T], values: Namespace, section: str = "") -> T:
@@ -138,7 +178,9 @@ def _build(config_class: type[T], values: Namespace, section: str = "") -> T:
         raise ValueError(f"{section}{str(error).removeprefix(section)}") from error
 
 
-def _take_recipes(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _take_recipes(
+    arguments: Sequence[str], names: Sequence[str], described: Sequence[str], prog: str
+) -> tuple[dict[str, Any], list[str]]:
     """The merged content of every `--config` and `--tubelets.preset`, and the arguments without them."""
     rest: list[str] = []
     recipe: dict[str, Any] = {}
@@ -155,31 +197,43 @@ def _take_recipes(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[
                 raise UsageError(f"{flag} needs a value")
             value = remaining.pop(0)
         if flag == "--config":
-            recipe = merge(recipe, _relevant(load_recipe(value), names, value))
+            recipe = merge(recipe, _relevant(load_recipe(value), names, described, value, prog))
+        elif not _has_tubelets(names):
+            raise UsageError(f"unknown option --{_PRESET}: {prog} draws no tubelets of its own")
         else:
             preset = value
     return _expand_preset(recipe, preset), rest
 
 
-def _relevant(recipe: dict[str, Any], names: Sequence[str], origin: str) -> dict[str, Any]:
-    """A recipe less the settings that this command has no use for."""
-    _check_names(recipe, [*names, *_recipe_settings()], origin)
-    has_tubelets = any(name.startswith("tubelets.") for name in names)
+def _relevant(
+    recipe: dict[str, Any], names: Sequence[str], described: Sequence[str], origin: str, prog: str
+) -> dict[str, Any]:
+    """A recipe less the settings that this command has no use for, some under the command's own names.
+
+    Raises:
+        UsageError: The user gave one of those; or there is no such setting.
+    """
+    _check_names(recipe, [*names, *recipe_types()], origin)
     kept: dict[str, Any] = {}
+    unused = set()
     for name, value in flatten(recipe).items():
-        if name in names or (name == _PRESET and has_tubelets):
-            *sections, last = name.split(".")
-            level = kept
-            for section in sections:
-                level = level.setdefault(section, {})
-            level[last] = value
+        known = name if name in names else _OTHER_NAMES.get(name, name)
+        if known not in names and not (name == _PRESET and _has_tubelets(names)):
+            unused.add(name)
+            continue
+        *sections, last = known.split(".")
+        level = kept
+        for section in sections:
+            level = level.setdefault(section, {})
+        level[last] = value
+    refused = [name for name in flatten(given_settings(origin)) if name in unused and name not in described]
+    if refused:
+        raise UsageError(f"{origin}: {prog} has no use for {', '.join(refused)}; leave that out, or in another file")
     return kept
 
 
-@functools.cache
-def _recipe_settings() -> tuple[str, ...]:
-    # By name, as some of these modules import this one.
-    return tuple(name for path in RECIPE_CONFIGS for name in option_names(pkgutil.resolve_name(path)))
+def _has_tubelets(names: Sequence[str]) -> bool:
+    return any(name.startswith("tubelets.") for name in names)
 
 
 def _expand_preset(recipe: dict[str, Any], preset: str | None) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class ModelConfig:
             MoCo), so that the statistics of a positive are not those of its query.
         initialisation: Of the convolutions: "he", normal by the outgoing connections, as torchvision's networks, or
             "torch", uniform by the incoming ones, as PyTorch's layers, which the released code leaves them at.
+        init_from: Checkpoint whose weights a new run begins with: of `pretrain`, or the folder of its run, or of
+            another method, of which the encoder is taken; null begins with random ones.
     """
 
     encoder: str = "r2plus1d_18"
@@ -40,6 +42,7 @@ class ModelConfig:
     batch_norm_eps: float = 1e-5
     batch_norm: Literal["local", "sync", "shuffle"] = "local"
     initialisation: Literal["he", "torch"] = "he"
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "dim")

@@ -36,6 +36,8 @@ def nearest(name: str, known: Collection[str]) -> str:
     """A clause that suggests the known name most like an unknown one, or those of its section, or nothing."""
     # The last part of a dotted name alone is how a forgotten section shows ("lr" for "optim.lr").
     by_tail = [option for option in known if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    if by_tail:
+        return f"; did you mean {by_tail[0]!r}?"
     # A section that is right narrows the choice, and is short enough to be shown whole.
     section, _, last = name.rpartition(".")
     siblings = [option.removeprefix(f"{section}.") for option in known if option.rpartition(".")[0] == section]
@@ -69,6 +71,20 @@ def recipe_path(name: str, relative_to: Path | None = None) -> Path:
 
 def _settings(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in _META_KEYS}
+
+
+def given_settings(name: str) -> dict[str, Any]:
+    """What a recipe of the user's own sets, with its bases of that kind; of a shipped one nothing."""
+    settings: dict[str, Any] = {}
+    relative_to: Path | None = None
+    while name not in recipe_names():
+        path = recipe_path(name, relative_to)
+        content = _read(name, path)
+        settings = merge(_settings(content), settings)
+        if "base" not in content:
+            break
+        name, relative_to = str(content["base"]), path.parent
+    return settings
 
 
 def load_recipe(name: str) -> dict[str, Any]:

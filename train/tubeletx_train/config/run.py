@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tubeletx_train.engine.limits import require_at_least
+from tubeletx_train.engine.trackers import TrackerName
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class RunConfig:
         evaluate_every: Steps between two evaluations, for a run that has one; null makes none.
         evaluate_every_epochs: The same in epochs.
         tensorboard: Whether to write TensorBoard event files.
+        tracker: Report to Weights & Biases ("wandb") or MLflow ("mlflow") too, where that package is installed.
+        requeue: Have Slurm start the job anew where SIGUSR1 ends the run early (`sbatch --signal=USR1@300`).
+        allow_changed_videos: Go on though videos came or went since the checkpoint; they are named, and the order of
+            samples is another from there on.
     """
 
     output: str = "runs/pretrain"
@@ -41,6 +46,9 @@ class RunConfig:
     evaluate_every: int | None = None
     evaluate_every_epochs: int | None = None
     tensorboard: bool = True
+    tracker: TrackerName = "none"
+    requeue: bool = False
+    allow_changed_videos: bool = False
 
     def __post_init__(self) -> None:
         counts = ("threads", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every_epochs")

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tubeletx_train.config.settings import recipe_types, takes_text
 from tubeletx_train.engine.errors import UsageError
 
 
@@ -45,13 +46,42 @@ def to_tree(config: Any) -> dict[str, Any]:
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an empty file is an empty one. Raises UsageError for anything else."""
+    """The mapping in a YAML file. A setting that takes text is read as it is written, be it 1, no or 2024_01.
+
+    Raises:
+        UsageError: The file cannot be read, is empty, is no mapping, or gives a key twice.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        try:
+            root = loader.get_single_node()
+            content = None if root is None else _construct(loader, root, "", path)
+        finally:
+            loader.dispose()
+    # A date that is none, or a key that cannot be one, is a ValueError or TypeError of the constructor.
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
     if content is None:
-        return {}
+        raise UsageError(f"{path} is empty: a recipe is a mapping of sections")
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a recipe is a mapping of sections, got {type(content).__name__}")
     return content
+
+
+def _construct(loader: yaml.SafeLoader, node: yaml.Node, name: str, path: Path) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        own = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in own if own.count(key) > 1), None)
+        if twice is not None:
+            line = node.start_mark.line + 1
+            raise UsageError(f"{path}: {f'{name}.{twice}' if name else twice} is given twice (section of line {line})")
+        loader.flatten_mapping(node)
+        tree = {}
+        for key, value in node.value:
+            label = str(loader.construct_object(key, deep=True)) if not isinstance(key, yaml.ScalarNode) else key.value
+            tree[label] = _construct(loader, value, f"{name}.{label}" if name else label, path)
+        return tree
+    known = recipe_types().get(name)
+    if isinstance(node, yaml.ScalarNode) and known is not None and takes_text(known):
+        return None if node.tag == "tag:yaml.org,2002:null" else node.value
+    return loader.construct_object(node, deep=True)

@@ -103,6 +103,10 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         self.augment = ColorJitterNormalize(config.color, seed=config.run.seed, normalization=config.data.normalization)
         self.optimization = self.build_optimization(self.net)
 
+    def sample_bytes(self) -> int:
+        """A clip of bytes."""
+        return int(3 * self.config.data.num_frames * self.config.data.crop_size**2)
+
     def train_step(self, batch: LabelledBatch) -> dict[str, float]:
         """One optimiser step; returns loss, top-1 (for recognition) and gradient norm."""
         self.net.train()

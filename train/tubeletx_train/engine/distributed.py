@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by torchrun."""
+"""Several processes that train one network, started by torchrun or by Slurm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.errors import CommandError, UsageError
+from tubeletx_train.engine.slurm import adopt_slurm
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,14 @@ class Ranks:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Ranks]:
-    """Join the processes that torchrun started; without torchrun this process is alone.
+    """Join the processes that torchrun or Slurm's srun started; without either this process is alone.
 
     Where the process has joined before, it stays so afterwards.
 
     Args:
         device: As in `RunConfig`; GPUs exchange gradients over NCCL, CPUs over gloo.
     """
+    adopt_slurm()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield Ranks()
         return
@@ -123,5 +125,6 @@ def explained() -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise CommandError(
-            f"the exchange with the other processes failed ({reason}); most likely one of them ended: see its output"
+            f"the exchange with the other processes failed ({reason}); most likely one of them ended: "
+            "see its output. The same command goes on from the newest checkpoint"
         ) from error

@@ -18,6 +18,7 @@ from tubeletx_train.engine.non_finite import NonFiniteGradientError, NonFiniteLo
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.seeding import seed_everything
+from tubeletx_train.engine.shared_memory import require_shared_memory
 from tubeletx_train.engine.training import TrainingTask
 
 
@@ -117,7 +118,14 @@ class EpochTask(TrainingTask[Batch]):
         )
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches on the device. Raises TooManyBadVideos once too many videos could not be read."""
+        """Batches on the device.
+
+        Raises:
+            UsageError: The machine has not the shared memory to hand them over.
+            TooManyBadVideos: Too many videos could not be read.
+        """
+        config = self.dataset.config
+        require_shared_memory(self.sample_bytes() * self.batch_size, config.num_workers, config.prefetch)
         pin = self.device.type == "cuda"
         for batch in build_clip_loader(self.dataset, self._sampler(start, stop), self._collate, pin_memory=pin):
             self._bad_videos.update(batch.bad)
@@ -139,6 +147,10 @@ class EpochTask(TrainingTask[Batch]):
     def settle_precision(self, batch: Batch) -> None:
         """Check the precision by the first batch; see `Optimization.settle_precision`."""
         self.optimization.settle_precision(self.net, lambda: self.check_loss(batch))
+
+    def sample_bytes(self) -> int:
+        """Bytes of the largest sample."""
+        return 0
 
     def clips(self, batch: Batch) -> int:
         """One a sample."""
@@ -208,6 +220,15 @@ class EpochTask(TrainingTask[Batch]):
     def _dump_path(self) -> Path:
         rank = self.run.ranks.rank
         return self.run.output / ("non-finite.pt" if rank == 0 else f"non-finite-{rank}.pt")
+
+    def longer_schedule(self) -> str:
+        """What becomes of the schedule of a run that is made longer."""
+        optim = self.config.optim
+        if optim.schedule == "step":
+            return "after its last milestone the learning rate stays as it is"
+        if optim.schedule_epochs is not None:
+            return f"its cosine still ends after {optim.schedule_epochs} epochs; after that the learning rate is zero"
+        return "its cosine spans the longer run, so the learning rate rises to that cosine's"
 
     def learning_rate(self) -> float:
         """Of the step to come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,5 +41,5 @@ def require_range(config: object, name: str, most: float = float("inf")) -> None
 def _require(config: object, names: tuple[str, ...] | list[str], fits: Callable[[Any], bool], needed: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is not None and not fits(value):
+        if value is not None and (not fits(value) or (isinstance(value, float) and math.isinf(value))):
             raise ValueError(f"{name} must {needed}, not {value}")

@@ -20,6 +20,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from tubeletx_train.engine.trackers import Tracker
+
 _logger = logging.getLogger(__name__)
 # Where there is no terminal to show a bar on.
 _SECONDS_BETWEEN_LINES = 60.0
@@ -42,6 +44,7 @@ class RunLog:
         last_evaluation: int = 0,
         every: int = 10,
         tensorboard: bool = True,
+        tracker: Tracker | None = None,
     ) -> None:
         """Opens the log.
 
@@ -52,7 +55,9 @@ class RunLog:
             last_evaluation: Step after which the network was last evaluated.
             every: Steps averaged into one line.
             tensorboard: Whether to write event files.
+            tracker: Gets the same numbers; closed with the log.
         """
+        self._tracker = tracker
         self._every = every
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
@@ -77,6 +82,8 @@ class RunLog:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def step(self, step: int, values: Mapping[str, float], *, clips: int, waited: float, **extra: float) -> None:
         """Report one step.
@@ -135,6 +142,8 @@ class RunLog:
         if self._writer is not None:
             for name, value in finite.items():
                 self._writer.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(step, finite)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages under way, for a checkpoint between two lines."""

@@ -174,6 +174,11 @@ class Optimization:
         settled: dict[str, Any]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        # The rate of the step to come is this run's, should that be longer than the one before.
+        factors = [factor(self.schedule.last_epoch) for factor in self.schedule.lr_lambdas]
+        self.schedule._last_lr = [base * factor for base, factor in zip(self.schedule.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self.schedule._last_lr, strict=True):
+            group["lr"] = rate
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self._skips = state.get("skips", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder
 from tubeletx_train.engine.device import resolve_device
 from tubeletx_train.engine.distributed import Ranks, process_group
 from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.engine.lock import locked_folder
 from tubeletx_train.engine.output import writable_folder
+from tubeletx_train.engine.trackers import require_tracker
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     """Join the other processes, and find out at once whether the run can start at all.
 
     Raises:
-        UsageError: The folder cannot be written to, the device is not there, or there is something else to resume than
-            the settings say.
+        UsageError: The folder cannot be written to, or is another run's; the device is not there; or there is something
+            else to resume than the settings say.
     """
-    with process_group(config.device) as ranks:
+    with process_group(config.device) as ranks, ExitStack() as opened:
         run = Run(config, Path(config.output), resolve_device(config.device, ranks.local_rank), ranks)
+        require_tracker(config.tracker)
         if ranks.is_main:
             writable_folder(run.output)
+            opened.enter_context(locked_folder(run.output))
             _check_resume(run)
         if run.device.type == "cuda":
             torch.cuda.set_device(run.device)

@@ -1,13 +1,18 @@
-"""Turns SIGINT and SIGTERM into a flag that the training loop reads between steps."""
+"""Turns signals that ask a run to end into a flag that the training loop reads between steps."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
 
+# Of the terminal and of schedulers: SIGHUP comes where a session is closed, SIGUSR1 from Slurm's --signal.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
 
 class StopRequest:
-    """Context manager: the first SIGINT or SIGTERM asks to stop, a second one acts as it would without this.
+    """Context manager: the first of `SIGNALS` asks to stop, a second one acts as it would without this.
+
+    A signal that is ignored (SIGHUP under `nohup`) stays so.
 
     Attributes:
         signal: The signal that came, None while there was none.
@@ -18,8 +23,9 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(

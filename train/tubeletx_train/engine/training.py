@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+import collections
 import json
 import logging
 import os
 import signal
 import socket
 import time
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,15 +23,20 @@ import tubeletx
 from tubeletx_train.config.tree import flatten, to_tree
 from tubeletx_train.data.errors import LoaderError
 from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint, step_of
-from tubeletx_train.engine.errors import CommandError, UsageError
+from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.logs import RunLog
 from tubeletx_train.engine.machine import processor_name
+from tubeletx_train.engine.output import explain_full_disk
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.engine.signals import StopRequest
+from tubeletx_train.engine.slurm import requeue
+from tubeletx_train.engine.trackers import open_tracker
 
 Batch = TypeVar("Batch")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# The length of the run that they give is compared.
+_LENGTHS = ("optim.steps", "optim.epochs")
+_ENDING_FILE = "ending.json"
 _logger = logging.getLogger(__name__)
 
 
@@ -93,6 +99,14 @@ class TrainingTask(ABC, Generic[Batch]):
         """What beside the settings must not change at a resume, plain data by a name for the user."""
         return {}
 
+    def video_lists(self) -> dict[str, list[str]]:
+        """The names of videos behind those entries of `identity` that are lists of videos."""
+        return {}
+
+    def longer_schedule(self) -> str:
+        """What becomes of the schedule of a run that is made longer."""
+        return "the schedule is that of the longer run"
+
     def learning_rate(self) -> float | None:
         """Of the step to come, for the log."""
         return None
@@ -143,11 +157,11 @@ class TrainingResult:
 
 
 def run_training(task: TrainingTask[Batch], run: Run) -> TrainingResult:
-    """Train to the end, or until SIGTERM or SIGINT, going on from a checkpoint where there is one.
+    """Train to the end, or until one of `signals.SIGNALS`, going on from a checkpoint where there is one.
 
-    Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl`, `starts.jsonl` and `tensorboard/`. A run
-    stopped anywhere, killed or by a signal, and started again ends with the same weights, bit for bit on the CPU, as
-    one never stopped.
+    Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl`, `starts.jsonl`, `tensorboard/`, and as it
+    ends `ending.json`. A run stopped anywhere, killed or by a signal, and started again ends with the same weights, bit
+    for bit on the CPU, as one never stopped.
 
     Args:
         task: What is trained.
@@ -157,14 +171,16 @@ def run_training(task: TrainingTask[Batch], run: Run) -> TrainingResult:
         UsageError: The checkpoint to go on from is of another run, or damaged.
         CommandError: The run broke down; one line says why.
     """
-    try:
-        return _Loop(task, run).run()
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise CommandError(
-            f"cannot write to {run.output}: {error.strerror}; started again, the run goes on from its newest checkpoint"
-        ) from error
+    with explain_full_disk(run.output, "; started again, the run goes on from its newest checkpoint"):
+        try:
+            return _Loop(task, run).run()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                "batch norm has a single value to take its statistics of: a step needs more clips (optim.batch_size, "
+                "over all processes and optim.accumulate), or clips more frames or pixels"
+            ) from error
 
 
 class _Loop(Generic[Batch]):
@@ -185,6 +201,7 @@ class _Loop(Generic[Batch]):
             with StopRequest() as stop:
                 self._train(stop)
             return self._result(stop)
+        (run.output / _ENDING_FILE).unlink(missing_ok=True)
         tree = yaml.safe_dump(to_tree(task.config), sort_keys=False)
         (run.output / "config.yaml").write_text(tree, encoding="utf-8")
         with (
@@ -196,6 +213,7 @@ class _Loop(Generic[Batch]):
                 last_evaluation=self._evaluated,
                 every=run.config.log_every,
                 tensorboard=run.config.tensorboard,
+                tracker=open_tracker(run.config.tracker, run.output, flatten(to_tree(task.config))),
             ) as self._log,
         ):
             if log_state is not None:
@@ -286,6 +304,7 @@ class _Loop(Generic[Batch]):
                 "tubeletx": tubeletx.__version__,
                 "config": to_tree(task.config),
                 "identity": task.identity(),
+                "videos": {name: _packed(videos) for name, videos in task.video_lists().items()},
                 "step": task.step,
                 "total_steps": self._task.total_steps,
                 "evaluated": self._evaluated,
@@ -301,6 +320,17 @@ class _Loop(Generic[Batch]):
         early = step < self._task.total_steps
         # A rank that stopped because another one got the signal has none of its own.
         exit_code = (stop.exit_code or 128 + signal.SIGTERM) if early else 0
+        if self._run.ranks.is_main:
+            # torchrun exits with 1 whatever its processes exit with: a rule for starting a job anew can go by this.
+            ending = {
+                "finished": not early,
+                "step": step,
+                "total_steps": self._task.total_steps,
+                "exit_code": exit_code,
+            }
+            (self._run.output / _ENDING_FILE).write_text(json.dumps(ending) + "\n", encoding="utf-8")
+            if early and stop.signal == signal.SIGUSR1 and self._run.config.requeue:
+                requeue()
         return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main, self._task.precision)
 
     def _resume(self) -> dict[str, Any] | None:
@@ -347,9 +377,20 @@ class _Loop(Generic[Batch]):
         free = self._task.free_on_resume
         differing = _differences(flatten(state["config"]), flatten(to_tree(self._task.config)), free)
         identity = self._task.identity()
-        differing += [f"the {what}" for what in identity if state["identity"].get(what) != identity[what]]
-        if state["total_steps"] != self._task.total_steps:
-            differing.append(f"steps in all (was {state['total_steps']}, now {self._task.total_steps})")
+        changed = [what for what in identity if state["identity"].get(what) != identity[what]]
+        lists = self._task.video_lists()
+        other_videos = [_difference_of(what, state.get("videos", {}), lists) for what in changed if what in lists]
+        differing += [f"the {what}" for what in changed if what not in lists]
+        if other_videos and self._run.config.allow_changed_videos:
+            for difference in other_videos:
+                _logger.warning("%s: %s; the order of samples is another from here on", origin, difference)
+        elif other_videos:
+            differing += other_videos
+        before, now = state["total_steps"], self._task.total_steps
+        if now < before and not (other_videos and now > state["step"]):
+            differing.append(f"steps in all (was {before}, now {now})")
+        elif now != before:
+            _logger.info("the run has now %d steps instead of %d: %s", now, before, self._task.longer_schedule())
         if differing:
             raise UsageError(
                 f"{origin} is of a run with other settings: {'; '.join(differing)}. "
@@ -357,11 +398,40 @@ class _Loop(Generic[Batch]):
             )
 
 
+def _packed(names: list[str]) -> torch.Tensor:
+    """Names as compressed bytes, which a checkpoint holds as a tensor."""
+    return torch.frombuffer(
+        bytearray(zlib.compress("\0".join(names).encode(errors="surrogateescape"))), dtype=torch.uint8
+    )
+
+
+def _unpacked(packed: torch.Tensor) -> list[str]:
+    return zlib.decompress(packed.numpy().tobytes()).decode(errors="surrogateescape").split("\0")
+
+
+def _difference_of(what: str, saved: Mapping[str, torch.Tensor], now: Mapping[str, list[str]]) -> str:
+    """Which videos of a list came and went."""
+    if what not in saved:  # by an older version
+        return f"the {what}"
+    before, after = collections.Counter(_unpacked(saved[what])), collections.Counter(now[what])
+    came, went = sorted((after - before).elements()), sorted((before - after).elements())
+    if not came and not went:
+        return f"the {what} (another order, or other parts of them)"
+    return f"the {what} ({_some(came)} came, {_some(went)} went)"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{len(names)}" + (f": {shown}{', ...' if len(names) > 3 else ''}" if names else "")
+
+
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
     return [
         f"{name} (was {before.get(name)}, now {after.get(name)})"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and (name == "run.seed" or not name.startswith(free))
+        if before.get(name) != after.get(name)
+        and name not in _LENGTHS
+        and (name == "run.seed" or not name.startswith(free))
     ]
 
 

@@ -38,18 +38,24 @@ class DrawableTubelets(Protocol):
 
 @dataclass(frozen=True)
 class _Pair:
-    """One pair as arrays: two clips (T, H, W, 3) uint8, centres (M, T, 2), boxes (M, T, 4)."""
+    """One pair as arrays: of each clip its frames (T, H, W, 3) uint8, centres (M, T, 2), boxes (M, T, 4)."""
 
     clips: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-    centers: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.float64]
+    centers: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    boxes: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
     @property
     def num_frames(self) -> int:
         return int(self.clips[0].shape[0])
 
 
-def _pairs(clip_1: Tensor, clip_2: Tensor, tubelets: DrawableTubelets, max_pairs: int) -> list[_Pair]:
+def _pairs(
+    clip_1: Tensor,
+    clip_2: Tensor,
+    tubelets: DrawableTubelets | None,
+    key_tubelets: DrawableTubelets | None,
+    max_pairs: int,
+) -> list[_Pair]:
     if clip_1.dim() != 5 or clip_1.shape[1] != 3 or clip_1.shape != clip_2.shape:
         raise ValueError(
             f"clip_1 and clip_2 must both be (B, 3, T, H, W), not {tuple(clip_1.shape)} and {tuple(clip_2.shape)}"
@@ -58,8 +64,18 @@ def _pairs(clip_1: Tensor, clip_2: Tensor, tubelets: DrawableTubelets, max_pairs
         raise ValueError(f"there must be a pair to show: clip_1 holds {clip_1.shape[0]}, max_pairs is {max_pairs}")
     shown = slice(min(max_pairs, clip_1.shape[0]))
     first, second = (clip[shown].permute(0, 2, 3, 4, 1).cpu().numpy() for clip in (clip_1, clip_2))
-    centers, boxes = (x[shown].double().cpu().numpy() for x in (tubelets.centers, tubelets.boxes()))
-    return [_Pair((a, b), c, d) for a, b, c, d in zip(first, second, centers, boxes, strict=True)]
+    drawn = [_drawn(shown_on, clip_1) for shown_on in (tubelets, key_tubelets or tubelets)]
+    (centers_1, boxes_1), (centers_2, boxes_2) = ([x[shown].double().cpu().numpy() for x in both] for both in drawn)
+    return [
+        _Pair((first[i], second[i]), (centers_1[i], centers_2[i]), (boxes_1[i], boxes_2[i])) for i in range(len(first))
+    ]
+
+
+def _drawn(tubelets: DrawableTubelets | None, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and boxes, of no tubelets at all where there are none."""
+    if tubelets is None:
+        return clip.new_zeros(len(clip), 0, clip.shape[2], 2), clip.new_zeros(len(clip), 0, clip.shape[2], 4)
+    return tubelets.centers, tubelets.boxes()
 
 
 def _scale(pair: _Pair) -> int:
@@ -81,7 +97,7 @@ def _tile(pair: _Pair, which: int, frame: int, *, trail: bool) -> Image.Image:
     unit = scale * _SMOOTH
     overlay = Image.new("RGBA", (image.width * _SMOOTH, image.height * _SMOOTH), (0, 0, 0, 0))
     draw = ImageDraw.Draw(overlay)
-    for index, (centers, boxes) in enumerate(zip(pair.centers * unit, pair.boxes * unit, strict=True)):
+    for index, (centers, boxes) in enumerate(zip(pair.centers[which] * unit, pair.boxes[which] * unit, strict=True)):
         color = _COLORS[index % len(_COLORS)]
         points = [(float(x), float(y)) for x, y in centers]
         if not trail:
@@ -114,17 +130,17 @@ def _legend(draw: ImageDraw.ImageDraw, x: int, y: int, count: int) -> None:
         draw.ellipse((x + 6, y + 4, x + 14, y + 12), fill=color)
         draw.text((x + 26, y), f"tubelet {index + 1}", fill=INK, font=font(13))
         x += 104
-    draw.text(
-        (x, y), "same tubelets on both clips; dot: centre now, box: extent of the patch", fill=FAINT, font=font(13)
-    )
+    text = "same tubelets on both clips; dot: centre now, box: extent of the patch"
+    draw.text((x, y), text if count else "two clips of one video, without tubelets", fill=FAINT, font=font(13))
 
 
 def contact_sheet(
     path: str | Path,
     clip_1: Tensor,
     clip_2: Tensor,
-    tubelets: DrawableTubelets,
+    tubelets: DrawableTubelets | None,
     *,
+    key_tubelets: DrawableTubelets | None = None,
     max_pairs: int = 4,
     columns: int = 8,
 ) -> Path:
@@ -134,14 +150,15 @@ def contact_sheet(
         path: Where to; parent folders are made.
         clip_1: (B, 3, T, H, W) uint8, after pasting.
         clip_2: Likewise.
-        tubelets: Their tubelets.
+        tubelets: Their tubelets, None where there are none.
+        key_tubelets: Those of clip 2 where they lie elsewhere than on clip 1.
         max_pairs: Pairs shown.
         columns: Frames shown of each clip.
 
     Returns:
         `path`.
     """
-    pairs = _pairs(clip_1, clip_2, tubelets, max_pairs)
+    pairs = _pairs(clip_1, clip_2, tubelets, key_tubelets, max_pairs)
     frames = np.unique(np.linspace(0, pairs[0].num_frames - 1, columns).round().astype(int)).tolist()
     height, width = (side * _scale(pairs[0]) for side in pairs[0].clips[0].shape[1:3])
     top = MARGIN + 46
@@ -164,7 +181,7 @@ def contact_sheet(
             for column, frame in enumerate(frames):
                 tile = _tile(pair, which, frame, trail=False)
                 sheet.paste(tile, (MARGIN + _LABEL + column * (width + GAP), y))
-    _legend(draw, MARGIN, sheet.height - 28, pairs[0].centers.shape[0])
+    _legend(draw, MARGIN, sheet.height - 28, pairs[0].centers[0].shape[0])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
@@ -175,8 +192,9 @@ def animation(
     path: str | Path,
     clip_1: Tensor,
     clip_2: Tensor,
-    tubelets: DrawableTubelets,
+    tubelets: DrawableTubelets | None,
     *,
+    key_tubelets: DrawableTubelets | None = None,
     max_pairs: int = 4,
     fps: float = 8.0,
 ) -> Path:
@@ -186,7 +204,8 @@ def animation(
         path: Where to; parent folders are made.
         clip_1: (B, 3, T, H, W) uint8, after pasting.
         clip_2: Likewise.
-        tubelets: Their tubelets.
+        tubelets: Their tubelets, None where there are none.
+        key_tubelets: Those of clip 2 where they lie elsewhere than on clip 1.
         max_pairs: Pairs shown.
         fps: Frames per second.
 
@@ -197,7 +216,7 @@ def animation(
         ValueError: The extension is neither.
     """
     path = animation_path(path)
-    pairs = _pairs(clip_1, clip_2, tubelets, max_pairs)
+    pairs = _pairs(clip_1, clip_2, tubelets, key_tubelets, max_pairs)
     return save_animation(path, [_moment(pairs, frame) for frame in range(pairs[0].num_frames)], fps)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
+from torch import Tensor
 
 from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.engine.device import resolve_device
-from tubeletx_train.models.weights import build_from_settings
+from tubeletx_train.models.weights import build_from_settings, load_encoder_weights
+from tubeletx_train.models.weights.files import checkpoint_file
 from tubeletx_train.pretrain.moco import MoCo
 
-__all__ = ["build_moco", "channels_last", "resolve_device"]
+__all__ = ["build_moco", "channels_last", "resolve_device", "start_from"]
 
 
 def build_moco(config: PretrainConfig) -> MoCo:
@@ -23,6 +28,28 @@ def build_moco(config: PretrainConfig) -> MoCo:
         batch_negatives=config.contrast.batch_negatives,
         shuffle_keys=config.model.batch_norm == "shuffle",
     )
+
+
+def start_from(moco: MoCo, checkpoint: str) -> None:
+    """Put weights into both networks: of a pretraining encoder and head, of another checkpoint the encoder alone.
+
+    Raises:
+        CheckpointError: The file cannot be read, or does not fit.
+    """
+    path = checkpoint_file(checkpoint)
+    ours: dict[str, Tensor] = {}
+    with suppress(CheckpointError):  # another method's file, which the loader of encoders reads or refuses
+        ours = load_checkpoint(path).get("model", {})
+    prefix = "query_net."
+    weights = {name.removeprefix(prefix): value for name, value in ours.items() if name.startswith(prefix)}
+    if weights:
+        try:
+            moco.query_net.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"model.init_from {path}: {' '.join(str(error).split())}") from error
+    else:
+        load_encoder_weights(moco.query_net.encoder, path)
+    moco.key_net.load_state_dict(moco.query_net.state_dict())
 
 
 def channels_last(moco: MoCo) -> MoCo:

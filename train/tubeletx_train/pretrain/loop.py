@@ -17,11 +17,13 @@ from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.engine.training import TrainingResult, run_training
-from tubeletx_train.figures import contact_sheet
-from tubeletx_train.pretrain.build import build_moco, channels_last
+from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
 from tubeletx_train.pretrain.moco import MoCo
+from tubeletx_train.pretrain.preview import draw_pairs
 from tubeletx_train.pretrain.views import PairViews, Views
 from tubeletx_train.pretrain.watch import EncoderEvaluation, label_probe_of, motion_probe_of
+
+_LIST = "list of readable videos"
 
 
 class Pretraining(EpochTask[PairBatch]):
@@ -30,7 +32,7 @@ class Pretraining(EpochTask[PairBatch]):
     net: MoCo
 
     # `data.videos` is free because the list itself is compared.
-    free_on_resume = (*EpochTask.free_on_resume, "evaluation.", "data.videos", "data.cache_")
+    free_on_resume = (*EpochTask.free_on_resume, "evaluation.", "data.videos", "data.cache_", "model.init_from")
 
     def __init__(
         self,
@@ -58,7 +60,12 @@ class Pretraining(EpochTask[PairBatch]):
             )
         self._evaluation = evaluation
         self._videos = fingerprint(videos)
-        self.net = channels_last(build_moco(config).to(self.device))
+        self._names = [Path(video.path).name for video in videos]
+        moco = build_moco(config)
+        # A checkpoint to go on from has later weights; the file may be gone by then.
+        if config.model.init_from is not None and not run.ranks.broadcast(bool(run.checkpoints().paths())):
+            start_from(moco, config.model.init_from)
+        self.net = channels_last(moco.to(self.device))
         if config.model.batch_norm == "sync" and run.ranks.world_size > 1:
             self.net = synchronize_batch_norm(self.net, self.device)
         if config.run.compile:
@@ -67,16 +74,17 @@ class Pretraining(EpochTask[PairBatch]):
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
         self.optimization = self.build_optimization(self.net.query_net)
 
+    def sample_bytes(self) -> int:
+        """Two clips of bytes."""
+        return int(2 * 3 * self.config.data.num_frames * self.config.data.crop_size**2)
+
     def clips(self, batch: PairBatch) -> int:
         """Two a pair, three with own negatives."""
         return len(batch.sample_ids) * (2 if self.config.contrast.own_negatives == "none" else 3)
 
-    def draw_batch(self, batch: PairBatch, folder: Path) -> Path | None:
+    def draw_batch(self, batch: PairBatch, folder: Path) -> Path:
         """A contact sheet of the pairs."""
-        views = self.views(batch)
-        if views.tubelets is None:
-            return None
-        return contact_sheet(folder / "first_batch.png", views.clip_1, views.clip_2, views.tubelets)
+        return draw_pairs(self.views(batch), folder / "first_batch.png")
 
     def train_step(self, batch: PairBatch) -> dict[str, float]:
         """One optimiser step; returns loss, metrics and gradient norm."""
@@ -114,7 +122,11 @@ class Pretraining(EpochTask[PairBatch]):
 
     def identity(self) -> dict[str, object]:
         """The list of videos, wherever they lie."""
-        return {"list of readable videos": self._videos}
+        return {_LIST: self._videos}
+
+    def video_lists(self) -> dict[str, list[str]]:
+        """Their names."""
+        return {_LIST: self._names}
 
 
 def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:

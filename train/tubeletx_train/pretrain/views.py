@@ -29,7 +29,8 @@ class Views:
         own_negative: Likewise, one more negative for each row, or None.
         clip_1: The query clips as uint8, before colour.
         clip_2: The key clips likewise.
-        tubelets: What was pasted; None in mode "temporal".
+        tubelets: What was pasted onto the query clips; None in mode "temporal".
+        key_tubelets: The same where it lies on the key clips.
     """
 
     query: Tensor
@@ -38,6 +39,7 @@ class Views:
     clip_1: Tensor
     clip_2: Tensor
     tubelets: Tubelets | None
+    key_tubelets: Tubelets | None
 
 
 class PairViews(nn.Module):
@@ -60,10 +62,12 @@ class PairViews(nn.Module):
         if self.config.still_background:
             clip_1, clip_2 = freeze(clip_1), freeze(clip_2)
         tubelets: Tubelets | None = None
+        offsets: Tensor | None = None
         own: Tensor | None = None
         if self.config.mode == "tubelet":
             tubelets = self._draw(self.paths, batch, clip_1)
-            clip_1, clip_2, own = self._paste(tubelets, batch, clip_1, clip_2)
+            offsets = self._offsets(batch, clip_2)
+            clip_1, clip_2, own = self._paste(tubelets, batch, clip_1, clip_2, offsets)
         elif self.config.own_negatives == "reversed":
             own = clip_2.flip(2)
 
@@ -79,15 +83,15 @@ class PairViews(nn.Module):
             clip_1=clip_1,
             clip_2=clip_2,
             tubelets=tubelets,
+            key_tubelets=tubelets if offsets is None or tubelets is None else _moved_by(tubelets, offsets[:, 0]),
         )
 
     def _paste(
-        self, tubelets: Tubelets, batch: PairBatch, plain_1: Tensor, plain_2: Tensor
+        self, tubelets: Tubelets, batch: PairBatch, plain_1: Tensor, plain_2: Tensor, offsets: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Query, key, and own negatives where they are wanted."""
         patches = tubelets.crop(plain_1)
         key_patches = tubelets.crop(plain_2) if self.config.patches == "per_clip" else patches
-        offsets = self._offsets(batch, plain_2)
         if offsets is None and key_patches is patches:
             query, key = tubelets.paste([plain_1, plain_2], patches)  # in one pass
         else:
@@ -118,6 +122,11 @@ class PairViews(nn.Module):
     def _draw(sampler: TubeletSampler, batch: PairBatch, clip: Tensor) -> Tubelets:
         num_frames, height, width = clip.shape[2:]
         return sampler(batch.sample_ids, num_frames=num_frames, height=height, width=width, epoch=batch.epoch)
+
+
+def _moved_by(tubelets: Tubelets, offset: Tensor) -> Tubelets:
+    """Tubelets whose paths are moved by (B, M, 2) pixels."""
+    return dataclasses.replace(tubelets, centers=tubelets.centers + offset[:, :, None])
 
 
 def freeze(clip: Tensor) -> Tensor:

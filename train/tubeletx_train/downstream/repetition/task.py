@@ -58,6 +58,10 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         self.net = CycleNet(self.pretrained.encoder, config.model.side_frames).to(self.device)
         self.optimization = self.build_optimization(self.net, self._updates)
 
+    def sample_bytes(self) -> int:
+        """The frames of the longest window."""
+        return int(3 * self.config.data.max_window * self.config.data.frame_size**2)
+
     def clips(self, batch: WindowBatch) -> int:
         """A clip for each window and update."""
         return len(batch.windows) * self._updates
