@@ -49,7 +49,7 @@ def pretrain_config(videos, output, **sections):
         "tubelets": TubeletConfig(num_tubelets=1),
         "model": ModelConfig(encoder="r2plus1d_10", width=2, dim=8, batch_norm="sync"),
         "contrast": ContrastConfig(queue_size=20, momentum=0.9, own_negatives="reversed", batch_negatives=True),
-        "optim": OptimConfig(batch_size=4, steps=3, lr=0.005, precision="float32"),
+        "optim": OptimConfig(batch_size=4, steps=3, lr=0.001, precision="float32"),
         "run": run_config(output),
     }
     for name, changes in sections.items():
@@ -146,7 +146,7 @@ def a_batch_that_cannot_be_shared_out_is_refused(videos, output):
 def a_counter_is_tested_on_the_main_processs_running_statistics(videos, output):
     rank, world_size = world()
     task = object.__new__(RepetitionTraining)
-    task.config, task.optimization = mock.MagicMock(), mock.MagicMock()
+    task.config, task.optimization, task.procedure = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
     task.run = Run(run_config(output), output, torch.device("cpu"), Ranks(rank, world_size))
     task.net = nn.BatchNorm1d(2)
     task.net.running_mean.fill_(5.0 + rank)

@@ -206,7 +206,7 @@ MISTAKES = [
     (["tensor.pt"], "not a pretraining checkpoint of ours"),
     (["text.pt"], "text.pt: not a readable"),
     (["i3d.pt", "--format", "torchvision"], "torchvision has no I3D"),
-    (["good.pt", "--format", "onnx"], "'torchvision', 'released', 'safetensors'"),
+    (["good.pt", "--format", "onnx"], "one of torchvision, released, safetensors"),
     (["good.pt", "--format", "safetensors", "--output", "a.pt"], "call it a.safetensors"),
     (["good.pt", "--format", "released", "--output", "a.safetensors"], "is a torch file"),
     (["good.pt", "--output", "text.pt/a.pt"], "cannot write to the output folder"),
