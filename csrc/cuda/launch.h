@@ -72,7 +72,9 @@ void launch(const char* name, const Kernel& kernel, Stream stream) {
   constexpr int64_t kSharedWithoutAsking = 48 * 1024;
   const int64_t blocks = kernel.num_blocks();
   if (blocks == 0) return;
-  const int64_t shared = kernel.shared_bytes();
+  // Whole vectors: the compiler may read the last numbers together with what follows.
+  constexpr int64_t kVector = 16;
+  const int64_t shared = (kernel.shared_bytes() + kVector - 1) / kVector * kVector;
   if (shared > kSharedWithoutAsking) {
     check_launch(
         cudaFuncSetAttribute(run<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
