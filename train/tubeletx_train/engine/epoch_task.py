@@ -246,4 +246,4 @@ class EpochTask(TrainingTask[Batch]):
 
 def checked_samples(count: int) -> int:
     """Of so many samples that go through the network at a time, those that the precision is checked by."""
-    return min(count, max(-(-count // 4), 4))
+    return min(count, max(-(-count // 4), 2))
