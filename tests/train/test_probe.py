@@ -221,8 +221,8 @@ def test_the_ceiling_trains_the_network_it_is_given():
     encoder = build_encoder("r2plus1d_10", 2)
     before = encoder.layer1[0].conv1[0][0].weight.clone()
     clips = torch.cat([batch.clip_1 for batch in noise_batches(2)])
-    accuracy = supervised_ceiling(encoder, clips, white_task(0, 40), steps=2, batch_size=8)
-    assert 0 <= accuracy <= 1
+    ceiling = supervised_ceiling(encoder, clips, white_task(0, 40), steps=2, batch_size=8)
+    assert 0 <= ceiling.accuracy <= 1
     assert not torch.equal(before, encoder.layer1[0].conv1[0][0].weight)
 
 
