@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "core/paste_arguments.h"
 #include "core/paste_bytes.h"
 #include "core/shapes.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cpu {
 

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "core/paste_arguments.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cpu {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/paste_arguments.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cpu {
 

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "core/blend.h"
-#include "core/paste_arguments.h"
 #include "core/pose.h"
 #include "core/shapes.h"
 #include "cpu/multiversion.h"
@@ -20,6 +19,7 @@
 #include "cpu/paste_bytes.h"
 #include "cpu/same_sight.h"
 #include "cpu/texels.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cpu {
 namespace {

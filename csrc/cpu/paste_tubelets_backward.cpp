@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "core/blend.h"
-#include "core/paste_arguments.h"
 #include "core/pose.h"
 #include "core/shapes.h"
 #include "cpu/paint_order.h"
 #include "cpu/parallel.h"
 #include "ops/paste_tubelets.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cpu {
 namespace {

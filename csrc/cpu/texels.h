@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "core/blend.h"
-#include "core/paste_arguments.h"
 #include "cpu/parallel.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cpu {
 

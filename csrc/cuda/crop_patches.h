@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "core/crop_arguments.h"
 #include "cuda/launch.h"
+#include "ops/crop_patches_arguments.h"
 
 namespace tubeletx::cuda {
 

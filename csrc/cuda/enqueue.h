@@ -1,10 +1,21 @@
 // Ring-buffer write of the queue: the launcher.
 #pragma once
 
-#include "core/enqueue_arguments.h"
+#include <cstdint>
+
+#include "core/numbers.h"
 #include "cuda/launch.h"
 
 namespace tubeletx::cuda {
+
+struct EnqueueArguments {
+  Numbers queue;     ///< (K, D)
+  Numbers keys;      ///< (B, D)
+  int64_t* pointer;  ///< the next slot, in device memory
+  int64_t slots;     ///< K
+  int64_t batch;     ///< B
+  int64_t features;  ///< D
+};
 
 void launch_enqueue(const EnqueueArguments& arguments, Stream stream);
 

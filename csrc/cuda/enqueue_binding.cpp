@@ -1,6 +1,6 @@
 #include "cuda/binding.h"
 #include "cuda/enqueue.h"
-#include "cuda/numbers.h"
+#include "cuda/tensor_numbers.h"
 #include "ops/enqueue.h"
 
 namespace tubeletx::cuda {

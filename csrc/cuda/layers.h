@@ -5,9 +5,9 @@
 #include <cstdint>
 
 #include "core/blend.h"
-#include "core/paste_arguments.h"
 #include "core/pose.h"
 #include "cuda/launch.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cuda {
 

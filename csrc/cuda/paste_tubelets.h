@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "core/paste_arguments.h"
 #include "cuda/launch.h"
+#include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cuda {
 

@@ -1,7 +1,7 @@
 // Queue InfoNCE: the launcher.
 #pragma once
 
-#include "core/queue_infonce_plan.h"
+#include "cuda/infonce/plan.h"
 #include "cuda/launch.h"
 
 namespace tubeletx::cuda {

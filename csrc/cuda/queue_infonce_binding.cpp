@@ -1,8 +1,8 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "cuda/binding.h"
-#include "cuda/numbers.h"
 #include "cuda/queue_infonce.h"
+#include "cuda/tensor_numbers.h"
 #include "ops/queue_infonce.h"
 
 namespace tubeletx::cuda {

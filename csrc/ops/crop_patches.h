@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "core/crop_arguments.h"
 #include "ops/check.h"
+#include "ops/crop_patches_arguments.h"
 
 namespace tubeletx {
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "core/blend.h"
-#include "core/paste_arguments.h"
 #include "ops/check.h"
+#include "ops/paste_tubelets_arguments.h"
 #include "ops/write.h"
 
 namespace tubeletx {

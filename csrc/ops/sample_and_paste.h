@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/paste_arguments.h"
 #include "core/tubelet_sampler.h"
 #include "ops/check.h"
 #include "ops/paste_tubelets.h"
+#include "ops/paste_tubelets_arguments.h"
 #include "ops/sample_tubelets.h"
 #include "ops/write.h"
 

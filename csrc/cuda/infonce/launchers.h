@@ -1,7 +1,7 @@
 // The kernels that pass over the queue, each family compiled in files of its own: they take long.
 #pragma once
 
-#include "core/queue_infonce_plan.h"
+#include "cuda/infonce/plan.h"
 #include "cuda/launch.h"
 
 namespace tubeletx::cuda {

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 
-#include "core/queue_infonce_plan.h"
 #include "cuda/device.h"
 #include "cuda/infonce/launchers.h"
+#include "cuda/infonce/plan.h"
 
 namespace tubeletx::cuda {
 
