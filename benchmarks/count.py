@@ -13,10 +13,10 @@ import torch
 from harness import measure, write_result
 from torch import Tensor
 
-from tubeletx_train.downstream.repetition.count import count_repetitions
-from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator, segment_clips
-from tubeletx_train.downstream.repetition.segments import Estimate
 from tubeletx_train.models import build_encoder
+from tubeletx_train.repetition.count import count_repetitions
+from tubeletx_train.repetition.model import CycleNet, NetworkEstimator, segment_clips
+from tubeletx_train.repetition.segments import Estimate
 
 
 class OneAtATime:

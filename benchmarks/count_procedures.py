@@ -19,15 +19,15 @@ import torch
 from harness import write_result
 from torch import Tensor
 
-from tubeletx_train.downstream.repetition.count import count_repetitions
-from tubeletx_train.downstream.repetition.dataset import Window, draw_stretch, draw_window
-from tubeletx_train.downstream.repetition.metrics import counting_metrics
-from tubeletx_train.downstream.repetition.model import CycleNet, NetworkEstimator, cycle_loss, segment_clips
-from tubeletx_train.downstream.repetition.offsets import cycle_offsets
-from tubeletx_train.downstream.repetition.procedure import ORIGINAL, REFINED, Procedure
-from tubeletx_train.downstream.repetition.refinement import Refinement
-from tubeletx_train.downstream.repetition.segments import ANCHORS, Estimate, anchor_targets
 from tubeletx_train.models import build_encoder
+from tubeletx_train.repetition.count import count_repetitions
+from tubeletx_train.repetition.dataset import Window, draw_stretch, draw_window
+from tubeletx_train.repetition.metrics import counting_metrics
+from tubeletx_train.repetition.model import CycleNet, NetworkEstimator, cycle_loss, segment_clips
+from tubeletx_train.repetition.offsets import cycle_offsets
+from tubeletx_train.repetition.procedure import ORIGINAL, REFINED, Procedure
+from tubeletx_train.repetition.refinement import Refinement
+from tubeletx_train.repetition.segments import ANCHORS, Estimate, anchor_targets
 
 _SIZE, _SIDE_FRAMES, _BATCH, _MAX_WINDOW = 16, 8, 8, 150
 _WINDOWS_PER_VIDEO = 10

@@ -16,12 +16,12 @@ import time
 import torch
 from harness import write_result
 
+from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.engine.epoch_task import checked_samples
-from tubeletx_train.engine.machine import processor_name
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.precision import compare_gradients, fastest_precision
+from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.pretrain.build import build_moco, channels_last
 
 CPU = torch.device("cpu")

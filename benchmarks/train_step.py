@@ -31,11 +31,11 @@ from harness import write_result
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, build_loader, prepare_videos
 from tubeletx_train.engine.optimization import Optimization
-from tubeletx_train.engine.seeding import seed_everything
 from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.views import PairViews
 

@@ -22,9 +22,9 @@ import torch
 from tqdm import tqdm
 
 from toy_task import ToyConfig, ToyTask, train_toy
+from tubeletx_train.common.checkpoint import CheckpointFolder
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
-from tubeletx_train.engine.checkpoint import CheckpointFolder
 
 _CHECKPOINT_EVERY = 3
 _TIMINGS = {"clips_per_second", "data_wait", "peak_memory_gb"}

@@ -5,14 +5,14 @@ import dataclasses
 import torch
 from torch import nn
 
+from tubeletx_train.common.non_finite import require_finite
+from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import EpochSampler
-from tubeletx_train.engine.non_finite import require_finite
+from tubeletx_train.engine.loop import TrainingResult, TrainingTask, run_training
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run, open_run
-from tubeletx_train.engine.seeding import seed_everything
-from tubeletx_train.engine.training import TrainingResult, TrainingTask, run_training
 
 SAMPLES = 24
 

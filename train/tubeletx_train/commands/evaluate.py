@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tubeletx_train.config.downstream import EvaluateConfig
+from tubeletx_train.config.labelled import EvaluateConfig
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.downstream.evaluate import evaluate
-from tubeletx_train.downstream.results import format_metrics
+from tubeletx_train.evaluation.evaluate import evaluate
+from tubeletx_train.evaluation.results import format_metrics
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

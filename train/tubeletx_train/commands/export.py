@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tubeletx_train.config.downstream import FinetuneConfig
+from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.output import writable_folder
+from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.parse import config_from_tree, parse_config
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
-from tubeletx_train.engine.checkpoint import CheckpointError, load_checkpoint
-from tubeletx_train.engine.errors import UsageError
-from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.models.weights import ExportFormat, export_encoder, load_encoder
 from tubeletx_train.models.weights.card import FineTuning, Training, model_card
 from tubeletx_train.models.weights.export import SUFFIXES, write_atomically

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tubeletx_train.commands.reporting import GOES_ON, report_run
-from tubeletx_train.config.downstream import FinetuneConfig
+from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.downstream.finetune import finetune
-from tubeletx_train.downstream.results import RESULTS_FILE, format_metrics
+from tubeletx_train.evaluation.results import RESULTS_FILE, format_metrics
+from tubeletx_train.finetune.task import finetune
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tubeletx_train.commands.reporting import GOES_ON, report_run
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.pretrain.loop import pretrain
+from tubeletx_train.pretrain.task import pretrain
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.pretrain.probe_checkpoint import ProbeConfig, format_probe, probe_checkpoint
+from tubeletx_train.evaluation.probe import ProbeConfig, format_probe, probe_checkpoint
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.ablation_commands import MANIFESTS, arm_commands
+from tubeletx_train.config.ablations import AblationTable, ablation_tables, arms
 from tubeletx_train.config.recipes import describe, preparation, recipe_names, recipe_text
-from tubeletx_train.config.tables import AblationTable, ablation_tables, arms
-from tubeletx_train.engine.errors import UsageError
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

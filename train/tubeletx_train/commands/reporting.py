@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tubeletx_train.engine.training import TrainingResult
+from tubeletx_train.engine.loop import TrainingResult
 
 GOES_ON = "Started again with the same output folder, a run goes on from its newest checkpoint."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.downstream.tables import FIGURES, TABLES, TableConfig, write_table
+from tubeletx_train.evaluation.tables import FIGURES, TABLES, TableConfig, write_table
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

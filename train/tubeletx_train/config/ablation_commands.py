@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tubeletx_train.config.ablations import AblationTable, Arm, canonical_arm
 from tubeletx_train.config.recipes import load_recipe
-from tubeletx_train.config.tables import AblationTable, Arm, canonical_arm
 
 _RELEASED = "protocol/released"
 

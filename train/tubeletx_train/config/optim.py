@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tubeletx_train.engine.limits import require_at_least, require_positive
+from tubeletx_train.common.limits import require_at_least, require_positive
 
 
 @dataclass(frozen=True)

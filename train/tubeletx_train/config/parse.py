@@ -13,10 +13,10 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 
 from tubeletx.config import TubeletConfig
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.recipes import given_settings, load_recipe, nearest
 from tubeletx_train.config.settings import as_meant, describe_type, option_types, recipe_types
 from tubeletx_train.config.tree import flatten, merge
-from tubeletx_train.engine.errors import UsageError
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from tubeletx_train.config.tables import ablation_tables, arms
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.config.ablations import ablation_tables, arms
 from tubeletx_train.config.tree import merge, read_tree
-from tubeletx_train.engine.errors import UsageError
 
 # What is about a recipe rather than in it: what it differs from, one line about it, how to make its manifest.
 _META_KEYS = ("base", "description", "prepare")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tubeletx_train.config.downstream import EncoderConfig, TestedDataConfig
+from tubeletx_train.common.limits import require_at_least, require_share
+from tubeletx_train.config.data import ReaderName
+from tubeletx_train.config.labelled import EncoderConfig, TestedDataConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
-from tubeletx_train.data.config import ReaderName
-from tubeletx_train.engine.limits import require_at_least, require_share
 
 
 @dataclass(frozen=True)

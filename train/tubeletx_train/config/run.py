@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tubeletx_train.engine.limits import require_at_least
-from tubeletx_train.engine.trackers import TrackerName
+from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.trackers import TrackerName
 
 
 @dataclass(frozen=True)

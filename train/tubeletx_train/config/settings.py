@@ -13,8 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 # commands, it passes over the others; of a file of the user's own it refuses them.
 RECIPE_CONFIGS = (
     "tubeletx_train.config.pretrain:PretrainConfig",
-    "tubeletx_train.config.downstream:FinetuneConfig",
-    "tubeletx_train.config.downstream:EvaluateConfig",
+    "tubeletx_train.config.labelled:FinetuneConfig",
+    "tubeletx_train.config.labelled:EvaluateConfig",
     "tubeletx_train.config.repetition:RepetitionConfig",
 )
 _NONE = type(None)

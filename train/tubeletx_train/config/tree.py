@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.settings import recipe_types, takes_text
-from tubeletx_train.engine.errors import UsageError
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

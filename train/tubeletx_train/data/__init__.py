@@ -1,10 +1,9 @@
 """Videos to batches: manifests, checks, decoders, clip sampling, the loader, colour augmentation."""
 
+from tubeletx_train.config.data import DataConfig, ReadingConfig
 from tubeletx_train.data.augment import ColorConfig, ColorJitterNormalize, normalize
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.check import check_videos, prepare_videos
-from tubeletx_train.data.config import DataConfig, ReadingConfig
-from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import (
     DataError,
     LoaderError,
@@ -23,6 +22,7 @@ from tubeletx_train.data.manifest import (
     scan_folder,
     write_manifest,
 )
+from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.readers import ClipReader, open_record, open_video
 from tubeletx_train.data.sampler import EpochSampler
 

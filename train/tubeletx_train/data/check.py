@@ -14,8 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
-from tubeletx_train.data.config import DataConfig
 from tubeletx_train.data.errors import NoUsableVideos
 from tubeletx_train.data.inspection import Finding, inspect_all, inspect_video
 from tubeletx_train.data.manifest import VideoRecord, load_videos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tubeletx_train.engine.errors import CommandError, UsageError
+from tubeletx_train.common.errors import CommandError, UsageError
 
 
 class VideoError(Exception):

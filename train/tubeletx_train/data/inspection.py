@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 
 import numpy as np
 
+from tubeletx_train.common.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.errors import LoaderError, VideoError
-from tubeletx_train.data.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.readers import ClipReader, open_video
 
 # Seconds for a process to start; it imports torch from what may be a slow network disk.

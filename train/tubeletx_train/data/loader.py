@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tubeletx_train.common.processes import exit_with_parent, forkserver_context
+from tubeletx_train.config.data import ReadingConfig
 from tubeletx_train.data.bad_videos import BadVideo
-from tubeletx_train.data.config import ReadingConfig
-from tubeletx_train.data.dataset import PairDataset, PairSample
 from tubeletx_train.data.errors import LoaderError, NoUsableVideos
-from tubeletx_train.data.processes import exit_with_parent, forkserver_context
+from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.sampler import EpochSampler
 
 # Seconds between looks at whether the workers live. Forked from a server they are no children of this process, which

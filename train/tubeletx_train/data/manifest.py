@@ -30,8 +30,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tubeletx_train.common.files import replace_text
 from tubeletx_train.data.errors import DataError, ManifestError
-from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import VIDEO_EXTENSIONS, find_videos
 
 

@@ -28,15 +28,15 @@ import numpy as np
 import webdataset
 from tqdm import tqdm
 
+from tubeletx_train.common.errors import CommandError
+from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.limits import require_at_least, require_positive
+from tubeletx_train.common.output import writable_folder
+from tubeletx_train.common.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.errors import DataError, LoaderError, VideoError
-from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import ZIP_EXTENSION, is_frame_name
 from tubeletx_train.data.manifest import VideoRecord, load_videos, write_manifest
-from tubeletx_train.data.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.readers import Media, ShardMember
-from tubeletx_train.engine.errors import CommandError
-from tubeletx_train.engine.limits import require_at_least, require_positive
-from tubeletx_train.engine.output import writable_folder
 
 INDEX = "index.json"
 MANIFEST = "manifest.csv"

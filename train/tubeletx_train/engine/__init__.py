@@ -1,1 +1,1 @@
-"""Parts of a training run that know nothing of what is trained: checkpoints, signals, logs, schedule, seeds."""
+"""The training loop and its parts; knows no task and no data set."""

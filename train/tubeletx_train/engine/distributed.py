@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tubeletx_train.engine.device import resolve_device
-from tubeletx_train.engine.errors import CommandError, UsageError
-from tubeletx_train.engine.slurm import adopt_slurm
+from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.errors import CommandError, UsageError
+from tubeletx_train.common.slurm import adopt_slurm
 
 
 @dataclass(frozen=True)

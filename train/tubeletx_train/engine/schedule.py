@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.optim import OptimConfig
-from tubeletx_train.engine.errors import UsageError
 
 
 def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int, steps_per_epoch: int) -> LambdaLR:

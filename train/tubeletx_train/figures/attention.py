@@ -52,7 +52,7 @@ def attention_strip(
     Args:
         path: Where to; parent folders are made.
         clips: (B, 3, T, H, W) uint8.
-        maps: Name of a network to its (B, T, H, W) maps in [0, 1], see `downstream.attention.activation_maps`.
+        maps: Name of a network to its (B, T, H, W) maps in [0, 1], see `evaluation.attention.activation_maps`.
         titles: What to write above each clip; none by default.
         columns: Frames shown, spread over the clip.
 

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tubeletx_train.downstream.repetition.count import Count, cycle_marks
+from tubeletx_train.repetition.count import Count, cycle_marks
 
 # Numbers of thumbnails to choose from.
 _THUMBNAILS = range(9, 15)

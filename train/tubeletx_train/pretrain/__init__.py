@@ -1,1 +1,1 @@
-"""Tubelet-contrastive pretraining, and how what it learned is measured."""
+"""Tubelet-contrastive pretraining."""

@@ -11,9 +11,9 @@ from torch import nn
 
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord
-from tubeletx_train.pretrain.held_out import held_out_batches
-from tubeletx_train.pretrain.labelled import read_labelled, read_out_labels
-from tubeletx_train.pretrain.probe import ProbeTask, draw_probe_task, motion_probe
+from tubeletx_train.evaluation.embed import held_out_batches
+from tubeletx_train.evaluation.labelled import read_labelled, read_out_labels
+from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
 
 # Takes the query encoder, (B, 3, T, H, W) normalised floats to (B, D), and gives numbers by name.
 EncoderEvaluation = Callable[[nn.Module], Mapping[str, float]]

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.recipes import describe, load_recipe, nearest, own_settings, recipe_names
 from tubeletx_train.config.tree import merge
-from tubeletx_train.engine.errors import UsageError
 
 _FOLDER = "study/"
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from tubeletx.pair import TubeletPair
+from tubeletx_train.common.checkpoint import save_atomically
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, prepare_videos
-from tubeletx_train.engine.checkpoint import save_atomically
-from tubeletx_train.pretrain.held_out import held_out_batches
-from tubeletx_train.pretrain.labelled import read_labelled, video_features
+from tubeletx_train.evaluation.embed import held_out_batches
+from tubeletx_train.evaluation.labelled import read_labelled, video_features
+from tubeletx_train.evaluation.motion_probe import ProbeTask, motion_probe
+from tubeletx_train.evaluation.pair_retrieval import PairSet, draw_pair_set, held_out_retrieval
+from tubeletx_train.evaluation.probe import draw_motion_task
+from tubeletx_train.evaluation.readout import read_out_by_group
 from tubeletx_train.pretrain.moco import EmbeddingNet
-from tubeletx_train.pretrain.probe import ProbeTask, motion_probe
-from tubeletx_train.pretrain.probe_checkpoint import draw_motion_task
-from tubeletx_train.pretrain.readout import read_out_by_group
-from tubeletx_train.pretrain.retrieval import PairSet, draw_pair_set, held_out_retrieval
 from tubeletx_train.study.videos import HELD_OUT, TRAIN
 
 FIT_CLIPS, JUDGED_CLIPS = 1600, 800

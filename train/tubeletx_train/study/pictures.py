@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tubeletx_train.downstream.attention import AttentionConfig, look
-from tubeletx_train.engine.checkpoint import CheckpointFolder
+from tubeletx_train.common.checkpoint import CheckpointFolder
+from tubeletx_train.evaluation.attention import AttentionConfig, look
+from tubeletx_train.evaluation.motions import MOTION_NAMES
 from tubeletx_train.figures.attention import attention_strip
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.figures.study import Bar, interval_bars, interval_curves
-from tubeletx_train.pretrain.motions import MOTION_NAMES
 from tubeletx_train.study.arms import FULL, UNTRAINED, own_arms
 from tubeletx_train.study.intervals import estimate
 from tubeletx_train.study.results import Results

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tubeletx_train.common.output import writable_folder
 from tubeletx_train.data import read_manifest
-from tubeletx_train.engine.output import writable_folder
-from tubeletx_train.pretrain.motions import MOTION_NAMES, MOTION_PAIRS
+from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
 from tubeletx_train.study.arms import FULL, REFERENCES, SUPERVISED, UNTRAINED, all_arms, description, own_arms
 from tubeletx_train.study.claims import OWN_CLAIMS, PAPER_CLAIMS, claims_table
 from tubeletx_train.study.config import StudyConfig

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from tubeletx_train.common.signals import StopRequest
 from tubeletx_train.config.tree import merge
-from tubeletx_train.engine.signals import StopRequest
 from tubeletx_train.study.arms import REFERENCES, arm_recipe
 from tubeletx_train.study.config import StudyConfig
 from tubeletx_train.study.runs import Run, RunFolder, accuracy, search_runs

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tubeletx_train.engine.errors import UsageError
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.study.arms import FULL, REFERENCES, own_arms, write_recipe
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.engine.output import writable_folder
 from tubeletx_train.study.arms import FULL, QUICK_ARMS, all_arms, check_arms
 from tubeletx_train.study.config import StudyConfig
 from tubeletx_train.study.measure import draw_measurements

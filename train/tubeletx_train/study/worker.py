@@ -15,18 +15,18 @@ from typing import Any
 import torch
 
 import tubeletx
+from tubeletx_train.common.checkpoint import CheckpointFolder
+from tubeletx_train.common.errors import CommandError
+from tubeletx_train.common.machine import processor_name
+from tubeletx_train.common.non_finite import NonFiniteError
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.engine.checkpoint import CheckpointFolder
-from tubeletx_train.engine.errors import CommandError
-from tubeletx_train.engine.machine import processor_name
-from tubeletx_train.engine.non_finite import NonFiniteError
+from tubeletx_train.evaluation.ceiling import supervised_ceiling
+from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
+from tubeletx_train.evaluation.probe import CEILING_CLIPS, draw_plain_clips
 from tubeletx_train.pretrain.build import resolve_device
-from tubeletx_train.pretrain.ceiling import supervised_ceiling
-from tubeletx_train.pretrain.evaluate import load_pretraining, trained_net, untrained_net
-from tubeletx_train.pretrain.loop import pretrain
-from tubeletx_train.pretrain.probe_checkpoint import CEILING_CLIPS, draw_plain_clips
+from tubeletx_train.pretrain.task import pretrain
 from tubeletx_train.study.arms import REFERENCES, SUPERVISED
 from tubeletx_train.study.measure import Measurements
 from tubeletx_train.study.runs import RunFolder

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.limits import require_at_least, require_positive, require_positive_share
+from tubeletx_train.config.data import ReaderName
 from tubeletx_train.data.check import check_videos
-from tubeletx_train.data.config import ReaderName
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.errors import DataError
-from tubeletx_train.data.files import replace_text
 from tubeletx_train.data.find import VideoIndex, find_videos
 from tubeletx_train.data.manifest import VideoRecord, write_manifest
 from tubeletx_train.data.readers import tells_rate
 from tubeletx_train.data.subsets import draw_per_class, draw_share
-from tubeletx_train.engine.limits import require_at_least, require_positive, require_positive_share
 
 FOLDER = "folder"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tubeletx_train.config.downstream import FinetuneConfig
+from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.origin import nearest_recipe
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
 from tubeletx_train.config.tree import to_tree

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import safetensors.torch
 from torch import Tensor
 
+from tubeletx_train.common.checkpoint import save_atomically
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.engine.checkpoint import save_atomically
-from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.models.encoder import VideoEncoder
 from tubeletx_train.models.i3d import I3D
 from tubeletx_train.models.weights.files import SETTINGS_KEY

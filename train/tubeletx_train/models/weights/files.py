@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tubeletx_train.engine.checkpoint import CheckpointError, CheckpointFolder
+from tubeletx_train.common.checkpoint import CheckpointError, CheckpointFolder
 
 # Where exports keep the encoder's settings, in a state dict's `_metadata` or a safetensors header.
 SETTINGS_KEY = "tubeletx"

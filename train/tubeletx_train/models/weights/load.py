@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import nn
 
+from tubeletx_train.common.checkpoint import CheckpointError
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
-from tubeletx_train.engine.checkpoint import CheckpointError
-from tubeletx_train.engine.errors import UsageError
 from tubeletx_train.models.build import TCLR_ENCODER, build_encoder
 from tubeletx_train.models.encoder import VideoEncoder
 from tubeletx_train.models.weights.files import read_weight_file

@@ -1,0 +1,90 @@
+"""The floors of `tubeletx_train`: imports go down or stay on their floor, and never in a circle."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import tubeletx_train
+
+ROOT = Path(tubeletx_train.__path__[0])
+# From the ground up; what shares a floor does not import its neighbours there.
+FLOORS = (
+    {"common"},
+    {"config"},
+    {"data"},
+    {"models"},
+    {"engine"},
+    {"figures"},
+    {"evaluation"},
+    {"pretrain", "finetune", "repetition"},
+    {"demo", "study"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+)
+# What is still to be mended; nothing may be added.
+STILL_UPWARDS = {
+    "common.files": {"data.errors"},
+    "config.labelled": {"data", "data.augment"},
+    "config.origin": {"data"},
+    "config.pretrain": {"data"},
+    "evaluation.motion_probe": {"pretrain.views"},
+    "evaluation.pair_retrieval": {"pretrain.views"},
+    "evaluation.pretrained": {"pretrain.build", "pretrain.moco"},
+    "evaluation.probe": {"pretrain.build"},
+    "figures.repetition": {"repetition.count"},
+}
+STILL_IN_CIRCLES = {"data.manifest": {"data.datasets"}}
+
+
+def _imports() -> dict[str, set[str]]:
+    """Each module of the package with the modules of it that it imports, wherever in the file."""
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in files.items() if name != "__init__"}
+    found: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import"
+                targets = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for target in targets:
+                ours = target.removeprefix("tubeletx_train.")
+                if ours == target:
+                    continue
+                # A name of a module, or a module of a package.
+                found[name].add(ours if ours in modules else ours.rpartition(".")[0])
+    return found
+
+
+IMPORTS = _imports()
+
+
+def _floor(module: str) -> int:
+    return next(index for index, floor in enumerate(FLOORS) if module.split(".")[0] in floor)
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_imports_go_down(module: str) -> None:
+    package = module.split(".")[0]
+    wrong = {other for other in IMPORTS[module] if other.split(".")[0] != package and _floor(other) >= _floor(module)}
+    assert wrong <= STILL_UPWARDS.get(module, set())
+
+
+def test_no_circle() -> None:
+    graph = {
+        module: others - STILL_UPWARDS.get(module, set()) - STILL_IN_CIRCLES.get(module, set())
+        for module, others in IMPORTS.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")

@@ -1,0 +1,90 @@
+"""Configuration of the data side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tubeletx_train.common.limits import require_at_least, require_positive, require_range, require_share
+
+ReaderName = Literal["decord", "decord_only", "pyav", "torchcodec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """How videos are read, whatever for.
+
+    Attributes:
+        reader: What decodes video files; folders and zips of frames need none. "decord" leaves to PyAV the files that
+            it does not read, or not exactly; "decord_only" does not.
+        num_workers: Decoding processes; 0 decodes in the training process.
+        prefetch: Batches that each worker prepares ahead.
+        timeout: Seconds without a batch after which a worker counts as hung.
+        check_timeout: Seconds that the check before a run waits for one video.
+        max_bad_share: Share of the training videos that may be unreadable before the run stops with the list.
+    """
+
+    reader: ReaderName = "decord"
+    num_workers: int = 2
+    prefetch: int = 4
+    timeout: float = 300.0
+    check_timeout: float = 60.0
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "num_workers", "timeout", "check_timeout")
+        require_at_least(self, 1, "prefetch")
+        require_share(self, "max_bad_share")
+
+
+@dataclass(frozen=True)
+class DataConfig(ReadingConfig):
+    """What is read, how clips are drawn from it, and with how many processes.
+
+    Attributes:
+        videos: A manifest (CSV, see `tubeletx_train.data.manifest`) or a folder that is searched for videos.
+        split: Keep only the manifest's rows of this split; None keeps all.
+        num_frames: Frames of a clip, T.
+        strides: Frame strides; each clip draws one (1 to 4 in the released code; the paper gives none).
+        crop_size: Side S of the square clip, pixels.
+        decode_size: Short side that frames are decoded at, pixels; None keeps the file's own size.
+        crop: "random_resized" draws a box by `crop_area` and `crop_ratio`; "released" stretches the frame to one of
+            three sizes whatever its aspect, then cuts a window, as the released code does.
+        crop_area: Smallest and largest share of the frame's area that a random-resized crop covers.
+        crop_ratio: Smallest and largest width/height of a random-resized crop, drawn log-uniformly.
+        flip: Probability that a clip is mirrored left to right.
+        segment_seconds: Cut every video into segments of about this length that count as videos of their own;
+            None keeps videos whole. Useful where there are few, long videos.
+        same_file_pairs: Whether the two clips of a tubelet pair may come from two segments of one file.
+        samples_per_video: How often an epoch visits each video (or segment), each time with other draws.
+        cache_frames: Decode everything once and keep the frames in shared memory, for a few short videos.
+        cache_limit_gb: Largest size of that cache, GB (1e9 bytes); more than this is refused.
+    """
+
+    videos: str
+    split: str | None = None
+    num_frames: int = 16
+    strides: tuple[int, ...] = (1, 2, 3, 4)
+    crop_size: int = 112
+    decode_size: int | None = 128
+    crop: Literal["random_resized", "released"] = "random_resized"
+    crop_area: tuple[float, float] = (0.3, 1.0)
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: float = 0.5
+    segment_seconds: float | None = None
+    same_file_pairs: bool = True
+    samples_per_video: int = 1
+    cache_frames: bool = False
+    cache_limit_gb: float = 2.0
+    max_bad_share: float = field(default=0.5, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "num_frames", "crop_size", "samples_per_video")
+        require_at_least(self, 0, "cache_limit_gb")
+        require_positive(self, "decode_size", "segment_seconds")
+        require_share(self, "flip")
+        require_range(self, "crop_area", most=1)
+        require_range(self, "crop_ratio")
+        if not self.strides or min(self.strides) < 1:
+            raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")

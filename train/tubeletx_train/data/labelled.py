@@ -1,0 +1,255 @@
+"""Labelled clips: drawn ones for training, all views of a video for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tubeletx_train.config.labelled import LabelledDataConfig
+from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord, open_record
+from tubeletx_train.data.clips import CropBox, clip_generator, draw_random_resized_crop
+from tubeletx_train.data.labelled_frames import (
+    draw_short_side_crop,
+    frame_indices,
+    last_start,
+    linear_starts,
+    view_windows,
+)
+from tubeletx_train.data.labels import Targets
+from tubeletx_train.data.now_reading import NowReading
+from tubeletx_train.data.pairs import resize_frames
+
+# Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
+_MAX_ATTEMPTS = 30
+
+
+@dataclass
+class LabelledSample:
+    """A training clip.
+
+    Attributes:
+        clip: (T, S, S, 3) uint8 RGB.
+        target: See `Targets`.
+        sample_id: Place in the data set.
+        epoch: The epoch it was drawn for.
+        bad: Videos that could not be read while it was made.
+    """
+
+    clip: Tensor
+    target: Tensor
+    sample_id: int
+    epoch: int
+    bad: list[BadVideo]
+
+
+@dataclass
+class LabelledBatch:
+    """Training clips.
+
+    Attributes:
+        clip: (B, 3, T, S, S) uint8, channels_last_3d.
+        target: (B,) int64, or (B, C) float32.
+        sample_ids: (B,) int64.
+        epoch: The one epoch all of them belong to.
+        bad: Videos that could not be read while the batch was made.
+    """
+
+    clip: Tensor
+    target: Tensor
+    sample_ids: Tensor
+    epoch: int
+    bad: list[BadVideo]
+
+    def pin_memory(self) -> LabelledBatch:
+        """The batch in page-locked memory (called by the loader)."""
+        return replace(self, clip=self.clip.pin_memory(), target=self.target.pin_memory())
+
+    def to(self, device: torch.device) -> LabelledBatch:
+        """The batch with its tensors on a device."""
+        tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in ("clip", "target", "sample_ids")}
+        return replace(self, **tensors)
+
+
+def collate_clips(samples: list[LabelledSample]) -> LabelledBatch:
+    """Stack samples of one epoch."""
+    return LabelledBatch(
+        clip=torch.stack([sample.clip for sample in samples]).permute(0, 4, 1, 2, 3),
+        target=torch.stack([sample.target for sample in samples]),
+        sample_ids=torch.tensor([sample.sample_id for sample in samples]),
+        epoch=samples[0].epoch,
+        bad=list({video.path: video for sample in samples for video in sample.bad}.values()),
+    )
+
+
+class _Clips:
+    """What both data sets share: reading a stretch of a record, and saying which one is being read."""
+
+    def __init__(self, records: Sequence[VideoRecord], config: LabelledDataConfig) -> None:
+        self.config = config
+        self.records = list(records)
+        self._reading = NowReading(config.num_workers)
+
+    def _step(self, record: VideoRecord) -> float:
+        """Frames of the file from one frame of a clip to the next."""
+        if self.config.fps is None:
+            return float(self.config.stride)
+        assert record.fps is not None
+        return self.config.stride * record.fps / self.config.fps
+
+    def _indices(self, record: VideoRecord, start: float) -> npt.NDArray[np.int64]:
+        """Frames of the file for a clip that starts `start` frames into the record's stretch."""
+        config = self.config
+        first, stop = record.frame_range
+        return first + frame_indices(start, stop - first, config.num_frames, self._step(record), config.short)
+
+    def _read(self, place: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """(len(indices), H, W, 3) uint8 of the record at a place. Raises VideoError."""
+        record = self.records[place]
+        short_side = None
+        if record.width and record.height:
+            limit = self.config.decode_size
+            short_side = limit if limit is not None and limit < min(record.width, record.height) else None
+        with self._reading.video(place):
+            return open_record(record, short_side, self.config.reader).read(indices)
+
+    def videos_being_read(self) -> list[str]:
+        """Files that workers are decoding right now, for messages about a worker that died or hung."""
+        return [self.records[place].path for place in self._reading.places()]
+
+
+def _cut(frames: npt.NDArray[np.uint8], box: CropBox, size: int) -> Tensor:
+    return resize_frames(frames[:, box.y0 : box.y1, box.x0 : box.x1], size)
+
+
+class TrainingClips(_Clips, Dataset[LabelledSample]):
+    """Training clips, each a pure function of (seed, epoch, sample_id).
+
+    Indexed by `(epoch, sample_id)`, as EpochSampler yields them. A video that cannot be read is replaced by a fresh
+    draw and named in `LabelledSample.bad`.
+    """
+
+    def __init__(
+        self, records: Sequence[VideoRecord], targets: Targets, config: LabelledDataConfig, *, seed: int = 0
+    ) -> None:
+        """Args: checked `records` (frame counts and rates known), their targets, settings, seed of every draw."""
+        if not records:
+            raise NoUsableVideos("there are no videos to train on")
+        super().__init__(records, config)
+        self._targets = targets
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Samples in an epoch: videos times `samples_per_video`."""
+        return len(self.records) * self.config.samples_per_video
+
+    def __getitem__(self, key: tuple[int, int]) -> LabelledSample:
+        epoch, sample_id = key
+        bad: dict[str, BadVideo] = {}
+        place = sample_id % len(self.records)
+        for attempt in range(_MAX_ATTEMPTS):
+            rng = clip_generator(self._seed, epoch, sample_id, attempt, 0)
+            if attempt:
+                place = int(rng.integers(len(self.records)))
+            try:
+                clip, target = self._draw(place, rng)
+            except VideoError as error:
+                bad[error.path] = BadVideo(error.path, error.reason)
+                continue
+            return LabelledSample(clip, target, sample_id, epoch, list(bad.values()))
+        raise NoUsableVideos(
+            f"{_MAX_ATTEMPTS} draws in a row met only unreadable videos (the last: {list(bad.values())[-1]})"
+        )
+
+    def _draw(self, place: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        config, record = self.config, self.records[place]
+        first, stop = record.frame_range
+        start = rng.uniform(0, last_start(stop - first, config.num_frames, self._step(record)))
+        indices = self._indices(record, start)
+        frames = self._read(place, indices)
+        height, width = frames.shape[1:3]
+        if config.crop == "short_side":
+            box = draw_short_side_crop(rng, width, height, config.crop_size, config.short_sides)
+        else:
+            box = draw_random_resized_crop(rng, width, height, config.crop_area, config.crop_ratio)
+        clip = _cut(frames, box, config.crop_size)
+        if rng.random() < config.flip:
+            clip = clip.flip(2)
+        assert record.fps is not None
+        target = self._targets.of_stretch(record, indices.min() / record.fps, indices.max() / record.fps)
+        return clip, target
+
+
+@dataclass
+class VideoViews:
+    """What a test video is judged by.
+
+    Attributes:
+        place: Of the video in the data set.
+        views: (V, T, S, S, 3) uint8, clips by windows; empty if it cannot be read.
+        bad: Why it cannot.
+    """
+
+    place: int
+    views: Tensor
+    bad: BadVideo | None = None
+
+
+@dataclass
+class ViewBatch:
+    """Views of some videos.
+
+    Attributes:
+        clip: (N, 3, T, S, S) uint8, the views of all of them.
+        places: (N,) int64, the video that each view is of.
+        bad: Videos that could not be read.
+    """
+
+    clip: Tensor
+    places: Tensor
+    bad: list[BadVideo]
+
+    def pin_memory(self) -> ViewBatch:
+        """The batch in page-locked memory (called by the loader)."""
+        return replace(self, clip=self.clip.pin_memory())
+
+
+def collate_views(samples: list[VideoViews]) -> ViewBatch:
+    """Put the views of videos after one another."""
+    return ViewBatch(
+        clip=torch.cat([sample.views for sample in samples]).permute(0, 4, 1, 2, 3),
+        places=torch.tensor([sample.place for sample in samples for _ in sample.views], dtype=torch.int64),
+        bad=[sample.bad for sample in samples if sample.bad is not None],
+    )
+
+
+class ViewDataset(_Clips, Dataset[VideoViews]):
+    """All views of each video: linearly spaced clips, one or three windows of each."""
+
+    def __len__(self) -> int:
+        """Videos."""
+        return len(self.records)
+
+    def __getitem__(self, place: int) -> VideoViews:
+        config, record = self.config, self.records[place]
+        first, stop = record.frame_range
+        starts = linear_starts(stop - first, config.num_frames, self._step(record), config.test_clips)
+        indices = np.stack([self._indices(record, start) for start in starts])
+        wanted, back = np.unique(indices, return_inverse=True)
+        try:
+            frames = self._read(place, wanted)  # clips overlap: each frame is decoded once
+        except VideoError as error:
+            empty = torch.empty((0, config.num_frames, config.crop_size, config.crop_size, 3), dtype=torch.uint8)
+            return VideoViews(place, empty, BadVideo(error.path, error.reason))
+        height, width = frames.shape[1:3]
+        windows = [
+            _cut(frames, box, config.crop_size)
+            for box in view_windows(width, height, config.test_crops, config.test_crop_share)
+        ]
+        order = torch.from_numpy(back.reshape(indices.shape))
+        return VideoViews(place, torch.cat([window[order] for window in windows]))

@@ -1,1 +1,0 @@
-"""Measurements of an encoder on labelled videos."""

@@ -1,0 +1,199 @@
+"""The probe of a checkpoint: motions, or the classes of labelled videos, read from its frozen features."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tubeletx_train.common.output import writable_folder
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.data import DataConfig, PairBatch, prepare_videos
+from tubeletx_train.evaluation.ceiling import supervised_ceiling
+from tubeletx_train.evaluation.embed import held_out_batches
+from tubeletx_train.evaluation.labelled import read_labelled, read_out_labels
+from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
+from tubeletx_train.evaluation.motions import MOTION_NAMES
+from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
+from tubeletx_train.evaluation.readout import Readout
+from tubeletx_train.figures.confusion import confusion_picture
+from tubeletx_train.pretrain.build import resolve_device
+
+# Clips that the supervised ceiling's frames and patches are taken from.
+CEILING_CLIPS = 1024
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Settings of a probe; clips are drawn as the checkpoint's run drew them.
+
+    Attributes:
+        checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
+        videos: A manifest or folder of videos that were not trained on.
+        split: Judge by the manifest's rows of this split; with labels null means "test".
+        task: "motion" pastes one moving patch on a still frame and asks how it moves; "labels" asks for the videos'
+            own classes: column `label` of a manifest, or a folder for each class.
+        fit_videos: With motions: videos that the classifiers are fitted on; null takes those the checkpoint was
+            trained on.
+        fit_split: Fit on rows of this split; with labels null means "train".
+        fit_count: With motions: clips fitted on.
+        count: With motions: clips judged by.
+        clips: With labels: clips of a video, evenly spaced, whose features are averaged.
+        group_pattern: With labels: regular expression whose first group, found in a file's name, names the video's
+            group. Where groups are known (this, or a column `group`) each is judged by classifiers fitted on the
+            others; with neither groups nor splits each video is.
+        ceiling_steps: With motions: also train the same network with the labels for so many steps; 0 leaves it out.
+        seed: Seed of the draws.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        num_workers: Decoding processes.
+        output: Folder for probe.json and confusion.png; null writes none.
+    """
+
+    checkpoint: str
+    videos: str
+    split: str | None = None
+    task: Literal["motion", "labels"] = "motion"
+    fit_videos: str | None = None
+    fit_split: str | None = None
+    fit_count: int = 1600
+    count: int = 800
+    clips: int = 4
+    group_pattern: str | None = None
+    ceiling_steps: int = 0
+    seed: int = 11
+    device: str = "auto"
+    num_workers: int = 2
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("fit_count", len(MOTION_NAMES)), ("count", 1), ("clips", 1), ("ceiling_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """What a probe found.
+
+    Attributes:
+        trained: Of the checkpoint.
+        untrained: Of the same network as its run began.
+        names: Classes.
+        ceiling: Accuracy of the same network trained with the labels, where asked for.
+    """
+
+    trained: Readout
+    untrained: Readout
+    names: tuple[str, ...]
+    ceiling: float | None = None
+
+
+def draw_motion_task(data: DataConfig, count: int, seed: int) -> ProbeTask:
+    """Labelled motions over the videos of `data`."""
+    return draw_probe_task(_batches(data, count, seed), count, seed=seed)
+
+
+def draw_plain_clips(data: DataConfig, count: int, seed: int) -> Tensor:
+    """Clips of the videos of `data` with nothing pasted on: (N, 3, T, S, S) uint8."""
+    return torch.cat([batch.clip_1 for batch in _batches(data, count, seed)])[:count]
+
+
+def _batches(data: DataConfig, count: int, seed: int) -> Iterator[PairBatch]:
+    videos, _ = prepare_videos(data)
+    return held_out_batches(videos, data, count=count, batch_size=min(64, count), seed=seed)
+
+
+def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
+    """Probe a checkpoint, and the same network untrained.
+
+    Raises:
+        UsageError: The checkpoint or the videos cannot be used; one line says why.
+    """
+    trained, weights = load_pretraining(config.checkpoint)
+    device = resolve_device(config.device)
+    report = (_probe_motions if config.task == "motion" else _probe_labels)(config, trained, weights, device)
+    if config.output is not None:
+        _write(report, writable_folder(config.output), config.task)
+    return report
+
+
+def _probe_motions(
+    config: ProbeConfig, trained: PretrainConfig, weights: dict[str, Tensor], device: torch.device
+) -> ProbeReport:
+    fit_data = _fitted_data(config, trained)
+    fit = draw_motion_task(fit_data, config.fit_count, config.seed)
+    judge = draw_motion_task(_judged_data(config, trained), config.count, config.seed + 1)
+    untrained = untrained_net(trained, fit.clips, device).encoder
+    measured = motion_probe(untrained, fit, judge)
+    ceiling = None
+    if config.ceiling_steps:
+        clips = draw_plain_clips(fit_data, min(CEILING_CLIPS, config.fit_count), config.seed)
+        ceiling = supervised_ceiling(untrained, clips, judge, steps=config.ceiling_steps, seed=config.seed).accuracy
+    return ProbeReport(
+        trained=motion_probe(trained_net(trained, weights, device).encoder, fit, judge),
+        untrained=measured,
+        names=MOTION_NAMES,
+        ceiling=ceiling,
+    )
+
+
+def _probe_labels(
+    config: ProbeConfig, trained: PretrainConfig, weights: dict[str, Tensor], device: torch.device
+) -> ProbeReport:
+    videos, bad = read_labelled(config.videos, trained.data, clips=config.clips, group_pattern=config.group_pattern)
+    for video in bad:
+        print(f"left out {video}")
+    untrained = untrained_net(trained, videos.clips.flatten(0, 1), device).encoder
+    splits = {"fit_split": config.fit_split or "train", "split": config.split or "test"}
+    return ProbeReport(
+        trained=read_out_labels(trained_net(trained, weights, device).encoder, videos, **splits),
+        untrained=read_out_labels(untrained, videos, **splits),
+        names=tuple(videos.names),
+    )
+
+
+def _judged_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
+    return dataclasses.replace(trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers)
+
+
+def _fitted_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
+    data = dataclasses.replace(trained.data, num_workers=config.num_workers)
+    if config.fit_videos is None and config.fit_split is None:
+        return data
+    return dataclasses.replace(data, videos=config.fit_videos or data.videos, split=config.fit_split)
+
+
+def _write(report: ProbeReport, folder: Path, task: str) -> None:
+    content: dict[str, Any] = {name: dataclasses.asdict(readout) for name, readout in _readouts(report).items()}
+    content |= {"names": list(report.names), "task": task}
+    if report.ceiling is not None:
+        content["ceiling"] = report.ceiling
+    (folder / "probe.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    title = f"Linear probe, {report.trained.linear:.0%} right (chance {report.trained.chance:.0%})"
+    confusion_picture(folder / "confusion.png", report.trained.confusion, report.names, title=title)
+
+
+def _readouts(report: ProbeReport) -> dict[str, Readout]:
+    return {"trained": report.trained, "untrained": report.untrained}
+
+
+def format_probe(report: ProbeReport) -> str:
+    """A small table of a report."""
+    lines = [f"accuracy over {len(report.names)} classes"]
+    for name, readout in _readouts(report).items():
+        lines.append(f"  {name:10} linear {readout.linear:6.1%}   k-NN {readout.knn:6.1%}")
+    chance = report.trained.chance
+    lines.append(f"  {'chance':10}        {chance:6.1%}        {chance:6.1%}")
+    if report.ceiling is not None:
+        lines.append(f"  {'ceiling':10}        {report.ceiling:6.1%}   (the same network trained with the labels)")
+    if report.trained.pairs:
+        lines.append("\none of two, chance 50 %" + " " * 26 + "trained  untrained")
+        for pair, accuracy in report.trained.pairs.items():
+            lines.append(f"  {pair:46} {accuracy:7.1%}  {report.untrained.pairs[pair]:9.1%}")
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""Pretraining as a task of the training loop."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.data import BadVideoTracker, PairBatch, PairDataset, VideoRecord, prepare_videos
+from tubeletx_train.data.loader import collate_pairs
+from tubeletx_train.engine.loop import TrainingResult, run_training
+from tubeletx_train.engine.run import Run, open_run
+from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
+from tubeletx_train.engine.task import EpochTask, checked_samples
+from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
+from tubeletx_train.pretrain.moco import MoCo
+from tubeletx_train.pretrain.preview import draw_pairs
+from tubeletx_train.pretrain.views import PairViews, Views
+from tubeletx_train.pretrain.watch import EncoderEvaluation, label_probe_of, motion_probe_of
+
+_LIST = "list of readable videos"
+
+
+class Pretraining(EpochTask[PairBatch]):
+    """Momentum contrast of clip pairs, one step at a time."""
+
+    net: MoCo
+
+    # `data.videos` is free because the list itself is compared.
+    free_on_resume = (*EpochTask.free_on_resume, "evaluation.", "data.videos", "data.cache_", "model.init_from")
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        videos: Sequence[VideoRecord],
+        run: Run,
+        bad_videos: BadVideoTracker,
+        evaluation: EncoderEvaluation,
+    ) -> None:
+        """Builds data set, networks and optimiser.
+
+        Args:
+            config: Settings.
+            videos: The readable ones, as `prepare_videos` returned them.
+            run: Where and among how many processes.
+            bad_videos: Counts those that go bad later.
+            evaluation: What `run.evaluate_every` asks for.
+        """
+        dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
+        super().__init__(config, run, dataset, collate_pairs, bad_videos)
+        if self.batch_size % config.optim.accumulate:
+            raise UsageError(
+                f"optim.batch_size brings each process {self.batch_size} pairs, which do not split into "
+                f"optim.accumulate {config.optim.accumulate} equal parts"
+            )
+        self._evaluation = evaluation
+        self._videos = fingerprint(videos)
+        self._names = [Path(video.path).name for video in videos]
+        moco = build_moco(config)
+        # A checkpoint to go on from has later weights; the file may be gone by then.
+        if config.model.init_from is not None and not run.ranks.broadcast(bool(run.checkpoints().paths())):
+            start_from(moco, config.model.init_from)
+        self.net = channels_last(moco.to(self.device))
+        if config.model.batch_norm == "sync" and run.ranks.world_size > 1:
+            self.net = synchronize_batch_norm(self.net, self.device)
+        if config.run.compile:
+            self.net.query_net.compile()
+            self.net.key_net.compile()
+        self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
+        self.optimization = self.build_optimization(self.net.query_net)
+
+    def sample_bytes(self) -> int:
+        """Two clips of bytes."""
+        return int(2 * 3 * self.config.data.num_frames * self.config.data.crop_size**2)
+
+    def clips(self, batch: PairBatch) -> int:
+        """Two a pair, three with own negatives."""
+        return len(batch.sample_ids) * (2 if self.config.contrast.own_negatives == "none" else 3)
+
+    def draw_batch(self, batch: PairBatch, folder: Path) -> Path:
+        """A contact sheet of the pairs."""
+        return draw_pairs(self.views(batch), folder / "first_batch.png")
+
+    def train_step(self, batch: PairBatch) -> dict[str, float]:
+        """One optimiser step; returns loss, metrics and gradient norm."""
+        views = self.views(batch)
+        num_parts = self.config.optim.accumulate
+        self.net.train()
+        self.net.update_key_net()
+        values: dict[str, float] = {}
+        keys: list[Tensor] = []
+        for query, key, own_negative in _parts(views, num_parts):
+            with self.optimization.autocast():
+                output = self.net.compare(query, key, own_negative)
+            self.require_finite(output.loss, batch, batch.sample_ids.chunk(num_parts)[len(keys)])
+            loss = output.loss.mean()
+            measured = {"loss": loss.detach()} | output.metrics
+            for name, value in zip(measured, torch.stack(list(measured.values())).tolist(), strict=True):
+                values[name] = values.get(name, 0.0) + value / num_parts
+            self.optimization.backward(loss / num_parts)
+            keys.append(output.key)
+        self.net.enqueue(torch.cat(keys))
+        return values | self.update(batch)
+
+    def check_loss(self, batch: PairBatch) -> Callable[[], Tensor]:
+        """The contrastive loss of some pairs."""
+        views = self.views(batch)
+        chosen = slice(checked_samples(len(views.query) // self.config.optim.accumulate))
+        query, key = views.query[chosen], views.key[chosen]
+        own = None if views.own_negative is None else views.own_negative[chosen]
+        self.net.train()
+        return lambda: self.net.compare(query, key, own).loss.mean()
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The evaluation of the query encoder, in the main process; the others wait."""
+        return self._evaluation(self.net.query_net.encoder) if self.run.ranks.is_main else {}
+
+    def identity(self) -> dict[str, object]:
+        """The list of videos, wherever they lie."""
+        return {_LIST: self._videos}
+
+    def video_lists(self) -> dict[str, list[str]]:
+        """Their names."""
+        return {_LIST: self._names}
+
+
+def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Query, key and own-negative clips in equal parts."""
+    own = [None] * num_parts if views.own_negative is None else views.own_negative.chunk(num_parts)
+    return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, strict=True)
+
+
+def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None) -> TrainingResult:
+    """Run (or go on with) a pretraining.
+
+    Args:
+        config: Settings.
+        evaluation: Judges the encoder as often as `run.evaluate_every` or `run.evaluate_every_epochs` says; None is
+            what `config.evaluation` says.
+
+    Raises:
+        UsageError, DataError: The input cannot be used; one line says why.
+        NonFiniteError: The loss or the gradient became NaN or infinite.
+    """
+    with open_run(config.run) as run:
+        with run.ranks.main_first():
+            index = run.output / "videos.json"
+            videos, bad_videos = prepare_videos(config.data, index=index, progress=run.ranks.is_main)
+        if evaluation is None:
+            labelled = config.evaluation.videos
+            # The main process alone evaluates, so it alone holds the labelled clips.
+            evaluation = (
+                motion_probe_of(videos, config)
+                if labelled is None or not run.ranks.is_main
+                else label_probe_of(labelled, config)
+            )
+        task = Pretraining(config, videos, run, bad_videos, evaluation)
+        result = run_training(task, run)
+        if run.ranks.is_main:
+            bad_videos.log_count()
+        return result
+
+
+def fingerprint(videos: Sequence[VideoRecord]) -> str:
+    """A digest of which videos, and which parts of them, are trained on; the folder they lie in does not matter."""
+    names = [(Path(video.path).name, video.start, video.end, video.num_frames) for video in videos]
+    return hashlib.sha256(repr(names).encode()).hexdigest()
