@@ -28,15 +28,11 @@ FLOORS = (
 )
 # What is still to be mended; nothing may be added.
 STILL_UPWARDS = {
-    "common.files": {"data.errors"},
-    "config.labelled": {"data", "data.augment"},
-    "config.origin": {"data"},
-    "config.pretrain": {"data"},
-    "evaluation.motion_probe": {"pretrain.views"},
-    "evaluation.pair_retrieval": {"pretrain.views"},
-    "evaluation.pretrained": {"pretrain.build", "pretrain.moco"},
-    "evaluation.probe": {"pretrain.build"},
-    "figures.repetition": {"repetition.count"},
+    "evaluation.motion_probe": {"pretrain", "pretrain.views"},
+    "evaluation.pair_retrieval": {"pretrain", "pretrain.views"},
+    "evaluation.pretrained": {"pretrain", "pretrain.build", "pretrain.moco"},
+    "evaluation.probe": {"pretrain", "pretrain.build"},
+    "figures.repetition": {"repetition", "repetition.count"},
 }
 STILL_IN_CIRCLES = {"data.manifest": {"data.datasets"}}
 
@@ -61,7 +57,11 @@ def _imports() -> dict[str, set[str]]:
                 if ours == target:
                     continue
                 # A name of a module, or a module of a package.
-                found[name].add(ours if ours in modules else ours.rpartition(".")[0])
+                module = ours if ours in modules else ours.rpartition(".")[0]
+                found[name].add(module)
+                # Python runs the `__init__` of another package before its module.
+                if module.split(".")[0] != name.split(".")[0]:
+                    found[name].add(module.split(".")[0])
     return found
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
+from tubeletx_train.config.data import Normalization
 from tubeletx_train.data import ColorConfig, ColorJitterNormalize, normalize
-from tubeletx_train.data.augment import Normalization, apply_color_maps, color_maps, draw_factors
+from tubeletx_train.data.augment import apply_color_maps, color_maps, draw_factors
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 LUMA = np.array([0.299, 0.587, 0.114])

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from tubeletx_train.data.errors import DataError
+from tubeletx_train.common.errors import UsageError
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def replace_text(path: str | Path) -> Iterator[TextIO]:
     """A text file to write in UTF-8, which takes its name when all is written; until then an older one stays.
 
     Raises:
-        DataError: It cannot be written.
+        UsageError: It cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -26,7 +26,7 @@ def replace_text(path: str | Path) -> Iterator[TextIO]:
             yield file
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

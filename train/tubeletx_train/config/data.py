@@ -1,13 +1,16 @@
-"""Configuration of the data side."""
+"""Settings of the data side: reading, clips of pairs, colour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tubeletx_train.common.limits import require_at_least, require_positive, require_range, require_share
 
 ReaderName = Literal["decord", "decord_only", "pyav", "torchcodec"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +91,40 @@ class DataConfig(ReadingConfig):
         require_range(self, "crop_ratio")
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
+
+
+class Normalization(NamedTuple):
+    """What is subtracted from colours in [0, 1], and what they are then divided by; red, green, blue."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+
+
+@dataclass(frozen=True)
+class ColorConfig:
+    """Strengths as in torchvision's ColorJitter; each clip draws one set of factors for all its frames.
+
+    Attributes:
+        probability: Chance that each of the four is applied at all (the released code: 0.2).
+        brightness: Factor drawn from [max(0, 1 - b), 1 + b].
+        contrast: Likewise, about the mean grey of the clip.
+        saturation: Likewise.
+        hue: Rotation drawn from [-h, h] turns, h up to 0.5.
+        shared: Both clips of a pair get the same draw (the released code) or each its own.
+    """
+
+    probability: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "brightness", "contrast", "saturation")
+        require_share(self, "probability")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue must lie in [0, 0.5] turns, not {self.hue}")

@@ -12,10 +12,9 @@ from tubeletx_train.common.limits import (
     require_range,
     require_share,
 )
+from tubeletx_train.config.data import IMAGENET, ColorConfig, Normalization, ReadingConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
-from tubeletx_train.data import ColorConfig, ReadingConfig
-from tubeletx_train.data.augment import IMAGENET, Normalization
 
 Task = Literal["recognition", "multilabel"]
 Protocol = Literal["paper", "released"]

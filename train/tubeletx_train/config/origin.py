@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tubeletx.config import TubeletConfig
+from tubeletx_train.config.data import DataConfig
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.recipes import load_recipe, recipe_names
 from tubeletx_train.config.tree import flatten, merge, to_tree
-from tubeletx_train.data import DataConfig
 
 # Where and how a run is made is no part of its recipe.
 _PLACES = ("run.", "model.init_from", "data.videos", "data.num_workers", "data.prefetch")

@@ -7,9 +7,9 @@ from typing import Literal
 
 from tubeletx.config import TubeletConfig
 from tubeletx_train.common.limits import require_at_least, require_positive, require_share
+from tubeletx_train.config.data import ColorConfig, DataConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
-from tubeletx_train.data import ColorConfig, DataConfig
 
 __all__ = ["ContrastConfig", "EvaluationConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
 

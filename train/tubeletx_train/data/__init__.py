@@ -1,7 +1,7 @@
 """Videos to batches: manifests, checks, decoders, clip sampling, the loader, colour augmentation."""
 
-from tubeletx_train.config.data import DataConfig, ReadingConfig
-from tubeletx_train.data.augment import ColorConfig, ColorJitterNormalize, normalize
+from tubeletx_train.config.data import ColorConfig, DataConfig, ReadingConfig
+from tubeletx_train.data.augment import ColorJitterNormalize, normalize
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.check import check_videos, prepare_videos
 from tubeletx_train.data.errors import (

@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tubeletx_train.common.limits import require_at_least, require_share
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from tubeletx_train.config.data import IMAGENET, ColorConfig, Normalization
 
 # Rec. 601 luma, and the NTSC axes in which turning the last two coordinates turns the hue.
 _LUMA = (0.299, 0.587, 0.114)
 _RGB_TO_YIQ = (_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 _PIXELS_A_ROW = 8
-
-
-class Normalization(NamedTuple):
-    """What is subtracted from colours in [0, 1], and what they are then divided by; red, green, blue."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
-
-
-@dataclass(frozen=True)
-class ColorConfig:
-    """Strengths as in torchvision's ColorJitter; each clip draws one set of factors for all its frames.
-
-    Attributes:
-        probability: Chance that each of the four is applied at all (the released code: 0.2).
-        brightness: Factor drawn from [max(0, 1 - b), 1 + b].
-        contrast: Likewise, about the mean grey of the clip.
-        saturation: Likewise.
-        hue: Rotation drawn from [-h, h] turns, h up to 0.5.
-        shared: Both clips of a pair get the same draw (the released code) or each its own.
-    """
-
-    probability: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    shared: bool = False
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 0, "brightness", "contrast", "saturation")
-        require_share(self, "probability")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue must lie in [0, 0.5] turns, not {self.hue}")
 
 
 def draw_factors(config: ColorConfig, sample_ids: Tensor, *, seed: int, epoch: int, which: int) -> Tensor:

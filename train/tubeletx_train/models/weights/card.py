@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from tubeletx_train.config.data import IMAGENET_MEAN, IMAGENET_STD
 from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.origin import nearest_recipe
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from tubeletx_train.models.weights.export import ExportFormat
 
 _STANDARD = ModelConfig()
