@@ -114,7 +114,9 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
         return [python, str(ROOT / "benchmarks" / f"{name}.py"), *arguments]
 
     def tests(path: str, *arguments: str) -> list[str]:
-        options = ["-q", "-m", "cuda", "-p", "no:cacheprovider", "--timeout=90", "--timeout-method=signal"]
+        # Without pytest's own handler of fatal signals, which would replace that of native_trace.
+        options = ["-v", "-m", "cuda", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+        options += ["--timeout=90", "--timeout-method=signal"]
         return [python, "-m", "pytest", *options, str(ROOT / "tests" / path), *arguments]
 
     def sanitized(tool: str) -> list[str]:
@@ -127,22 +129,26 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
     files = sorted((ROOT / "tests" / "cuda").glob("test_*.py"))
     files += [path for path in (ROOT / "tests" / "ops").glob("test_*.py") if "pytest.mark.cuda" in path.read_text()]
     gpu = ("--device", "cuda")
+    trace = work / "native_trace.so"
+    compile_trace = ["cc", "-shared", "-fPIC", "-o", str(trace), str(ROOT / "benchmarks" / "native_trace.c")]
+    traced = {"LD_PRELOAD": str(trace)}
     counters = ["ncu", "--clock-control", "none", "--kernel-name-base", "demangled", "--kernel-name", "regex:tubeletx"]
     counters += ["--set", "basic", "--section", "MemoryWorkloadAnalysis", "--section", "WarpStateStats"]
     return [
         Step("packages", 40, {"packages": script("gpu_check", "install", wheels, str(work / "packages"))}, needed=True),
-        Step("build", 180, {"build": build}, needed=True),
+        Step("build", 180, {"build": build, "trace": compile_trace}, parallel=2, needed=True),
         Step("self-test", 40, {"self-test": [python, "-m", "tubeletx"]}, shown=2),
         Step(
             "smoke",
             60,
             {f"smoke {name}": tests(path, "-k", chosen) for name, (path, chosen) in SMOKE.items()},
-            parallel=9,
+            parallel=11,
+            environment=traced,
         ),
         Step("paste", 40, {"paste": script("paste", *gpu)}, shown=12),
         Step("infonce", 60, {"infonce": script("infonce", *gpu, "--headline")}, shown=10),
         Step("kernels", 40, {"kernels": script("kernel_times")}, shown=40),
-        Step("tests", 150, {f"tests {path.stem}": tests(str(path)) for path in files}, parallel=4),
+        Step("tests", 150, {f"tests {path.stem}": tests(str(path)) for path in files}, parallel=6, environment=traced),
         Step(
             "sanitizers",
             150,
@@ -162,6 +168,7 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
             in_short=False,
             shown=12,
         ),
+        Step("precision", 60, {"precision": script("precision_check", *gpu)}, in_short=False, shown=4),
         Step("train_step", 90, {"train_step": script("train_step", *gpu, "--synthetic")}, in_short=False, shown=16),
     ]
 

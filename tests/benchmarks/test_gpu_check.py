@@ -21,7 +21,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
 STEPS = ["packages", "build", "self-test", "smoke", "paste", "infonce", "kernels", "tests"]
-LONG_STEPS = ["sanitizers", "counters", "sample", "infonce, all", "compiled", "train_step"]
+LONG_STEPS = ["sanitizers", "counters", "sample", "infonce, all", "compiled", "precision", "train_step"]
 
 # What it is called with decides what it does: FAIL, HANG and DIE are patterns of calls that go wrong.
 STAND_IN = """#!/usr/bin/env bash
@@ -81,7 +81,7 @@ class Walked:
 def command(folder: pathlib.Path, *arguments: str) -> list[str]:
     stand_ins = folder / "bin"
     stand_ins.mkdir(exist_ok=True)
-    for name in ("python3", "nvidia-smi", "compute-sanitizer", "ncu"):
+    for name in ("python3", "cc", "nvidia-smi", "compute-sanitizer", "ncu"):
         path = stand_ins / name
         path.write_text(STAND_IN)
         path.chmod(0o755)
@@ -247,7 +247,8 @@ def planned(name: str) -> dict[str, Sequence[str]]:
 def collected(commands: Sequence[Sequence[str]]) -> list[list[str]]:
     """The tests that each command of the plan selects; all in one process, which imports torch once."""
     options = [
-        [*(word for word in command[3:] if not word.startswith("--timeout")), "--collect-only"] for command in commands
+        [*(word for word in command[3:] if not word.startswith("--timeout")), "--collect-only", "-qq"]
+        for command in commands
     ]
     code = f"import pytest\nfor options in {options!r}:\n    print('next', pytest.main(options))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -266,23 +267,44 @@ def test_the_smoke_and_the_sanitizers_select_tests() -> None:
     assert not any(re.search("captur|compile|TestOnTheGpu|test_device", test) for test in large)
 
 
+def test_the_tests_run_under_a_trace_of_what_kills_them(tmp_path: pathlib.Path) -> None:
+    library = tmp_path / "native_trace.so"
+    source = ROOT / "benchmarks" / "native_trace.c"
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source], check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", "import ctypes; ctypes.string_at(8)"],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == -signal.SIGSEGV
+    assert "native trace: signal 11" in answer.stderr
+    assert "at address 0x8" in answer.stderr
+    assert "_ctypes" in answer.stderr
+
+
 def note(reached: list[str], name: str, *_: object) -> dict[str, object]:
     reached.append(name)
     return {}
 
 
-@pytest.mark.parametrize("step", ["paste", "infonce", "kernels", "sample", "infonce, all", "compiled", "train_step"])
+@pytest.mark.parametrize(
+    "step", ["paste", "infonce", "kernels", "sample", "infonce, all", "compiled", "precision", "train_step"]
+)
 def test_the_scripts_take_their_options(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsed by the scripts themselves, which measure nothing here."""
     for _, path, *options in planned(step).values():
         script = importlib.import_module(pathlib.Path(path).stem)
         reached: list[str] = []
-        for name in ("on_gpu", "make_videos", "compare", "calls"):
+        for name in ("on_gpu", "make_videos", "compare", "calls", "measure"):
             if hasattr(script, name):
                 monkeypatch.setattr(script, name, functools.partial(note, reached, name))
         if hasattr(script, "write_result"):
             monkeypatch.setattr(script, "write_result", lambda *_: "nowhere")
         monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "stand-in")
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
         monkeypatch.setattr("torch.set_num_threads", lambda _: None)
         monkeypatch.setattr(sys, "argv", [path, *options])
         script.main()

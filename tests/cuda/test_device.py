@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ops.test_every_operator import WRITTEN, calls
 from ops.test_paste_tubelets import Case, clip_channels_last
 from ops.test_paste_tubelets import draw as draw_paste
 from tubeletx.config import TubeletConfig
@@ -88,6 +89,31 @@ def test_a_pair_is_captured_and_follows_its_inputs() -> None:
     ids += 100
     graph.replay()
     assert same(captured[:2], TubeletPair(seed=1)(*(clip.cpu() for clip in clips), ids.cpu())[:2])
+
+
+def test_a_captured_pair_follows_the_epoch() -> None:
+    clips = [torch.randint(0, 256, (3, 3, 8, 40, 50), dtype=torch.uint8, device="cuda") for _ in range(2)]
+    ids, epoch = torch.arange(3, device="cuda"), torch.tensor([4], device="cuda")
+    pair = TubeletPair(seed=1)
+    pair(*clips, ids, epoch=epoch)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        *captured, tubelets = pair(*clips, ids, epoch=epoch)
+    for number in (5, 2**32 - 1):
+        epoch.fill_(number)
+        graph.replay()
+        *expected, drawn = pair(*clips, ids, epoch=number)
+        assert same(tuple(captured), tuple(expected))
+        assert torch.equal(tubelets.centers, drawn.centers)
+
+
+@pytest.mark.parametrize(("name", "argument"), WRITTEN)
+def test_writing_counts_a_version(name: str, argument: str) -> None:
+    call = calls()[name].each(Tensor.cuda)
+    target = call.tensors()[argument]
+    before = target._version
+    call()
+    assert target._version > before
 
 
 @pytest.mark.parametrize("name", NAMES)
