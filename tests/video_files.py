@@ -43,6 +43,15 @@ def make_video(
     return path
 
 
+def make_uneven_video(path: Path) -> Path:
+    """Write a video of ten frames at 10 a second and then ten at 2 a second, which show 0 .. 9, 10, 15, .. 55."""
+    whole = make_video(path.with_name("whole.mp4"), frames=60)
+    keep = "select=lt(n\\,10)+not(mod(n\\,5))"
+    coding = ("-fps_mode", "vfr", "-c:v", "libx264", "-crf", "4", "-pix_fmt", "yuv444p")
+    ffmpeg("-i", str(whole), "-vf", keep, *coding, str(path))
+    return path
+
+
 def ffmpeg(*arguments: str, stdin: bytes = b"") -> None:
     """Run ffmpeg, overwriting its output."""
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments], input=stdin, check=True)

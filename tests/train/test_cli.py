@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from tubeletx_train.cli import main
+from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config import recipe_names
 from tubeletx_train.config.ablations import ablation_tables, arms
 
@@ -126,6 +127,8 @@ def test_pretrain_then_retrieval(videos, tmp_path, capsys):
     content = json.loads(report.read_text())
     assert len(content["trained"]["recall_at_1"]) == 2
     assert content["untrained"]["r@5_chance"] == 5 / 8
+    assert (content["checkpoint"], content["precision"]) == (str(output), "float32")
+    assert content["processor"] == processor_name(torch.device("cpu"))
 
 
 def test_preview_writes_pictures(videos, tmp_path, capsys):

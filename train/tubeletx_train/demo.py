@@ -9,11 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.common.machine import processor_name
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
@@ -118,9 +116,7 @@ def run_demo(config: DemoConfig) -> int:
                 "motion_probe": {name: dataclasses.asdict(value) for name, value in probe.items()},
                 "steps": result.step,
                 "seed": config.seed,
-                "processor": processor_name(resolve_device(settings.run.device)),
-                "precision": result.precision,
-                "torch": str(torch.__version__),
+                **made_on(resolve_device(settings.run.device), result.precision),
             },
             indent=2,
         )

@@ -19,7 +19,7 @@ from tubeletx_train.data.labelled_frames import (
 from tubeletx_train.data.labelled_videos import listed_training_videos, review_splits
 from tubeletx_train.data.labels import Targets
 from tubeletx_train.data.manifest import TimedLabel
-from video_files import frame_level, make_video
+from video_files import frame_level, make_uneven_video, make_video
 
 # Videos of the tests run at 10 frames a second.
 TOY = LabelledDataConfig(num_frames=4, fps=5.0, crop_size=16, decode_size=None, test_clips=3, num_workers=0)
@@ -155,6 +155,23 @@ def test_several_labels_count_where_they_overlap():
     assert targets.of_stretch(record, 1.0, 2.0).tolist() == [1, 0, 1, 0]
     with pytest.raises(DataError, match="'2' is not one of the 2 classes"):
         Targets("multilabel", ["0", "1"]).of_video(record)
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_labels_hold_where_the_time_stamps_say(tmp_path, reader):
+    """Frame 10 + i is shown at 1 + i / 2 seconds; by the average rate it would be later."""
+    path = str(make_uneven_video(tmp_path / "uneven.mp4"))
+    record = VideoRecord(path, labels=(TimedLabel("0", 0.0, 0.95), TimedLabel("1", 1.0, 9.0)))
+    (checked,), _ = check_videos([record], reader=reader, progress=False)
+    config = dataclasses.replace(TOY, num_frames=1, fps=None, stride=1, flip=0, crop_area=(0.99, 1), reader=reader)
+    clips = TrainingClips([checked], Targets("multilabel", ["0", "1"]), config)
+    seen = set()
+    for epoch in range(60):
+        sample = clips[epoch, 0]
+        late = numbers(sample.clip)[0] >= 10
+        assert sample.target.tolist() == ([0, 1] if late else [1, 0])
+        seen.add(late)
+    assert seen == {False, True}
 
 
 def test_labels_must_fit():

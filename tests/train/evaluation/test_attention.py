@@ -7,9 +7,11 @@ from PIL import Image
 from tubeletx_train.cli import main
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.evaluation.attention import activation_maps, motion_gain
+from tubeletx_train.data import VideoRecord, write_manifest
+from tubeletx_train.evaluation.attention import AttentionConfig, activation_maps, motion_gain, read_clips
 from tubeletx_train.figures.attention import attention_animation, attention_strip, overlay
 from tubeletx_train.models import build_encoder
+from video_files import frame_numbers, make_uneven_video
 
 TINY = ModelConfig(encoder="r2plus1d_10", width=2)
 
@@ -130,6 +132,14 @@ def test_one_command_draws_several_checkpoints(tmp_path, videos, broken, capsys,
     one = ["attention", "--checkpoints", weights[0], "--videos", str(tmp_path / "a.mp4"), "--output", str(output)]
     assert main([*one, *sizes]) == 0
     assert capsys.readouterr().out.startswith("0: ")
+
+
+def test_the_middle_is_that_of_the_stretch_by_time_stamps(tmp_path):
+    video = make_uneven_video(tmp_path / "uneven.mp4")
+    write_manifest(tmp_path / "list.csv", [VideoRecord(str(video), start=1.0, end=4.0)])
+    config = AttentionConfig((), str(tmp_path / "list.csv"), num_frames=2, stride=1, picture_size=48)
+    _, clips = read_clips(config)
+    assert frame_numbers(clips[0].permute(1, 2, 3, 0).numpy()) == [20, 25]  # of 10, 15, ..., 35
 
 
 @pytest.mark.parametrize(

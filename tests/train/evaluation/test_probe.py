@@ -7,6 +7,7 @@ import torch
 from fixed_network import Fixed, noise_batches
 from tubeletx_train.cli import main
 from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.data import DataConfig, DataError
 from tubeletx_train.evaluation.ceiling import supervised_ceiling
@@ -259,6 +260,11 @@ def test_the_command_reads_motions(checkpoint, videos, tmp_path, capsys):
         assert word in printed
     content = json.loads((tmp_path / "probe.json").read_text())
     assert content["names"] == list(MOTION_NAMES)
+    assert content["task"] == "motion"
+    assert {name: content[name] for name in ("processor", "precision")} == {
+        "processor": processor_name(torch.device("cpu")),
+        "precision": "float32",
+    }
     assert 0 <= content["trained"]["linear"] <= 1
     assert (tmp_path / "confusion.png").stat().st_size > 0
 

@@ -11,6 +11,7 @@ import torch
 from moving_squares import write_charades, write_ucf101
 from tubeletx_train.cli import main
 from tubeletx_train.common.checkpoint import load_checkpoint
+from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.labelled import EncoderConfig, FinetuneConfig, LabelledDataConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.parse import parse_config
@@ -95,6 +96,8 @@ def test_a_fine_tuned_network_is_read_again_by_every_command(finetuned, ucf101, 
         assert load_encoder(output).state_dict().keys() == encoder.state_dict().keys()
         card = Path(f"{output}.md").read_text()
         assert "fine-tuning with labels (recognition, 3 classes), from scratch weights" in card
+        made = f"{results(finetuned)['precision']}, on {processor_name(torch.device('cpu'))}, torch {torch.__version__}"
+        assert f"| made in | {made} |" in card
     again = [*TOY, "--checkpoint", str(finetuned), "--optim.steps", "1", "--optim.milestones", "[]"]
     assert main(["finetune", *again, "--data.train", str(ucf101), "--run.output", str(tmp_path / "again")]) == 0
     assert results(tmp_path / "again")["method"] == "tubeletx fine-tuning"
@@ -158,6 +161,26 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(finetuned, ucf101, tmp_p
     for name, value in state["model"].items():
         assert torch.equal(value, resumed["model"][name]), name
     assert results(tmp_path)["metrics"] == results(finetuned)["metrics"]
+
+
+def test_a_message_that_the_videos_changed_says_which_came_and_went(ucf101, tmp_path, capsys, caplog):
+    arguments = ["finetune", "--run.output", str(tmp_path), *TOY, "--optim.steps", "2", "--optim.milestones", "[]"]
+    assert main([*arguments, "--data.train", str(ucf101)]) == 0
+    (tmp_path / "model.pt").unlink()
+    records = read_manifest(ucf101)
+    gone = next(record for record in records if record.split == "train")
+    new = ucf101.parent / "new.avi"
+    shutil.copy(gone.path, new)
+    other = ucf101.parent / "other.csv"
+    records[records.index(gone)] = dataclasses.replace(gone, path=str(new))
+    write_manifest(other, records)
+    arguments[arguments.index("--optim.steps") + 1] = "3"
+    capsys.readouterr()
+    assert main([*arguments, "--data.train", str(other)]) == 2
+    message = capsys.readouterr().err
+    assert f"(1: new.avi came, 1: {Path(gone.path).name} went)" in message
+    assert main([*arguments, "--data.train", str(other), "--run.allow_changed_videos", "true"]) == 0
+    assert "new.avi came" in caplog.text
 
 
 def test_two_processes_test_the_weights_that_they_keep(ucf101, tmp_path):

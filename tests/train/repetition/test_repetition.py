@@ -11,6 +11,7 @@ from scipy.io import loadmat, savemat
 from tubeletx_train.cli import main
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.repetition import RepetitionConfig, RepetitionDataConfig
+from tubeletx_train.data import read_manifest, write_manifest
 from tubeletx_train.data.datasets import DATASETS
 from tubeletx_train.evaluation.tables import make_table, read_results
 from tubeletx_train.models import build_encoder
@@ -462,6 +463,15 @@ def test_a_resumed_run_ends_with_the_same_weights(dataset, tmp_path):
     first, *others = (torch.load(tmp_path / name / "model.pt")["counter"] for name in ("whole", "resumed", "again"))
     for other in others:
         assert all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_message_that_the_videos_changed_says_which_went(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path) == 0
+    records = read_manifest(dataset)
+    write_manifest(dataset.parent / "fewer.csv", records[1:])
+    capsys.readouterr()
+    assert train(dataset.parent / "fewer.csv", tmp_path, "--optim.steps", "3") == 2
+    assert f"(0 came, 1: {Path(records[0].path).name} went)" in capsys.readouterr().err
 
 
 def test_the_released_protocol_keeps_the_weights_that_test_best(dataset, tmp_path):

@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import torch
+
 from tubeletx_train.common.files import replace_text
 from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.check import check_videos
@@ -98,6 +101,7 @@ The exit code is 2 where a video cannot be read.""",
         print(format_rates(rates))
     if config.output is not None:
         findings = {
+            "processor": processor_name(torch.device("cpu")),
             "good": len(good),
             "bad": [asdict(video) for video in bad],
             "decode_rates": [asdict(rate) for rate in rates],

@@ -75,7 +75,8 @@ def _training(path: Path) -> Training | FineTuning:
     if isinstance(state, dict) and {"classifier", "encoder", "config", "source", "num_classes"} <= state.keys():
         tree = config_from_tree(FinetuneConfig, state["config"], str(path))
         model = config_from_tree(ModelConfig, state["encoder"], str(path))
-        return FineTuning(tree, model, str(state["source"]), int(state["num_classes"]))
+        made = dict(state.get("made", {}))
+        return FineTuning(tree, model, str(state["source"]), int(state["num_classes"]), made)
     if not isinstance(state, dict) or not known <= state.keys() or "contrast" not in state["config"]:
         raise CheckpointError(
             f"{path}: not a pretraining checkpoint of ours, nor the {MODEL_FILE} of a fine-tuning run"

@@ -8,6 +8,18 @@ from pathlib import Path
 
 import torch
 
+import tubeletx
+
+
+def made_on(device: torch.device, precision: str) -> dict[str, str]:
+    """What a file of results names: processor, precision, torch and this package."""
+    return {
+        "processor": processor_name(device),
+        "precision": precision,
+        "torch": str(torch.__version__),
+        "tubeletx": tubeletx.__version__,
+    }
+
 
 def processor_name(device: torch.device) -> str:
     """The GPU's name, or the processor's with the bfloat16 arithmetic that torch finds there."""

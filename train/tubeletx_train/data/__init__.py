@@ -3,7 +3,7 @@
 from tubeletx_train.config.data import ColorConfig, DataConfig, ReadingConfig
 from tubeletx_train.data.augment import ColorJitterNormalize, normalize
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
-from tubeletx_train.data.check import check_videos, prepare_videos
+from tubeletx_train.data.check import check_videos, measured, prepare_videos
 from tubeletx_train.data.errors import (
     DataError,
     LoaderError,
@@ -52,6 +52,7 @@ __all__ = [
     "check_videos",
     "class_names",
     "load_videos",
+    "measured",
     "normalize",
     "open_record",
     "open_video",

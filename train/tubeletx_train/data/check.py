@@ -17,9 +17,9 @@ from tqdm import tqdm
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.errors import NoUsableVideos
-from tubeletx_train.data.inspection import Finding, inspect_all, inspect_video
+from tubeletx_train.data.inspection import Finding, inspect_all, inspect_video, uneven_seconds
 from tubeletx_train.data.manifest import VideoRecord, load_videos
-from tubeletx_train.data.readers import require_reader, storage_path, tells_rate
+from tubeletx_train.data.readers import ClipReader, require_reader, storage_path, tells_rate
 
 _log = logging.getLogger(__name__)
 
@@ -120,32 +120,37 @@ def check_videos(
     good: list[VideoRecord] = []
     bad: dict[str, BadVideo] = {}
     for record in records:
-        finding = findings[record.path]
-        if finding.reason is None and record.fps is not None and not tells_rate(record.path):
-            finding = replace(finding, fps=record.fps)
+        finding = _at_stated_rate(record, findings[record.path])
         reason = finding.reason
         if reason is None and record.start is not None and record.start >= _length(finding):
             reason = f"starts at {record.start:g} s but ends at {_length(finding):.2f} s"
         if reason is None:
-            first, stop = _uneven_range(record, finding)
-            good.append(
-                replace(
-                    record,
-                    num_frames=finding.num_frames,
-                    fps=finding.fps,
-                    width=finding.width,
-                    height=finding.height,
-                    first_frame=first,
-                    stop_frame=stop,
-                    reader=finding.reader,
-                )
-            )
+            seen = _with_frames(record, finding)
+            good.append(replace(seen, width=finding.width, height=finding.height, reader=finding.reader))
         else:
             bad.setdefault(record.path, BadVideo(record.path, reason))
     left = len({record.path for record in good if record.reader is not None})
     if left:
         _log.info("%d of %d videos are read by PyAV, which decord does not read, or not exactly", left, len(findings))
     return good, list(bad.values())
+
+
+def measured(record: VideoRecord, video: ClipReader) -> VideoRecord:
+    """An unchecked record with what its open video tells: frames, rate, and where the stretch that counts lies."""
+    finding = Finding(video.num_frames, video.fps, seconds=uneven_seconds(video))
+    return _with_frames(record, _at_stated_rate(record, finding))
+
+
+def _at_stated_rate(record: VideoRecord, finding: Finding) -> Finding:
+    """Pictures do not tell their rate: the manifest's holds, where it has one."""
+    if finding.reason is None and record.fps is not None and not tells_rate(record.path):
+        return replace(finding, fps=record.fps)
+    return finding
+
+
+def _with_frames(record: VideoRecord, finding: Finding) -> VideoRecord:
+    first, stop = _uneven_range(record, finding)
+    return replace(record, num_frames=finding.num_frames, fps=finding.fps, first_frame=first, stop_frame=stop)
 
 
 def _length(finding: Finding) -> float:

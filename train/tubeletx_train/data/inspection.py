@@ -49,10 +49,10 @@ def inspect_video(path: str, reader: str) -> Finding:
         return Finding(reason=error.reason)
     height, width = frames.shape[1:3]
     other = video.decoder if video.decoder not in (None, reader) else None
-    return Finding(judge.num_frames, judge.fps, int(width), int(height), other, _uneven_seconds(judge))
+    return Finding(judge.num_frames, judge.fps, int(width), int(height), other, uneven_seconds(judge))
 
 
-def _uneven_seconds(video: ClipReader) -> list[float] | None:
+def uneven_seconds(video: ClipReader) -> list[float] | None:
     """When each frame is shown, None where its number and the average rate tell that to half a frame."""
     seconds = video.seconds
     if seconds is None or np.abs(seconds * video.fps - np.arange(len(seconds))).max() <= 0.5:

@@ -108,15 +108,26 @@ class _Clips:
         first, stop = record.frame_range
         return first + frame_indices(start, stop - first, config.num_frames, self._step(record), config.short)
 
-    def _read(self, place: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """(len(indices), H, W, 3) uint8 of the record at a place. Raises VideoError."""
+    def _read(
+        self, place: int, indices: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+        """Frames of the record at a place: (len(indices), H, W, 3) uint8, and the seconds at which they are shown.
+
+        Raises:
+            VideoError: They cannot be decoded.
+        """
         record = self.records[place]
         short_side = None
         if record.width and record.height:
             limit = self.config.decode_size
             short_side = limit if limit is not None and limit < min(record.width, record.height) else None
         with self._reading.video(place):
-            return open_record(record, short_side, self.config.reader).read(indices)
+            video = open_record(record, short_side, self.config.reader)
+            frames = video.read(indices)
+            # Asking for the time stamps takes its time; a single label holds for the whole video.
+            seconds = video.seconds if record.labels else None
+        assert record.fps is not None
+        return frames, indices / record.fps if seconds is None else seconds[indices]
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now, for messages about a worker that died or hung."""
@@ -171,7 +182,7 @@ class TrainingClips(_Clips, Dataset[LabelledSample]):
         first, stop = record.frame_range
         start = rng.uniform(0, last_start(stop - first, config.num_frames, self._step(record)))
         indices = self._indices(record, start)
-        frames = self._read(place, indices)
+        frames, seconds = self._read(place, indices)
         height, width = frames.shape[1:3]
         if config.crop == "short_side":
             box = draw_short_side_crop(rng, width, height, config.crop_size, config.short_sides)
@@ -180,9 +191,7 @@ class TrainingClips(_Clips, Dataset[LabelledSample]):
         clip = _cut(frames, box, config.crop_size)
         if rng.random() < config.flip:
             clip = clip.flip(2)
-        assert record.fps is not None
-        target = self._targets.of_stretch(record, indices.min() / record.fps, indices.max() / record.fps)
-        return clip, target
+        return clip, self._targets.of_stretch(record, float(seconds.min()), float(seconds.max()))
 
 
 @dataclass
@@ -242,7 +251,7 @@ class ViewDataset(_Clips, Dataset[VideoViews]):
         indices = np.stack([self._indices(record, start) for start in starts])
         wanted, back = np.unique(indices, return_inverse=True)
         try:
-            frames = self._read(place, wanted)  # clips overlap: each frame is decoded once
+            frames, _ = self._read(place, wanted)  # clips overlap: each frame is decoded once
         except VideoError as error:
             empty = torch.empty((0, config.num_frames, config.crop_size, config.crop_size, 3), dtype=torch.uint8)
             return VideoViews(place, empty, BadVideo(error.path, error.reason))

@@ -23,7 +23,7 @@ import tubeletx
 from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint, step_of
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.logs import RunLog
-from tubeletx_train.common.machine import processor_name
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.output import explain_full_disk
 from tubeletx_train.common.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.common.signals import StopRequest
@@ -268,10 +268,7 @@ class _Loop(Generic[Batch]):
             "host": socket.gethostname(),
             "process": os.getpid(),
             "processes": self._run.ranks.world_size,
-            "processor": processor_name(self._run.device),
-            "precision": self._task.precision,
-            "torch": str(torch.__version__),
-            "tubeletx": tubeletx.__version__,
+            **made_on(self._run.device, self._task.precision),
         }
         with (self._run.output / "starts.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

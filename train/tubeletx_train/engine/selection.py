@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from tubeletx_train.data import VideoRecord
+from tubeletx_train.data.labelled_videos import fingerprint
 from tubeletx_train.engine.task import Batch, EpochTask
 
 
@@ -42,6 +46,18 @@ class DownstreamTask(EpochTask[Batch]):
             return self.step
         self.net.load_state_dict(self.best["model"])
         return int(self.best["step"])
+
+    def listed(self) -> Mapping[str, Sequence[VideoRecord]]:
+        """The lists of videos that make the run what it is, by what a message calls them."""
+        return {}
+
+    def identity(self) -> dict[str, object]:
+        """The lists of videos with their labels, wherever they lie."""
+        return {what: fingerprint(records) for what, records in self.listed().items()}
+
+    def video_lists(self) -> dict[str, list[str]]:
+        """Their names."""
+        return {what: [Path(record.path).name for record in records] for what, records in self.listed().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, best weights."""

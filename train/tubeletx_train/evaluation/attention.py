@@ -8,7 +8,7 @@ frames of one clip can be compared.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from tubeletx_train.common.output import writable_folder
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import ReaderName
 from tubeletx_train.config.labelled import EncoderConfig
-from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, normalize, open_video
+from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, measured, normalize, open_video
 from tubeletx_train.data.pairs import resize_frames
 from tubeletx_train.figures.attention import attention_animation, attention_strip
 from tubeletx_train.models.classifier import SCRATCH, load_pretrained
@@ -213,7 +213,7 @@ def read_clips(config: AttentionConfig) -> tuple[tuple[str, ...], Tensor]:
 def _middle_clip(record: VideoRecord, config: AttentionConfig) -> Tensor:
     """(T, S, S, 3) uint8; the last frame repeats where the video is shorter than the clip."""
     video = open_video(record.path, config.picture_size, config.reader)
-    first, stop = replace(record, num_frames=video.num_frames, fps=video.fps).frame_range
+    first, stop = measured(record, video).frame_range
     span = (config.num_frames - 1) * config.stride + 1
     start = max((first + stop - span) // 2, first)
     frames = video.read(np.minimum(start + config.stride * np.arange(config.num_frames), stop - 1))

@@ -6,12 +6,14 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tubeletx.pair import TubeletPair
 from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint
 from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
@@ -108,7 +110,8 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
         "untrained": held_out_retrieval(untrained_net(trained, sets[0].query, device), sets),
     }
     if config.output is not None:
-        report = {name: dataclasses.asdict(result) | result.summary() for name, result in results.items()}
+        report: dict[str, Any] = {name: dataclasses.asdict(item) | item.summary() for name, item in results.items()}
+        report |= {"checkpoint": config.checkpoint, **made_on(device, "float32")}
         with replace_text(config.output) as file:
             file.write(json.dumps(report, indent=2) + "\n")
     return results

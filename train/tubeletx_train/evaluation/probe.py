@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, PairBatch, prepare_videos
@@ -119,7 +120,8 @@ def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
     device = resolve_device(config.device)
     report = (_probe_motions if config.task == "motion" else _probe_labels)(config, trained, weights, device)
     if config.output is not None:
-        _write(report, writable_folder(config.output), config.task)
+        made = {"task": config.task, "checkpoint": config.checkpoint, **made_on(device, "float32")}
+        _write(report, writable_folder(config.output), made)
     return report
 
 
@@ -169,9 +171,9 @@ def _fitted_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
     return dataclasses.replace(data, videos=config.fit_videos or data.videos, split=config.fit_split)
 
 
-def _write(report: ProbeReport, folder: Path, task: str) -> None:
+def _write(report: ProbeReport, folder: Path, made: Mapping[str, str]) -> None:
     content: dict[str, Any] = {name: dataclasses.asdict(readout) for name, readout in _readouts(report).items()}
-    content |= {"names": list(report.names), "task": task}
+    content |= {"names": list(report.names), **made}
     if report.ceiling is not None:
         content["ceiling"] = report.ceiling
     (folder / "probe.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-import tubeletx
-from tubeletx_train.common.machine import processor_name
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideo
@@ -69,10 +68,7 @@ def write_results(
         "num_classes": num_classes,
         "unreadable": [str(video) for video in unreadable],
         **extra,
-        "processor": processor_name(device),
-        "precision": precision,
-        "torch": str(torch.__version__),
-        "tubeletx": tubeletx.__version__,
+        **made_on(device, precision),
         "config": to_tree(config),
     }
     path = folder / RESULTS_FILE

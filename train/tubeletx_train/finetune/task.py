@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.optim.swa_utils import update_bn
 
 from tubeletx_train.common.checkpoint import save_atomically
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, DataError, VideoRecord
@@ -23,7 +24,6 @@ from tubeletx_train.data.labelled_videos import (
     TestVideos,
     check_test_videos,
     check_training_videos,
-    fingerprint,
     listed_test_videos,
     listed_training_videos,
     review_splits,
@@ -181,13 +181,16 @@ class Finetuning(DownstreamTask[LabelledBatch]):
             clips = (self.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0) for batch in batches)
             update_bn(clips, self.net)
 
+    def listed(self) -> dict[str, list[VideoRecord]]:
+        """What is trained on, and what weights are chosen by."""
+        return {
+            "list of training videos": self.videos.train,
+            "list of videos that weights are chosen by": self.videos.selection,
+        }
+
     def identity(self) -> dict[str, object]:
         """The lists of videos and what their labels mean."""
-        return {
-            "list of training videos": fingerprint(self.videos.train),
-            "list of videos that weights are chosen by": fingerprint(self.videos.selection),
-            "classes": self.videos.targets.classes,
-        }
+        return super().identity() | {"classes": self.videos.targets.classes}
 
 
 def primary_metric(config: FinetuneConfig) -> str:
@@ -231,6 +234,7 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         "num_classes": videos.targets.num_classes,
         "source": task.pretrained.source,
         "config": to_tree(config),
+        "made": made_on(task.device, task.precision),
     }
     save_atomically(state, run.output / MODEL_FILE)
     write_results(

@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint, save_atomically
 from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, open_video
+from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, measured, open_video
 from tubeletx_train.data.labelled_videos import TestVideos, check_test_videos, check_training_videos
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import open_run
@@ -74,6 +75,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
                 "source": task.pretrained.source,
                 "train_videos": len(task.records),
                 "config": to_tree(config),
+                "made": made_on(run.device, task.precision),
             }
             save_atomically(state, run.output / MODEL_FILE)
             _write(
@@ -232,9 +234,7 @@ def _whole_video(record: VideoRecord, size: int, reader: str) -> tuple[Tensor, i
     """Its frames, thinned out where there are very many, and by how much."""
     video = open_video(record.path, None, reader)
     height, width = video.read([0]).shape[1:3]
-    known = replace(
-        record, num_frames=video.num_frames, fps=video.fps, width=width, height=height, reader=video.decoder
-    )
+    known = replace(measured(record, video), width=width, height=height, reader=video.decoder)
     first, stop = known.frame_range
     stride = -(-(stop - first) // _MAX_FRAMES)
     return read_letterboxed(known, size, reader, first, stop, stride), stride

@@ -10,7 +10,6 @@ from torch import Tensor
 from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.data import BadVideoTracker, VideoRecord
 from tubeletx_train.data.clips import clip_generator
-from tubeletx_train.data.labelled_videos import fingerprint
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.selection import DownstreamTask
 from tubeletx_train.engine.task import checked_samples
@@ -144,6 +143,6 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
             progress=progress,
         )
 
-    def identity(self) -> dict[str, object]:
-        """The list of training videos, wherever they lie."""
-        return {"list of readable videos": fingerprint(self.records)}
+    def listed(self) -> dict[str, list[VideoRecord]]:
+        """What is trained on."""
+        return {"list of readable videos": self.records}

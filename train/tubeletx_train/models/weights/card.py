@@ -53,12 +53,14 @@ class FineTuning:
         model: The encoder's.
         source: Kind of the checkpoint that it began with.
         num_classes: Classes it was trained to tell apart.
+        made: What `machine.made_on` says of the run; empty where an older version wrote the file.
     """
 
     config: FinetuneConfig
     model: ModelConfig
     source: str
     num_classes: int
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 def model_card(file: Path, format: ExportFormat, training: Training | FineTuning) -> str:  # noqa: A002
@@ -95,6 +97,7 @@ def _fine_tuning(training: FineTuning) -> dict[str, str]:
         "videos": f"`{data.train}`" + ("" if data.train_split is None else f", split {data.train_split}"),
         "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every {data.stride}. frame "
         f"at {rate}, values / 255, normalised by mean {list(data.mean)} and std {list(data.std)}",
+        "made in": _made_in(training.made, config.optim.precision),
     }
 
 
@@ -110,13 +113,13 @@ def _pretraining(training: Training) -> dict[str, str]:
         "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
         "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
         f"{list(data.strides)}, values / 255, normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
-        "made in": _made_in(training),
+        "made in": _made_in(training.precision, optim.precision),
     }
 
 
-def _made_in(training: Training) -> str:
-    made = training.precision
-    text = made.get("precision", training.config.optim.precision)
+def _made_in(made: Mapping[str, str], asked: str) -> str:
+    """Precision and processor, as far as they are known; what was asked for may be "auto"."""
+    text = made.get("precision", asked)
     return text + (f", on {made['processor']}, torch {made['torch']}" if "processor" in made else "")
 
 
