@@ -8,15 +8,18 @@ from tubeletx.objects import ObjectPatches
 from tubeletx.pair import TubeletPair
 from tubeletx.paste import PasteTubelets
 from tubeletx.sampler import TubeletSampler
+from tubeletx.tracks import Flow, Tracks
 from tubeletx.tubelets import Tubelets
 
 __version__ = build_info()["version"]
 
 __all__ = [
+    "Flow",
     "ObjectPatches",
     "PasteTubelets",
     "QueueInfoNCE",
     "QueueInfoNCEOutput",
+    "Tracks",
     "TubeletConfig",
     "TubeletPair",
     "TubeletSampler",

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from tubeletx.ops.crop_patches import crop_patches
 from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
+from tubeletx.ops.track_points import track_points
+from tubeletx.tracks import Flow, Tracks, cell_centers
 
 __all__ = ["Tubelets"]
 
@@ -164,9 +166,8 @@ class Tubelets:
         Raises:
             ValueError: `cell` does not divide the clip.
         """
+        self._cells(cell)
         size = (self.num_frames, self.height, self.width)
-        if len(cell) != 3 or any(part < 1 or whole % part for part, whole in zip(cell, size, strict=True)):
-            raise ValueError(f"cell: got {tuple(cell)}, needs divisors of (T, H, W) = {size}")
         if per_tubelet:
             each = self._one_by_one().coverage(cell)
             return each.reshape(self.batch_size, self.num_tubelets, *each.shape[1:])
@@ -177,6 +178,88 @@ class Tubelets:
         ones = torch.ones((batch, tubelets, 1, *self.max_patch_size), dtype=torch.uint8, device=self.device)
         solid.paste([clip], ones, inplace=True)
         return functional.avg_pool3d(clip.float(), tuple(cell))[:, 0]
+
+    def track(self, points: Tensor, point_frame: Tensor) -> Tracks:
+        """Follows points through the clip, exactly: what each shows, where that lies in all frames, whether it is seen.
+
+        A point belongs to the surface that has the largest share of the colour at its place: a tubelet, with which it
+        moves, or the background, which rests. Other tubelets hide it by their masks, opacity and paint order.
+
+        Args:
+            points: [x, y], continuous pixels; (B, N, 2) float32.
+            point_frame: The frame in which each is given; (B, N) int32.
+
+        Returns:
+            Tracks of (B, N) points. A patch's own alpha, which tubelets do not know of, is not looked at.
+
+        Raises:
+            ValueError: An argument has a wrong shape or dtype, or a frame is none of the clip's.
+        """
+        frames = torch.arange(self.num_frames, dtype=torch.int32, device=self.device)
+        return Tracks(*self._track(points, point_frame, frames.expand(*points.shape[:2], -1)))
+
+    def tracks(self, grid: tuple[int, int] = (14, 14), frame: int = 0) -> Tracks:
+        """Follows what lies at the centre of each cell of a grid in one frame through all frames; see `track`.
+
+        Args:
+            grid: Rows and columns of cells that divide the frame evenly; any numbers.
+            frame: The frame in which the points lie on the grid.
+
+        Returns:
+            Tracks of (B, rows, columns) points.
+
+        Raises:
+            ValueError: `grid` is none, or `frame` none of the clip's.
+        """
+        if not 0 <= frame < self.num_frames:
+            raise ValueError(f"frame: got {frame}, needs one of the clip's {self.num_frames} frames")
+        points = cell_centers(grid, self.height, self.width, self.device).expand(self.batch_size, -1, -1)
+        start = torch.full((1, 1), frame, dtype=torch.int32, device=self.device).expand(points.shape[:2])
+        return Tracks(*(_split(part, tuple(grid)) for part in self.track(points, start)))
+
+    def flow(self, grid: tuple[int, int] = (14, 14), step: int = 1) -> Flow:
+        """Motion of what lies at the centre of each cell of a grid, from each frame to a later or earlier one.
+
+        Args:
+            grid: Rows and columns of cells that divide the frame evenly; (H, W) gives the flow of each pixel.
+            step: How many frames later: 1 gives the forward flow, -1 the backward one. From where there is no such
+                frame the displacement is 0, and the visibility 0.
+
+        Returns:
+            The flow, in pixels over `step` frames.
+
+        Raises:
+            ValueError: `grid` is none.
+        """
+        places, visibility, owner = self._on_grid(grid, (step,))
+        start = cell_centers(grid, self.height, self.width, self.device).reshape(*grid, 2)
+        return Flow(places[..., 0, :] - start, visibility[..., 0], owner)
+
+    def speed(self, cell: tuple[int, int, int] = (2, 16, 16), samples: int = 4) -> Tensor:
+        """Mean speed of what each space-time cell shows: `coverage` weighted by how fast the tubelets move.
+
+        What masked modelling guided by motion draws its masks from.
+
+        Args:
+            cell: Frames, height and width of a cell; each must divide the clip's.
+            samples: The mean is over samples x samples places of each cell, in each of its frames.
+
+        Returns:
+            (B, T / cell[0], H / cell[1], W / cell[2]) float32, pixels a frame: to the next frame, and from the one
+            before in the last. 0 where the background shows, and in clips of one frame.
+
+        Raises:
+            ValueError: `cell` does not divide the clip, or `samples` is not positive.
+        """
+        count = self._cells(cell)
+        if samples < 1:
+            raise ValueError(f"samples: got {samples}, needs at least 1")
+        grid = (count[1] * samples, count[2] * samples)
+        # From where it is seen to the next frame; the last one looks back.
+        places, visibility, _ = self._on_grid(grid, (0, 1, -1))
+        moved = torch.linalg.vector_norm(places[..., 1:, :] - places[..., :1, :], dim=-1)
+        speed = torch.cat((moved[:, :-1, ..., 0], moved[:, -1:, ..., 1]), dim=1) * visibility[..., 0]
+        return functional.avg_pool3d(speed[:, None], (cell[0], samples, samples))[:, 0]
 
     def crop(self, clip: Tensor) -> Tensor:
         """Cuts the patches out of clip 1.
@@ -235,6 +318,42 @@ class Tubelets:
             raise ValueError(f"path: {path} does not hold tubelets")
         return cls(**content)
 
+    def _cells(self, cell: tuple[int, int, int]) -> tuple[int, int, int]:
+        """How many cells divide the clip along T, H and W."""
+        size = (self.num_frames, self.height, self.width)
+        if len(cell) != 3 or any(part < 1 or whole % part for part, whole in zip(cell, size, strict=True)):
+            raise ValueError(f"cell: got {tuple(cell)}, needs divisors of (T, H, W) = {size}")
+        return size[0] // cell[0], size[1] // cell[1], size[2] // cell[2]
+
+    def _track(self, points: Tensor, point_frame: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return track_points(
+            points,
+            point_frame,
+            frames,
+            self.patch_size,
+            self.centers,
+            self.linear,
+            self.shape,
+            self.edge,
+            self.opacity,
+            self.order,
+            height=self.height,
+            width=self.width,
+        )
+
+    def _on_grid(self, grid: tuple[int, int], steps: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """What each cell shows in each frame, followed by `steps`: the results as (B, T, rows, columns, ...)."""
+        centers = cell_centers(grid, self.height, self.width, self.device)
+        start = torch.arange(self.num_frames, dtype=torch.int32, device=self.device).repeat_interleave(len(centers))
+        ends = start[:, None] + torch.tensor(steps, dtype=torch.int32, device=self.device)
+        parts = self._track(
+            centers.repeat(self.num_frames, 1).expand(self.batch_size, -1, -1),
+            start.expand(self.batch_size, -1),
+            ends.expand(self.batch_size, -1, -1),
+        )
+        places, visibility, owner = (_split(part, (self.num_frames, *grid)) for part in parts)
+        return places, visibility, owner
+
     def _one_by_one(self) -> Tubelets:
         """Each tubelet as a sample of its own: B M samples of one tubelet."""
         return self._replace({name: tensor.flatten(0, 1)[:, None] for name, tensor in self.tensors().items()})
@@ -244,3 +363,8 @@ class Tubelets:
 
 
 _TENSOR_NAMES = ("centers", "linear", "patch_frame", "patch_box", "shape", "edge", "opacity", "order")
+
+
+def _split(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """The second axis as several."""
+    return tensor.reshape(tensor.shape[0], *sizes, *tensor.shape[2:])

@@ -37,5 +37,9 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
   library.def(
       "paste_objects_(Tensor(a!)[] clips, Tensor sample_ids, SymInt seed, SymInt epoch, float[] settings, "
       "Tensor texels, Tensor sizes, Tensor first_row, Tensor? epoch_tensor=None) -> ()");
+  library.def(
+      "track_points(Tensor points, Tensor point_frame, Tensor frames, Tensor patch_size, Tensor centers, "
+      "Tensor linear, Tensor shape, Tensor edge, Tensor opacity, Tensor order, SymInt height, SymInt width) -> "
+      "(Tensor places, Tensor visibility, Tensor owner)");
   library.def("limit_instructions(int most) -> int");
 }

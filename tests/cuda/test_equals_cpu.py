@@ -17,6 +17,7 @@ from ops.test_paste_tubelets import DTYPES, LAYOUTS, Case, channels_last, clip_c
 from ops.test_paste_tubelets import draw as draw_paste
 from ops.test_sample_and_paste import CONFIGS
 from ops.test_sample_tubelets import VARIANTS, config_of
+from ops.test_track_points import draw as draw_tracks
 
 cpu = torch.ops.tubeletx
 Kernel = Callable[[str], Callable[..., Any]]
@@ -228,3 +229,19 @@ def test_paste_tubelets_backward(
     got = backward(kernel("paste_tubelets_backward"), case)
     assert same(got, backward(cpu.paste_tubelets_backward, case))
     assert got[1].any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_track_points(kernel: Kernel, seed: int) -> None:
+    for tubelets, points, frames in ((3, 150, 5), (0, 7, 2), (9, 40, 1), (2, 0, 3)):
+        arguments = draw_tracks(seed, tubelets=tubelets, points=points, frames=frames, targets=1 + seed)
+        arguments["points"] = arguments["points"].mT.contiguous().mT
+        assert same(kernel("track_points")(*arguments.values()), cpu.track_points(*arguments.values()))
+
+
+def test_tracks_from_outside_of_the_clip_rest(kernel: Kernel) -> None:
+    arguments = draw_tracks(9)
+    arguments["point_frame"][:] = torch.tensor([-1, 5], dtype=torch.int32)[:, None]
+    places, _, owner = kernel("track_points")(*arguments.values())
+    assert owner.eq(-1).all()
+    assert torch.equal(places, arguments["points"][:, :, None].expand_as(places))

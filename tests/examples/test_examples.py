@@ -88,3 +88,8 @@ def test_paste_as_a_child_of_kornias_video_sequential() -> None:
         with paste.samples(ids):
             pasted = VideoSequential(paste, data_format=data_format)(clips.clone().permute(axes))
         assert torch.equal(pasted.permute(axes), expected)
+
+
+def test_point_tracker() -> None:
+    errors = run("point_tracker")
+    assert sum(errors[-10:]) < 0.9 * sum(errors[:10])

@@ -117,6 +117,17 @@ def calls() -> dict[str, Call]:
         "paste_objects_": Call(
             ops.paste_objects_, {**sampled, **objects, "clips": [c.clone() for c in sampled["clips"]]}, ("clips",)
         ),
+        "track_points": Call(
+            ops.track_points,
+            {
+                "points": 8 * floats(2, 5, 2),
+                "point_frame": torch.ones(2, 5, dtype=torch.int32),
+                "frames": torch.arange(3, dtype=torch.int32).expand(2, 5, 3).contiguous(),
+                **{name: paste[name] for name in paste if name not in ("clips", "patches", "offsets")},
+                "height": 9,
+                "width": 10,
+            },
+        ),
         "queue_infonce": Call(
             ops.queue_infonce,
             {

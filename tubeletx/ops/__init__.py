@@ -9,6 +9,7 @@ from tubeletx.ops.queue_infonce import queue_infonce
 from tubeletx.ops.sample_and_paste import sample_and_paste_
 from tubeletx.ops.sample_tubelets import sample_tubelets
 from tubeletx.ops.smooth_path import smooth_path
+from tubeletx.ops.track_points import track_points
 
 __all__ = [
     "crop_patches",
@@ -21,4 +22,5 @@ __all__ = [
     "sample_and_paste_",
     "sample_tubelets",
     "smooth_path",
+    "track_points",
 ]
