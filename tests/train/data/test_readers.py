@@ -21,7 +21,7 @@ from PIL import Image
 from tubeletx_train.data import DataError, VideoError, open_video
 from tubeletx_train.data.inspection import inspect_video
 from tubeletx_train.data.readers import ShardMember, storage_path
-from tubeletx_train.data.readers.decord import decord_size
+from tubeletx_train.data.readers.decord import DecordReader, decord_size
 from video_files import ffmpeg, frame_level, frame_numbers
 
 VIDEO_READERS = ["decord", "decord_only", "pyav"]
@@ -413,6 +413,22 @@ def test_damaged_frames_are_an_error_or_frames_but_no_crash(tmp_path, write_vide
         except VideoError as error:
             reasons.append(error.reason)
     assert all(reason and "\n" not in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("fails", ["open", "read"])
+def test_where_decord_fails_at_a_checked_file_it_is_said_once(tmp_path, write_video, monkeypatch, caplog, fails):
+    """As it does where memory runs short; what PyAV shows instead is not the same to the last bit."""
+    path = str(write_video(tmp_path / f"{fails}.mp4"))
+
+    def fail(*arguments):
+        raise VideoError(path, "cannot be opened as a video")
+
+    expected = open_video(path, 32, "pyav").read([3, 20])
+    monkeypatch.setattr(DecordReader, "_open" if fails == "open" else "_decode", fail)
+    for _ in range(2):
+        np.testing.assert_array_equal(open_video(path, 32, size=(64, 48)).read([3, 20]), expected)
+    (record,) = caplog.records
+    assert f"{path}: decord failed (cannot be opened as a video)" in record.getMessage()
 
 
 def test_whether_a_damaged_file_is_readable_is_not_luck(tmp_path, write_video):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +14,16 @@ from tubeletx_train.data.readers.media import Media
 from tubeletx_train.data.readers.protocol import ClipReader
 from tubeletx_train.data.readers.pyav import PyAVReader
 
+_logger = logging.getLogger(__name__)
+_warned: set[str] = set()  # files, by this process
+
 
 class DecordOrPyAVReader(ClipReader):
     """decord, the faster, for the files that it reads exactly; PyAV for the others, and where decord fails.
 
     PyAV judges: a file is unreadable where PyAV cannot read it, so that the verdict is the same every time. A file
-    whose size is given was checked before and is not judged again.
+    whose size is given was checked before and is not judged again; where decord fails at it all the same, a warning
+    says so, as a run that is repeated may then see other pixels.
     """
 
     def __init__(self, media: Media, short_side: int | None, size: tuple[int, int] | None) -> None:
@@ -33,14 +38,27 @@ class DecordOrPyAVReader(ClipReader):
             return judge
         try:
             video = DecordReader(self._media, self._short_side, size)
-        except VideoError:
-            return self.judge
+        except VideoError as error:
+            return self.judge if size is None else self._instead_of_decord(error)
         if judge is not None and judge.num_frames != video.num_frames:
             return judge
         # A frame is of the same size whichever of the two decodes it.
         self._short_side = video.short_side
         self._judge = None
         return video
+
+    def _instead_of_decord(self, error: VideoError) -> PyAVReader:
+        """PyAV, for a file that was left to decord."""
+        judge = self.judge
+        if error.path not in _warned:
+            _warned.add(error.path)
+            _logger.warning(
+                "%s: decord failed (%s), which it does where memory runs short, and now and then at a damaged file; "
+                "PyAV reads it, whose pixels are not quite the same",
+                error.path,
+                error.reason,
+            )
+        return judge
 
     @property
     def judge(self) -> PyAVReader:
@@ -74,6 +92,6 @@ class DecordOrPyAVReader(ClipReader):
         if isinstance(self._video, DecordReader):
             try:
                 return self._video.read(indices)
-            except VideoError:
-                self._video = self.judge
+            except VideoError as error:
+                self._video = self._instead_of_decord(error)
         return self._video.read(indices)
