@@ -24,13 +24,13 @@ class Bar:
     Attributes:
         label: Name under it.
         mean: Height.
-        half_width: Half of its interval, None for none.
+        half_width: Half of its interval, NaN for none.
         values: Single values, drawn as dots.
     """
 
     label: str
     mean: float
-    half_width: float | None
+    half_width: float
     values: Sequence[float]
 
 
@@ -53,7 +53,7 @@ def interval_bars(
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
     for axes, (name, bars) in zip(all_axes, panels.items(), strict=True):
         places = np.arange(len(bars))
-        errors = [np.nan if bar.half_width is None else bar.half_width for bar in bars]
+        errors = [bar.half_width for bar in bars]
         axes.bar(places, [bar.mean for bar in bars], 0.7, yerr=errors, capsize=3, color=_BLUE, ecolor="#333")
         for place, bar in zip(places, bars, strict=True):
             axes.plot([place] * len(bar.values), bar.values, "o", color="white", mec="#333", ms=4)

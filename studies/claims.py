@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tubeletx_train.study.arms import FULL
-from tubeletx_train.study.intervals import Estimate
-from tubeletx_train.study.markdown import table
-from tubeletx_train.study.results import MAIN_MEASURE, Results
+from studies.arms import FULL
+from studies.results import MAIN_MEASURE, Estimate, Results, markdown
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,20 @@ PAPER_CLAIMS = (
 OWN_CLAIMS = (
     Claim("Temperature .1 does better than .07", FULL, "temperature_07"),
     Claim("Temperature .1 does better than the paper's .2", FULL, "temperature_20"),
-    Claim("Negatives of the same step do better than a queue", FULL, "own/queue"),
-    Claim("An own negative played backwards helps", "own/reversed", FULL),
-    Claim("An own negative on another path helps", "own/resampled", FULL),
-    Claim("Still backgrounds help", "own/still", FULL),
-    Claim("Over still backgrounds an own negative played backwards helps", "own/still_reversed", "own/still"),
-    Claim("The same patches on both clips do better than other ones", FULL, "own/per_clip_patches"),
+    Claim("Negatives of the same step do better than a queue", FULL, "queue_rotation"),
+    Claim("An own negative played backwards helps", "reversed", FULL),
+    Claim("An own negative on another path helps", "resampled", FULL),
+    Claim("Still backgrounds help", "still", FULL),
+    Claim("Over still backgrounds an own negative played backwards helps", "still_reversed", "still"),
+    Claim("The same patches on both clips do better than other ones", FULL, "per_clip_patches"),
     Claim(
         "With other patches an own negative played backwards helps",
-        "own/per_clip_patches_reversed",
-        "own/per_clip_patches",
+        "per_clip_patches_reversed",
+        "per_clip_patches",
     ),
-    Claim("Paths in the same place do better than paths moved as a whole", FULL, "own/path_offset"),
-    Claim("Colour jitter helps", "own/color_independent", FULL),
-    Claim("A jitter for each clip does better than one for both", "own/color_independent", "own/color_shared"),
+    Claim("Paths in the same place do better than paths moved as a whole", FULL, "path_offset"),
+    Claim("Colour jitter helps", "color_independent", FULL),
+    Claim("A jitter for each clip does better than one for both", "color_independent", "color_shared"),
 )
 
 
@@ -62,18 +61,17 @@ def claims_table(results: Results, claims: Sequence[Claim]) -> str:
         results: Of all arms.
         claims: Rows; those whose arms were not both run say so.
     """
-    measures = results.measured([arm for claim in claims for arm in (claim.higher, claim.lower)]) or [MAIN_MEASURE]
     rows = []
     for claim in claims:
-        found = {measure: results.difference(claim.higher, claim.lower, measure) for measure in measures}
+        found = {measure: results.difference(claim.higher, claim.lower, measure) for measure in results.measures}
         rows.append([claim.text, *map(_difference, found.values()), _verdict(found[MAIN_MEASURE])])
-    return table(["claim", *measures, f"{MAIN_MEASURE} says"], rows)
+    return markdown(rows, ["claim", *results.measures, f"{MAIN_MEASURE} says"])
 
 
 def _difference(found: Estimate | None) -> str:
     if found is None:
         return "-"
-    if found.half_width is None:
+    if math.isnan(found.half_width):
         return f"{100 * found.mean:+.1f}"
     low, high = found.mean - found.half_width, found.mean + found.half_width
     text = f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
@@ -83,7 +81,7 @@ def _difference(found: Estimate | None) -> str:
 def _verdict(found: Estimate | None) -> str:
     if found is None:
         return "not run"
-    if found.half_width is None:
+    if math.isnan(found.half_width):
         return "one seed decides nothing"
     if not found.leaves_out_zero:
         return "not told apart"

@@ -6,19 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tubeletx_train.common.checkpoint import CheckpointFolder
-from tubeletx_train.evaluation.attention import AttentionConfig, look
+from studies.arms import FULL, UNTRAINED, groups
+from studies.charts import Bar, interval_bars, interval_curves
+from studies.results import Estimate, Results
+from studies.videos import SHARES
 from tubeletx_train.evaluation.motions import MOTION_NAMES
-from tubeletx_train.figures.attention import attention_strip
 from tubeletx_train.figures.confusion import confusion_picture
-from tubeletx_train.figures.study import Bar, interval_bars, interval_curves
-from tubeletx_train.study.arms import FULL, UNTRAINED, own_arms
-from tubeletx_train.study.intervals import estimate
-from tubeletx_train.study.results import Results
-from tubeletx_train.study.videos import SHARES
-
-# Side that the networks see frames at in the activation maps, pixels; a map has a cell for each 16.
-ATTENTION_SIZE = 112
 
 _PANELS = {
     "Tubelets or time (Tables 2, 3)": (UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL),
@@ -27,6 +20,7 @@ _PANELS = {
     "Temperature": ("temperature_07", FULL, "temperature_20"),
 }
 _ALONG = ("temporal", "static", "linear", "nonlinear", FULL, "one_tubelet", "three_tubelets")
+_STAGES = (UNTRAINED, "temporal", "static", "nonlinear", FULL, "shared_8", "shared_64")
 
 Curve = list[tuple[float, float, float]]
 
@@ -39,27 +33,29 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
         results: Of all arms.
 
     Returns:
-        Files by name: "arms", "arms_own", "videos", "along", "along_own", "confusion".
+        Files by name: "arms", "videos", "along", "stages", "confusion", and for each group of arms beside the paper's
+        "arms_GROUP" and "along_GROUP".
     """
     pictures = {}
     levels = {"chance": results.chance}
     if untrained := results.estimate(UNTRAINED):
         levels["untrained"] = untrained.mean
-    own = results.beside_full(own_arms())
-    panels: dict[str, Mapping[str, Sequence[str]]] = {
-        "arms": _PANELS,
-        "arms_own": {"Arms of our own, beside the full method": own},
-    }
-    for name, arms in panels.items():
-        if bars := _bars(results, arms):
+    panels: dict[str, Mapping[str, Sequence[str]]] = {"arms": _PANELS}
+    along: dict[str, Sequence[str]] = {"along": _ALONG}
+    for group, members in groups().items():
+        if group != "paper" and (arms := results.beside_full(members)):
+            panels[f"arms_{group}"] = {f'Arms of the group "{group}", beside the full method': arms}
+            along[f"along_{group}"] = arms
+    for name, arms_of in panels.items():
+        if bars := _bars(results, arms_of):
             pictures[name] = interval_bars(
                 folder / f"{name}.png", bars, levels, title="Motion probe, held-out videos", ylabel="linear accuracy"
             )
     curves = {
         "videos": (_share_curves(results), "Fewer videos to train on, equal steps", "% of the training videos"),
-        "along": (_along_curves(results, _ALONG), "Motion probe along training", "step"),
-        "along_own": (_along_curves(results, own), "Motion probe along training, arms of our own", "step"),
+        "stages": (_stage_curves(results), "Motion probe after each stage of the encoder", "stage (0 is the stem)"),
     }
+    curves |= {name: (_along_curves(results, arms), "Motion probe along training", "step") for name, arms in along.items()}
     for name, (found, title, xlabel) in curves.items():
         if found:
             pictures[name] = interval_curves(
@@ -78,41 +74,6 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
     return pictures
 
 
-def draw_attention(folder: Path, results: Results, videos: str, split: str | None) -> Path | None:
-    """Draw where the networks of the first seed look; None where their checkpoints are gone.
-
-    Args:
-        folder: Where to.
-        results: Of all arms.
-        videos: A folder of videos or a manifest.
-        split: Keep only the manifest's rows of this split.
-    """
-    checkpoints = {name: _checkpoint(results, arm) for name, arm in (("tubelet", FULL), ("temporal", "temporal"))}
-    found = {name: path for name, path in checkpoints.items() if path is not None}
-    if len(found) < len(checkpoints):
-        return None
-    settings = AttentionConfig(
-        checkpoints=tuple(map(str, found.values())),
-        names=tuple(found),
-        videos=videos,
-        split=split,
-        max_videos=3,
-        num_frames=8,
-        input_size=ATTENTION_SIZE,
-        picture_size=ATTENTION_SIZE,
-    )
-    titles, clips, maps = look(settings)
-    return attention_strip(folder / "attention.png", clips, maps, titles=titles)
-
-
-def _checkpoint(results: Results, arm: str) -> Path | None:
-    for run in results.by_arm.get(arm, []):
-        paths = CheckpointFolder(Path(run["config"]["run"]["output"]) / "checkpoints").paths()
-        if paths:
-            return paths[0]
-    return None
-
-
 def _bars(results: Results, panels: Mapping[str, Sequence[str]]) -> dict[str, list[Bar]]:
     ran = {title: results.ran(arms) for title, arms in panels.items()}
     # A panel with one arm compares nothing.
@@ -120,9 +81,9 @@ def _bars(results: Results, panels: Mapping[str, Sequence[str]]) -> dict[str, li
 
 
 def _bar(results: Results, arm: str) -> Bar:
-    values = list(results.values(arm).values())
-    found = estimate(values)
-    return Bar(arm.removeprefix("own/"), found.mean, found.half_width, values)
+    values = results.values(arm).tolist()
+    found = Estimate.of(values)
+    return Bar(arm, found.mean, found.half_width, values)
 
 
 def _share_curves(results: Results) -> dict[str, Curve]:
@@ -131,8 +92,7 @@ def _share_curves(results: Results) -> dict[str, Curve]:
         points = []
         for share, member in (*((share, f"{arm}_{share}") for share in SHARES), (100, arm)):
             if found := results.estimate(member):
-                half_width = math.nan if found.half_width is None else found.half_width
-                points.append((float(share), found.mean, half_width))
+                points.append((float(share), found.mean, found.half_width))
         if len(points) > 1:
             curves[name] = points
     return curves
@@ -140,8 +100,8 @@ def _share_curves(results: Results) -> dict[str, Curve]:
 
 def _along_curves(results: Results, arms: Sequence[str]) -> dict[str, Curve]:
     """Means over the seeds that all of the arms have: seeds differ in when they begin to learn."""
-    ran = results.ran(arms)
-    shared = set.intersection(*(set(results.values(arm)) for arm in ran)) if ran else set()
+    ran = [arm for arm in results.ran(arms) if any(run["along"] for run in results.by_arm[arm])]
+    shared = set.intersection(*(set(results.values(arm).index) for arm in ran)) if ran else set()
     if not shared:
         return {}
     curves = {}
@@ -150,5 +110,15 @@ def _along_curves(results: Results, arms: Sequence[str]) -> dict[str, Curve]:
         for run in results.by_arm[arm]:
             for point in run["along"] if run["seed"] in shared else ():
                 by_step.setdefault(int(point["step"]), []).append(float(point["linear"]))
-        curves[arm] = [(float(step), estimate(values).mean, math.nan) for step, values in sorted(by_step.items())]
+        curves[arm] = [(float(step), Estimate.of(values).mean, math.nan) for step, values in sorted(by_step.items())]
+    return curves
+
+
+def _stage_curves(results: Results) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    for arm in results.ran(_STAGES):
+        stages = [[stage["linear"] for stage in run["stages"].values()] for run in results.by_arm[arm] if "stages" in run]
+        found = [Estimate.of(values) for values in zip(*stages, strict=True)]
+        if found:
+            curves[arm] = [(float(place), stage.mean, stage.half_width) for place, stage in enumerate(found)]
     return curves

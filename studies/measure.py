@@ -1,0 +1,265 @@
+"""What every run is judged by, drawn once so that all runs are judged by the same clips.
+
+In two parts, since the first wants the device that the network is on and the second any core: `embed` runs the network,
+`read_out_all` fits classifiers on what came out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from studies.videos import HELD_OUT, TRAIN
+from tubeletx.pair import TubeletPair
+from tubeletx_train.common.checkpoint import save_atomically
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.data import DataConfig, normalize, prepare_videos
+from tubeletx_train.evaluation.embed import held_out_batches
+from tubeletx_train.evaluation.labelled import read_labelled
+from tubeletx_train.evaluation.motion_probe import ProbeTask
+from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
+from tubeletx_train.evaluation.pair_retrieval import PairSet, Retrieval, draw_pair_set, recall
+from tubeletx_train.evaluation.probe import draw_motion_task
+from tubeletx_train.evaluation.readout import Readout, read_out, read_out_by_group
+from tubeletx_train.models import VideoEncoder
+from tubeletx_train.pretrain.moco import EmbeddingNet
+
+FIT_CLIPS, JUDGED_CLIPS = 1600, 800
+PAIRS, _PAIR_SETS = 256, 2
+_LABELLED_CLIPS = 4
+_FIT_SEED, _JUDGE_SEED, _PAIR_SEED = 11, 12, 13
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Clips of labelled videos.
+
+    Attributes:
+        clips: uint8 (N, V, 3, T, S, S), V clips a video.
+        labels: (N,) int64, indices into `names`.
+        names: Classes.
+        groups: Of each video; each group is judged by classifiers fitted on the others.
+        judged: (N,) bool in place of groups: which videos are judged, by classifiers fitted on the rest; or None.
+    """
+
+    clips: Tensor
+    labels: Tensor
+    names: list[str]
+    groups: list[str]
+    judged: Tensor | None
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Clips that a network is measured by.
+
+    Attributes:
+        fit: Motions over training videos, to fit the probe on.
+        judge: Motions over held-out videos.
+        pairs: Held-out pairs of the full method, whatever the arm was trained with.
+        labelled: Sets of labelled videos, by name.
+    """
+
+    fit: ProbeTask
+    judge: ProbeTask
+    pairs: list[PairSet]
+    labelled: dict[str, Labelled]
+
+    def save(self, path: Path) -> None:
+        """Write all clips to a file."""
+        save_atomically(dataclasses.asdict(self), path)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> Measurements:
+        """Read what `save` wrote, clips onto a device."""
+        content = torch.load(path, weights_only=True, map_location=device)
+        return cls(
+            fit=ProbeTask(**content["fit"]),
+            judge=ProbeTask(**content["judge"]),
+            pairs=[PairSet(**pairs) for pairs in content["pairs"]],
+            labelled={name: Labelled(**videos) for name, videos in content["labelled"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of the clips of `Measurements`; all on the CPU.
+
+    Attributes:
+        fit: Pooled features of every stage of the encoder, by its name, the last being the encoder's own: (N, D).
+        judge: Likewise.
+        labels: Of the clips of both.
+        retrieval: Of the pairs; None where they were left out.
+        labelled: By the set's name: features of the videos by stage, and the set without its clips.
+    """
+
+    fit: dict[str, Tensor]
+    judge: dict[str, Tensor]
+    labels: tuple[Tensor, Tensor]
+    retrieval: dict[str, float] | None
+    labelled: dict[str, tuple[dict[str, Tensor], Labelled]]
+
+
+def stage_features(encoder: VideoEncoder, clips: Tensor) -> dict[str, Tensor]:
+    """Features after each stage of an encoder, pooled over time and space.
+
+    Args:
+        encoder: In evaluation mode.
+        clips: uint8 (N, 3, T, S, S).
+
+    Returns:
+        By the stage's name (N, D) float32, on the device of the encoder.
+    """
+    device = next(encoder.parameters()).device
+    found: dict[str, list[Tensor]] = {}
+    with torch.no_grad():
+        for batch in clips.split(_BATCH):
+            x = normalize(batch.to(device))
+            for name, stage in encoder.named_children():
+                x = stage(x)
+                found.setdefault(name, []).append(x.mean((2, 3, 4)).float())
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def embed(net: EmbeddingNet, clips: Measurements, *, whole: bool = True) -> Features:
+    """Run a network, in evaluation mode, on what it is to be judged by.
+
+    Args:
+        net: Left in the mode it was in.
+        clips: On any device.
+        whole: All of it; otherwise the last stage on the motion probe alone.
+    """
+
+    def stages(batch: Tensor) -> dict[str, Tensor]:
+        features = stage_features(net.encoder, batch)
+        kept = features if whole else dict(list(features.items())[-1:])
+        return {name: values.cpu() for name, values in kept.items()}
+
+    was_training = net.training
+    net.eval()
+    try:
+        labelled = {}
+        for name, videos in clips.labelled.items() if whole else ():
+            count, views = videos.clips.shape[:2]
+            by_stage = stages(videos.clips.flatten(0, 1))
+            means = {stage: values.view(count, views, -1).mean(1) for stage, values in by_stage.items()}
+            labelled[name] = (means, dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu()))
+        return Features(
+            fit=stages(clips.fit.clips),
+            judge=stages(clips.judge.clips),
+            labels=(clips.fit.labels.cpu(), clips.judge.labels.cpu()),
+            retrieval=_retrieval(net, clips.pairs) if whole else None,
+            labelled=labelled,
+        )
+    finally:
+        net.train(was_training)
+
+
+def _retrieval(net: EmbeddingNet, sets: Sequence[PairSet]) -> dict[str, float]:
+    @torch.no_grad()
+    def rows(clips: Tensor) -> Tensor:
+        features = stage_features(net.encoder, clips)
+        last = list(features.values())[-1]
+        return F.normalize(net.head(last).float(), dim=1).cpu()
+
+    found = [(rows(pairs.query), rows(pairs.key)) for pairs in sets]
+    at_1, at_5 = (tuple(recall(query, key, k) for query, key in found) for k in (1, 5))
+    return Retrieval(len(sets[0].query), at_1, at_5).summary()
+
+
+def read_out_all(features: Features) -> dict[str, Any]:
+    """Fit classifiers on features and judge them.
+
+    Returns:
+        "probe": the motion probe on the encoder's features, a `Readout` in a dictionary. Of features of everything
+        also "stages": accuracies of the probe by stage; "retrieval"; and "labelled": by set and stage.
+    """
+    *earlier, last = features.fit
+
+    def probe(stage: str) -> Readout:
+        fit, judge = features.labels
+        return read_out((features.fit[stage], fit), (features.judge[stage], judge), MOTION_NAMES, MOTION_PAIRS)
+
+    found: dict[str, Any] = {"probe": dataclasses.asdict(probe(last))}
+    if features.retrieval is not None:
+        found["retrieval"] = features.retrieval
+        found["stages"] = {stage: probe(stage).summary() for stage in earlier} | {last: _shares(found["probe"])}
+        found["labelled"] = {
+            name: {stage: _labelled(values, videos).summary() for stage, values in by_stage.items()}
+            for name, (by_stage, videos) in features.labelled.items()
+        }
+    return found
+
+
+def _shares(probe: Mapping[str, Any]) -> dict[str, float]:
+    return {name: probe[name] for name in ("linear", "knn", "chance")}
+
+
+def _labelled(features: Tensor, videos: Labelled) -> Readout:
+    if videos.judged is None:
+        return read_out_by_group(features, videos.labels, videos.groups, videos.names)
+    fit, judge = ~videos.judged, videos.judged
+    return read_out((features[fit], videos.labels[fit]), (features[judge], videos.labels[judge]), videos.names)
+
+
+def draw_measurements(
+    config: PretrainConfig,
+    labelled: Mapping[str, str],
+    group_pattern: str | None,
+    *,
+    fit_clips: int = FIT_CLIPS,
+    judged_clips: int = JUDGED_CLIPS,
+    pairs: int = PAIRS,
+) -> Measurements:
+    """Draw the clips.
+
+    Args:
+        config: Of the full arm: its data settings draw clips, its tubelets make the pairs.
+        labelled: Sets of labelled videos by name: manifests, or folders with a folder for each class. The split "test"
+            is judged by classifiers fitted on the others where there are splits, else each group, else each video.
+        group_pattern: As in `tubeletx-train probe`, for sets without splits.
+        fit_clips: To fit the probe on.
+        judged_clips: To judge it by.
+        pairs: Pairs of a retrieval set.
+    """
+
+    def data(split: str) -> DataConfig:
+        return dataclasses.replace(config.data, split=split, num_workers=0)
+
+    videos, _ = prepare_videos(data(HELD_OUT), progress=False)
+    count = pairs * _PAIR_SETS
+    batches = held_out_batches(videos, data(HELD_OUT), count=count, batch_size=min(64, pairs), seed=_PAIR_SEED)
+    pair = TubeletPair(config.tubelets, seed=_PAIR_SEED)
+    return Measurements(
+        fit=draw_motion_task(data(TRAIN), fit_clips, _FIT_SEED),
+        judge=draw_motion_task(data(HELD_OUT), judged_clips, _JUDGE_SEED),
+        pairs=[draw_pair_set(batches, pair, pairs) for _ in range(_PAIR_SETS)],
+        labelled=dict(_labelled_sets(labelled, config.data, group_pattern)),
+    )
+
+
+def _labelled_sets(
+    paths: Mapping[str, str], data: DataConfig, group_pattern: str | None
+) -> Iterator[tuple[str, Labelled]]:
+    for name, path in paths.items():
+        videos, _ = read_labelled(path, data, clips=_LABELLED_CLIPS, group_pattern=group_pattern)
+        split = "test" in videos.splits
+        yield (
+            name,
+            Labelled(
+                clips=videos.clips,
+                labels=videos.labels,
+                names=videos.names,
+                groups=videos.groups or [str(number) for number in range(len(videos.labels))],
+                judged=torch.tensor([own == "test" for own in videos.splits]) if split else None,
+            ),
+        )
+

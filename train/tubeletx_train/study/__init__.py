@@ -1,1 +1,0 @@
-"""The study: what each part of the method brings, at a size that anyone can rerun."""
