@@ -87,7 +87,7 @@ $(VENV)/packages: constraints.txt pyproject.toml
 
 $(VENV)/installed: $(VENV)/packages $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
-	  --editable .[demo,dev,docs,examples]
+	  --editable .[demo,dev,docs,examples,study]
 	touch $@
 
 clean:

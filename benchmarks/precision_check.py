@@ -2,14 +2,15 @@
 
     python benchmarks/precision_check.py [--device cuda]
 
-The networks, clips and steps are those of the recipes `demo` and `study/base`, and R(2+1)D-18 at 16 x 112 x 112; the
-clips are noise, since time does not depend on what they show. Check and step alternate, on one machine. With --faulty
-ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 must be set: the check must find the fault of torch 2.13 there.
+The networks, clips and steps are those of the recipes `demo` and `studies/base.yaml`, and R(2+1)D-18 at 16 x 112 x 112;
+the clips are noise, since time does not depend on what they show. Check and step alternate, on one machine. With
+--faulty ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 must be set: the check must find the fault of torch 2.13 there.
 """
 
 from __future__ import annotations
 
 import argparse
+import pathlib
 import statistics
 import time
 
@@ -24,9 +25,11 @@ from tubeletx_train.engine.precision import compare_gradients, fastest_precision
 from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.pretrain.build import build_moco, channels_last
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
 CASES = {
     "demo": ["--config", "demo"],
-    "study": ["--config", "study/base"],
+    "study": ["--config", str(ROOT / "studies" / "base.yaml")],
     "r2plus1d_18, 16 x 112 x 112": ["--optim.batch_size", "8", "--contrast.queue_size", "4096"],
 }
 

@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def prepare(study: Study, videos: str, labelled: dict[str, str], group_pattern: str | None) -> None:
-    """Write what all runs share, where it is not there yet: the list of videos, and the clips that runs are judged by."""
+    """Write what all runs share, where it is not there yet: the list of videos, and the clips to judge by."""
     if not study.manifest.exists():
         write_study_manifest(videos, study.manifest)
     if not study.measurements.exists():

@@ -121,7 +121,7 @@ def stage_features(encoder: VideoEncoder, clips: Tensor) -> dict[str, Tensor]:
     device = next(encoder.parameters()).device
     found: dict[str, list[Tensor]] = {}
     with torch.no_grad():
-        for batch in clips.split(_BATCH):
+        for batch in torch.split(clips, _BATCH):
             x = normalize(batch.to(device))
             for name, stage in encoder.named_children():
                 x = stage(x)
@@ -262,4 +262,3 @@ def _labelled_sets(
                 judged=torch.tensor([own == "test" for own in videos.splits]) if split else None,
             ),
         )
-

@@ -55,7 +55,9 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
         "videos": (_share_curves(results), "Fewer videos to train on, equal steps", "% of the training videos"),
         "stages": (_stage_curves(results), "Motion probe after each stage of the encoder", "stage (0 is the stem)"),
     }
-    curves |= {name: (_along_curves(results, arms), "Motion probe along training", "step") for name, arms in along.items()}
+    curves |= {
+        name: (_along_curves(results, arms), "Motion probe along training", "step") for name, arms in along.items()
+    }
     for name, (found, title, xlabel) in curves.items():
         if found:
             pictures[name] = interval_curves(
@@ -117,7 +119,9 @@ def _along_curves(results: Results, arms: Sequence[str]) -> dict[str, Curve]:
 def _stage_curves(results: Results) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for arm in results.ran(_STAGES):
-        stages = [[stage["linear"] for stage in run["stages"].values()] for run in results.by_arm[arm] if "stages" in run]
+        stages = [
+            [stage["linear"] for stage in run["stages"].values()] for run in results.by_arm[arm] if "stages" in run
+        ]
         found = [Estimate.of(values) for values in zip(*stages, strict=True)]
         if found:
             curves[arm] = [(float(place), stage.mean, stage.half_width) for place, stage in enumerate(found)]

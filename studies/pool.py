@@ -33,15 +33,19 @@ class Processes:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
+    def stopped(self) -> bool:
+        """Whether they were asked to stop."""
+        return self._stopped
+
     def run(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> int:
         """Run a command to its end, its output into a file; returns its exit code."""
-        if self._stopped:
+        if self.stopped():
             return -1
         with log.open("ab") as file:
             # A session of its own: Ctrl-C reaches it through `stop` alone, once.
             process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
         self._running.add(process)
-        if self._stopped:  # between the look above and the start
+        if self.stopped():  # between the look above and the start
             process.terminate()
         code = process.wait()
         self._running.discard(process)

@@ -79,7 +79,9 @@ def _introduction(results: Results, manifest: Path) -> str:
     measured = [run for runs in results.by_arm.values() for run in runs]
     pretrained = [run for run in measured if run["arm"] not in REFERENCES] or measured
     settings = pretrained[0]["config"]
-    origins = {f"code {str(run['commit'])[:12]}, {run['processor']}, {run.get('precision', 'float32')}" for run in pretrained}
+    origins = {
+        f"code {str(run['commit'])[:12]}, {run['processor']}, {run.get('precision', 'float32')}" for run in pretrained
+    }
     names = sorted({name for run in measured for name in run.get("labelled", {})})
     return _INTRODUCTION.format(
         origin="; ".join(sorted(origins)),

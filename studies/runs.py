@@ -121,7 +121,9 @@ def provenance(device: torch.device) -> dict[str, str | None]:
             return None
 
     commit = git("rev-parse", "HEAD")
-    if commit is not None and git("status", "--porcelain", "--untracked-files=no", "--", "studies", "train", "tubeletx"):
+    if commit is not None and git(
+        "status", "--porcelain", "--untracked-files=no", "--", "studies", "train", "tubeletx"
+    ):
         commit += "+"
     return {
         "tubeletx": tubeletx.__version__,

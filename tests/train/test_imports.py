@@ -21,7 +21,7 @@ FLOORS = (
     {"figures"},
     {"evaluation"},
     {"pretrain", "finetune", "repetition"},
-    {"demo", "study"},
+    {"demo"},
     {"commands"},
     {"cli"},
     {"__main__"},

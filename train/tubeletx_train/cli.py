@@ -28,7 +28,6 @@ _COMMANDS = {
     "table": "collect finished runs into the paper's tables",
     "retrieval": "measure a checkpoint by retrieval of held-out pairs",
     "probe": "read motions or classes from a checkpoint's frozen features",
-    "study": "compare the parts of the method over seeds, and report",
     "demo": "pretrain for minutes on a few real videos, and show what was learned",
     "attention": "draw where networks look, several side by side",
     "count": "train and test repetition counting, or count the repetitions of any video",

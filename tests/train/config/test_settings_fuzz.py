@@ -23,7 +23,6 @@ from tubeletx_train.evaluation.pretrained import RetrievalConfig
 from tubeletx_train.evaluation.probe import ProbeConfig
 from tubeletx_train.evaluation.tables import TableConfig
 from tubeletx_train.pretrain.preview import PreviewConfig
-from tubeletx_train.study.config import StudyConfig
 
 COMMANDS = {
     PretrainConfig: ["--data.videos", "x"],
@@ -38,7 +37,6 @@ COMMANDS = {
     AttentionConfig: ["--checkpoints", "[x]", "--videos", "x"],
     CheckConfig: ["--videos", "x"],
     ShardsConfig: ["--videos", "x", "--output", "x"],
-    StudyConfig: ["--videos", "x"],
     TableConfig: ["--number", "7"],
     ExportConfig: ["--checkpoint", "x"],
     DemoConfig: [],

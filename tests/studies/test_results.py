@@ -1,0 +1,131 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studies.__main__ import main
+from studies.arms import FULL, arm_recipe
+from studies.report import write_report
+from studies.results import Estimate, Results
+from tubeletx_train.config.tree import merge
+from tubeletx_train.data import VideoRecord, write_manifest
+from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
+
+
+def result_of(arm, seed, linear):
+    """What a run's result holds, at an accuracy of choice."""
+    probe = {"linear": linear, "knn": linear / 2, "chance": 0.05}
+    probe |= {"confusion": np.eye(len(MOTION_NAMES), dtype=int).tolist()}
+    probe |= {"pairs": {" / ".join(pair): 0.5 + linear / 2 for pair in MOTION_PAIRS}}
+    stages = {
+        name: {"linear": share * linear, "knn": 0.0, "chance": 0.05} for name, share in (("stem", 0.5), ("layer1", 1.1))
+    }
+    return {
+        "arm": arm,
+        "seed": seed,
+        "config": merge(arm_recipe(arm), {"run": {"output": "/nowhere/run"}}),
+        "commit": "0123456789abcdef",
+        "processor": "a processor",
+        "probe": probe,
+        "stages": stages,
+        "along": [{"step": step, "linear": linear * step / 300, "knn": 0.0} for step in (100, 300)],
+        "retrieval": {"r@1": linear / 4},
+        "labelled": {"actions": {"stem": {"linear": 0.1, "knn": 0.1}, "layer1": {"linear": linear / 8, "knn": 0.2}}},
+    } | ({"ceiling": 0.93} if arm == "supervised" else {})
+
+
+def accuracy_of(arm, seed):
+    base = {"temporal": 0.06, "static": 0.1, "nonlinear": 0.3, FULL: 0.5}.get(arm, 0.05)
+    return base + 0.01 * (seed % 3)
+
+
+def test_estimates_against_scipy():
+    values = [0.2, 0.26, 0.31]
+    found = Estimate.of(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+    assert str(found) == "25.7 ± 13.7"
+    assert str(Estimate.of([0.5])) == "50.0"
+    assert not Estimate.of([0.5]).leaves_out_zero
+
+
+def test_differences_are_taken_seed_by_seed():
+    generator = np.random.default_rng(3)
+    seeds = range(5)
+    common = generator.uniform(0, 1, len(seeds))
+    first = {seed: common[seed] + generator.normal(0.1, 0.01) for seed in seeds}
+    second = {seed: common[seed] + generator.normal(0, 0.01) for seed in seeds}
+    runs = [result_of(FULL, seed, value) for seed, value in first.items()]
+    runs += [result_of("temporal", seed, value) for seed, value in (second | {99: 1e6}).items()]
+    results = Results(runs)
+    found = results.difference(FULL, "temporal")
+    reference = stats.ttest_rel(list(first.values()), list(second.values())).confidence_interval(0.95)
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    assert (low, high) == pytest.approx((reference.low, reference.high))
+    assert 0.05 < low < high < 0.15  # a common part ten times as large is not in the way
+    assert math.isnan(
+        Results([result_of(FULL, 0, 0.1), result_of("static", 0, 0.2)]).difference(FULL, "static").half_width
+    )
+    assert results.difference(FULL, "static") is None
+
+
+def test_what_runs_are_compared_by():
+    results = Results([result_of(FULL, 1, 0.4), {"arm": FULL, "seed": 0, "diverged": "loss", "config": {}}])
+    assert results.measures == [
+        "linear probe",
+        "10-NN probe",
+        "best stage",
+        "retrieval R@1",
+        "actions, linear",
+        "actions, k-NN",
+    ]
+    assert results.values(FULL, "best stage").to_dict() == pytest.approx({1: 0.44})
+    assert results.values(FULL, "actions, linear").to_dict() == pytest.approx({1: 0.05})
+    assert results.values("temporal").empty
+
+
+def report_of(tmp_path, arms, seeds):
+    runs = [result_of(arm, seed, accuracy_of(arm, seed)) for arm in arms for seed in seeds]
+    diverged = result_of("linear", 0, 0.9) | {"diverged": "loss is not finite"}
+    del diverged["probe"]
+    manifest = tmp_path / "videos.csv"
+    write_manifest(manifest, [VideoRecord(f"{i}.mp4", split="held_out" if i else "train") for i in range(3)])
+    return write_report(tmp_path / "report", [*runs, diverged], manifest).read_text(encoding="utf-8")
+
+
+def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
+    arms = ("untrained", "temporal", "static", "nonlinear", FULL, "rotation_25", "supervised", "reversed")
+    text = " ".join(report_of(tmp_path, arms, (0, 1, 2)).split())
+    assert "0123456789ab" in text
+    assert "1 videos; 2 others" in text
+    # Means of .5, .51, .52, half of the interval 2.5 (t = 4.303, s = .01).
+    assert "| `rotation` | Non-linear motion and rotation, the full method (Table 4) | 0.004 | 3 | 51.0 ± 2.5 |" in text
+    assert "| Tubelet contrast learns motion, temporal contrast does not (Table 2) | **+44.0 [+44.0, +44.0]** |" in text
+    assert "| Static tubelets do worse than temporal contrast (Table 3) | **-4.0 [-4.0, -4.0]** |" in text
+    assert "the opposite" in text
+    assert "Linear motion does better than none" not in text
+    assert "| An own negative played backwards helps | **-45.0 [-45.0, -45.0]** |" in text
+    assert "for 600 steps the same network is right in 93.0 ± 0.0 %" in text
+    assert "| growing / shrinking |" in text
+    assert "Not run: `linear`, `scale`" in text
+    assert "Diverged: `linear` (seed 0)" in text
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert "/nowhere" not in json.dumps(results)
+    assert len(results) == 3 * len(arms) + 1
+    for picture in ("arms", "arms_own", "videos", "along", "along_own", "stages", "confusion"):
+        assert f"({picture}.png)" in text
+        assert (tmp_path / "report" / f"{picture}.png").stat().st_size > 0
+
+
+def test_a_report_on_one_arm_and_seed(tmp_path):
+    text = " ".join(report_of(tmp_path, (FULL,), (0,)).split())
+    assert "| 50.0 |" in text
+    assert "arms.png" not in text
+    assert "confusion.png" in text
+
+
+def test_a_report_with_nothing_to_say(tmp_path, capsys):
+    assert main(["report", "--output", str(tmp_path)]) == 0
+    assert "nothing to report" in capsys.readouterr().out

@@ -1,0 +1,226 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import studies.runs
+from studies.__main__ import main
+from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, groups
+from studies.measure import Measurements, draw_measurements, embed, read_out_all
+from studies.pool import run_missing
+from studies.runs import Run, Study
+from studies.videos import write_study_manifest
+from studies.worker import perform
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.config.parse import config_from_tree
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.tree import merge
+from tubeletx_train.data import read_manifest, write_manifest
+from tubeletx_train.evaluation.motion_probe import motion_probe
+from tubeletx_train.evaluation.pair_retrieval import held_out_retrieval
+from tubeletx_train.evaluation.pretrained import untrained_net
+from tubeletx_train.pretrain.task import pretrain
+from video_files import make_video
+
+TOY = {
+    "data": {"num_frames": 4, "crop_size": 16, "decode_size": 32, "samples_per_video": 4, "cache_frames": False},
+    "model": {"width": 2, "dim": 8},
+    "optim": {"batch_size": 4, "steps": 2, "warmup_steps": 0},
+    "run": {"device": "cpu", "threads": 1, "log_every": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    for number in range(5):
+        make_video(folder / "clips" / f"{number}.mp4", tint=(40 * number, 90, 200 - 40 * number))
+    return write_study_manifest(str(folder / "clips"), folder / "videos.csv")
+
+
+@pytest.fixture(scope="module")
+def clips(manifest):
+    """Few clips to measure by."""
+    config = config_from_tree(PretrainConfig, merge(toy_recipe(FULL), {"data": {"videos": str(manifest)}}), "study")
+    return draw_measurements(config, {}, None, fit_clips=40, judged_clips=20, pairs=8)
+
+
+def toy_recipe(arm, size="small"):
+    return merge(arm_recipe(arm, size), TOY)
+
+
+@pytest.fixture
+def toys(manifest, clips, tmp_path, monkeypatch):
+    """A study of very small runs."""
+    monkeypatch.setattr(studies.runs, "arm_recipe", toy_recipe)
+    study = Study(tmp_path / "study", steps=2)
+    study.root.mkdir()
+    write_manifest(study.manifest, read_manifest(manifest))
+    clips.save(study.measurements)
+    return study
+
+
+# Arms of the queue differ in numbers alone.
+@pytest.mark.parametrize("arm", [arm for arm in all_arms() if arm not in (*REFERENCES, *groups()["queue"][1:])])
+def test_every_arm_takes_two_steps(arm, manifest, tmp_path):
+    places = {"data": {"videos": str(manifest)}, "run": {"output": str(tmp_path)}}
+    result = pretrain(config_from_tree(PretrainConfig, merge(toy_recipe(arm), places), arm))
+    assert (result.step, result.exit_code) == (2, 0)
+
+
+def test_steps_scale_the_warm_up(tmp_path):
+    assert Study(tmp_path, steps=30).recipe(Run(FULL, 0))["optim"]["warmup_steps"] == 2
+
+
+def test_measurements_survive_a_file(clips, tmp_path):
+    clips.save(tmp_path / "measurements.pt")
+    again = Measurements.load(tmp_path / "measurements.pt")
+    assert torch.equal(again.judge.clips, clips.judge.clips)
+    assert torch.equal(again.pairs[1].key, clips.pairs[1].key)
+
+
+def test_a_network_is_measured_as_the_commands_measure_it(clips, manifest):
+    config = config_from_tree(PretrainConfig, merge(toy_recipe(FULL), {"data": {"videos": str(manifest)}}), "study")
+    net = untrained_net(config, clips.fit.clips)
+    found = read_out_all(embed(net, clips))
+    expected = motion_probe(net.encoder, clips.fit, clips.judge)
+    assert found["probe"]["linear"] == expected.linear
+    assert found["probe"]["confusion"] == expected.confusion
+    assert found["retrieval"] == held_out_retrieval(net, clips.pairs).summary()
+    assert list(found["stages"]) == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert found["stages"]["layer4"]["knn"] == expected.knn
+
+
+def test_a_worker_trains_and_measures(toys):
+    run = Run(FULL, 0)
+    assert perform(toys, run) == 0
+    result = toys.result(run)
+    assert [point["step"] for point in result["along"]] == [1, 2]
+    assert result["along"][-1]["linear"] == result["probe"]["linear"]
+    assert result["config"]["tubelets"]["transforms"] == ["rotation"]
+    assert 0 <= result["retrieval"]["r@1"] <= 1
+    assert {"commit", "processor", "precision", "torch"} <= result.keys()
+    for arm in REFERENCES:
+        assert perform(toys, Run(arm, 0)) == 0
+        result = toys.result(Run(arm, 0))
+        assert result["along"] == []
+        assert ("ceiling" in result) == (arm == "supervised")
+    assert {run["arm"] for run in toys.results()} == {FULL, *REFERENCES}
+
+
+RUNS = [Run(arm, seed) for seed in (0, 1) for arm in ("untrained", "temporal", FULL)]
+SCRIPT = """
+import sys, time
+from pathlib import Path
+time.sleep(float(sys.argv[2]))
+with Path(sys.argv[1], "..", "..", "..", "order").open("a") as order:
+    order.write(sys.argv[3] + "\\n")
+Path(sys.argv[1], "results.json").write_text("{}")
+"""
+
+
+def command(*, seconds=0.0, broken=()):
+    """Processes that write a result, or fail."""
+
+    def of(study, run):
+        if run.arm in broken:
+            return [sys.executable, "-c", "raise SystemExit(3)"]
+        return [sys.executable, "-c", SCRIPT, str(study.folder(run)), str(seconds), f"{run.arm} {run.seed}"]
+
+    return of
+
+
+def order_of(study):
+    return (study.root / "order").read_text().splitlines()
+
+
+def test_runs_are_made_in_their_order_and_once(tmp_path):
+    study = Study(tmp_path)
+    assert run_missing(study, RUNS, jobs=1, command=command()) == 0
+    assert order_of(study) == [f"{run.arm} {run.seed}" for run in RUNS]
+    assert run_missing(study, RUNS, jobs=1, command=command()) == 0
+    assert len(order_of(study)) == len(RUNS)
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path):
+    study = Study(tmp_path)
+    run_missing(study, RUNS, jobs=1, seconds=0.8, command=command(seconds=0.3))
+    done = order_of(study)
+    assert 0 < len(done) < len(RUNS)
+    assert run_missing(study, RUNS, jobs=1, command=command()) == 0
+    assert sorted(order_of(study)) == sorted(f"{run.arm} {run.seed}" for run in RUNS)
+
+
+def test_several_runs_at_once(tmp_path):
+    since = time.monotonic()
+    assert run_missing(Study(tmp_path), RUNS, jobs=6, command=command(seconds=1.0)) == 0
+    assert time.monotonic() - since < 4
+
+
+def test_a_run_that_breaks_down_is_named_and_the_others_go_on(tmp_path, capsys):
+    study = Study(tmp_path)
+    assert run_missing(study, RUNS, jobs=2, command=command(broken=("temporal",))) == 1
+    assert study.result(Run(FULL, 1)) is not None
+    assert study.result(Run("temporal", 0)) is None
+    assert "temporal/seed-0/output.log" in capsys.readouterr().out
+
+
+def test_runs_of_other_settings_are_not_mixed_in(tmp_path):
+    run_missing(Study(tmp_path), RUNS[:1], jobs=1, command=command())
+    (Study(tmp_path).folder(RUNS[0]) / "results.json").unlink()
+    with pytest.raises(UsageError, match="other settings"):
+        run_missing(Study(tmp_path, steps=7), RUNS[:1], jobs=1, command=command())
+
+
+ORPHAN = """
+import sys, time
+from studies.worker import leave_with_parent
+leave_with_parent(int(sys.argv[1]), 0.05)
+print("watching", flush=True)
+time.sleep(120)
+"""
+PARENT = """
+import os, subprocess, sys
+# The run inherits the pipe, which therefore closes only when both are gone.
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], start_new_session=True)
+os._exit(0)
+"""
+
+
+def test_a_run_does_not_outlive_the_study_that_started_it():
+    # Ends long before the orphan's two minutes, or else by the timeout.
+    printed = subprocess.run([sys.executable, "-c", PARENT, ORPHAN], capture_output=True, text=True, timeout=60)
+    assert printed.stdout in ("", "watching\n")
+
+
+def test_the_command_refuses_what_it_cannot_run(tmp_path, capsys):
+    assert main(["run", "--videos", str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 2
+    assert "no such manifest or folder" in capsys.readouterr().err
+    assert main(["run", "--videos", str(tmp_path), "--arms", "full", "--output", str(tmp_path / "out")]) == 2
+    assert "got 'full'" in capsys.readouterr().err
+
+
+def test_the_command_from_videos_to_a_report(toys, manifest, monkeypatch):
+    """In this process; the processes of runs are tested above."""
+
+    def here(study, runs, **_):
+        return max(perform(study, run) for run in runs)
+
+    monkeypatch.setattr("studies.__main__.run_missing", here)
+    arguments = [
+        "run",
+        "--videos",
+        str(manifest),
+        "--output",
+        str(toys.root),
+        "--steps",
+        "2",
+        "--arms",
+        "untrained",
+        FULL,
+    ]
+    assert main([*arguments, "--seeds", "0"]) == 0
+    assert len(json.loads((toys.root / "report" / "results.json").read_text())) == 2
