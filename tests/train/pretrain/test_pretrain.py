@@ -468,6 +468,14 @@ def pair_batch(seed=0, batch=3, frames=4, side=24):
     return PairBatch(clips[0], clips[1], torch.arange(batch), 0, torch.zeros(batch, 2, dtype=torch.int64), [])
 
 
+def test_groups_of_shared_patches_must_fill_a_batch(videos, tmp_path):
+    contrast = {"shared_patches": 3, "own_negatives": "none"}
+    with pytest.raises(UsageError, match="got 3, needs a divisor of the 4 pairs"):
+        pretrain(toy_config(videos, tmp_path, contrast=contrast))
+    result = pretrain(toy_config(videos, tmp_path, contrast=contrast | {"shared_patches": 2}))
+    assert result.exit_code == 0
+
+
 NO_COLOR = ColorConfig(probability=0.0)
 
 

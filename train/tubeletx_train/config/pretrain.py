@@ -59,11 +59,16 @@ class ContrastConfig:
         momentum: Share of its old value that a key parameter keeps at each step.
         temperature: Temperature of the loss.
         own_negatives: One more negative for each query, the key clip again with the same patches: "reversed" plays
-            their motion backwards, "resampled" moves them on other tubelets' paths; "none" is the paper.
+            their motion backwards, "resampled" moves them on other tubelets' paths, "turned" moves them on the same
+            paths but turns, scales and shears them as other tubelets are; "none" is the paper.
         batch_negatives: Whether the other keys of the step are negatives too, beside the queue.
         still_background: Freeze each clip to its first frame before tubelets are pasted, so that only they move.
         patches: "shared" pastes patches of the query clip onto both, as the paper does; "per_clip" gives each clip
             patches of its own, so that the pair has the same motion in another appearance.
+        shared_patches: Rows of a batch whose tubelets have the patches, sizes and shapes of the first of them, each
+            with a motion of its own: within such a group only motion tells a pair from its negatives. A row's group
+            is its place in the order of the epoch, and so depends on (seed, epoch, sample id) alone. 1 is the paper.
+        shared_place: Whether in such a group the tubelets also begin where those of its first row do.
         path_offset: Move the key clip's tubelets as a whole, along x and y by up to this share of the frame's sides,
             so that place does not give the pair away; 0 is the paper.
     """
@@ -72,15 +77,22 @@ class ContrastConfig:
     queue_size: int = 16384
     momentum: float = 0.999
     temperature: float = 0.2
-    own_negatives: Literal["none", "reversed", "resampled"] = "none"
+    own_negatives: Literal["none", "reversed", "resampled", "turned"] = "none"
     batch_negatives: bool = False
     still_background: bool = False
     patches: Literal["shared", "per_clip"] = "shared"
+    shared_patches: int = 1
+    shared_place: bool = False
     path_offset: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.mode == "temporal" and self.own_negatives == "resampled":
-            raise ValueError('own_negatives "resampled" needs mode "tubelet"')
+        if self.mode == "temporal" and self.own_negatives in ("resampled", "turned"):
+            raise ValueError(f'own_negatives "{self.own_negatives}" needs mode "tubelet"')
+        require_at_least(self, 1, "shared_patches")
+        if self.shared_patches > 1 and (self.mode == "temporal" or self.patches == "per_clip"):
+            raise ValueError('shared_patches above 1 needs mode "tubelet" and patches "shared"')
+        if self.shared_place and self.shared_patches == 1:
+            raise ValueError("shared_place needs shared_patches above 1")
         require_share(self, "momentum", "path_offset")
         require_positive(self, "temperature")
         require_at_least(self, 0, "queue_size")
@@ -135,5 +147,7 @@ class PretrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        if self.contrast.own_negatives == "turned" and not self.tubelets.transforms:
+            raise ValueError('contrast.own_negatives "turned" needs tubelets.transforms')
         if self.evaluation.videos is not None and self.run.evaluate_every is self.run.evaluate_every_epochs is None:
             raise ValueError("evaluation.videos needs run.evaluate_every or run.evaluate_every_epochs")

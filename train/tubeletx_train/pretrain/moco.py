@@ -150,7 +150,7 @@ class MoCo(nn.Module):
     def _own_negatives(self, key: Tensor, own: Tensor | None, all_keys: Tensor, first: int) -> Tensor | None:
         columns = [] if own is None else [own[:, None]]
         if self.batch_negatives and len(all_keys) > 1:
-            others = torch.ones(len(key), len(all_keys), dtype=torch.bool, device=key.device)
-            others.diagonal(first).fill_(False)
-            columns.append(all_keys.expand(len(key), -1, -1)[others].view(len(key), len(all_keys) - 1, -1))
+            rows = torch.arange(first, first + len(key), device=key.device)[:, None]
+            others = torch.arange(len(all_keys) - 1, device=key.device)
+            columns.append(all_keys[others + (others >= rows)])
         return torch.cat(columns, 1) if columns else None

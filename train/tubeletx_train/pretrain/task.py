@@ -58,6 +58,12 @@ class Pretraining(EpochTask[PairBatch]):
                 f"optim.batch_size brings each process {self.batch_size} pairs, which do not split into "
                 f"optim.accumulate {config.optim.accumulate} equal parts"
             )
+        part = self.batch_size // config.optim.accumulate
+        if part % config.contrast.shared_patches:
+            raise UsageError(
+                f"contrast.shared_patches: got {config.contrast.shared_patches}, needs a divisor of the {part} pairs "
+                "that each process takes at a time"
+            )
         self._evaluation = evaluation
         self._videos = fingerprint(videos)
         self._names = [Path(video.path).name for video in videos]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +66,9 @@ class PairViews(nn.Module):
         offsets: Tensor | None = None
         own: Tensor | None = None
         if self.config.mode == "tubelet":
-            tubelets = self._draw(self.paths, batch, clip_1)
+            tubelets, patches = self._tubelets(batch, clip_1)
             offsets = self._offsets(batch, clip_2)
-            clip_1, clip_2, own = self._paste(tubelets, batch, clip_1, clip_2, offsets)
+            clip_1, clip_2, own = self._paste(tubelets, patches, batch, clip_1, clip_2, offsets)
         elif self.config.own_negatives == "reversed":
             own = clip_2.flip(2)
 
@@ -86,11 +87,40 @@ class PairViews(nn.Module):
             key_tubelets=tubelets if offsets is None or tubelets is None else _moved_by(tubelets, offsets[:, 0]),
         )
 
+    def _tubelets(self, batch: PairBatch, clip: Tensor) -> tuple[Tubelets, Tensor]:
+        """The tubelets of the rows, and their patches."""
+        tubelets, size = self._draw(self.paths, batch, clip), self.config.shared_patches
+        if size == 1:
+            return tubelets, tubelets.crop(clip)
+        leaders = self._leaders(batch, clip)
+        patches = leaders.crop(clip[::size]).repeat_interleave(size, 0)[: len(clip)]
+        return self._in_groups(tubelets, leaders), patches
+
+    def _leaders(self, batch: PairBatch, clip: Tensor) -> Tubelets:
+        """Those of the first row of each group."""
+        size = self.config.shared_patches
+        return self._draw(self.paths, dataclasses.replace(batch, sample_ids=batch.sample_ids[::size]), clip)
+
+    def _in_groups(self, tubelets: Tubelets, leaders: Tubelets) -> Tubelets:
+        """Each row's motion, and of its group's leader everything else."""
+        size, rows = self.config.shared_patches, tubelets.batch_size
+        shared = {name: field.repeat_interleave(size, 0)[:rows] for name, field in leaders.tensors().items()}
+        centers = tubelets.centers
+        if self.config.shared_place:
+            centers = centers - centers[:, :, :1] + shared["centers"][:, :, :1]
+        own: dict[str, Any] = shared | {"centers": centers, "linear": tubelets.linear}
+        return dataclasses.replace(tubelets, **own)
+
     def _paste(
-        self, tubelets: Tubelets, batch: PairBatch, plain_1: Tensor, plain_2: Tensor, offsets: Tensor | None
+        self,
+        tubelets: Tubelets,
+        patches: Tensor,
+        batch: PairBatch,
+        plain_1: Tensor,
+        plain_2: Tensor,
+        offsets: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Query, key, and own negatives where they are wanted."""
-        patches = tubelets.crop(plain_1)
         key_patches = tubelets.crop(plain_2) if self.config.patches == "per_clip" else patches
         if offsets is None and key_patches is patches:
             query, key = tubelets.paste([plain_1, plain_2], patches)  # in one pass
@@ -107,6 +137,10 @@ class PairViews(nn.Module):
         if self.config.own_negatives == "reversed":
             return tubelets.reversed()
         other = self._draw(self.other_paths, batch, clip)
+        if self.config.own_negatives == "turned":
+            return dataclasses.replace(tubelets, linear=other.linear)
+        if self.config.shared_place:
+            other = self._in_groups(other, self._leaders(batch, clip))
         return dataclasses.replace(tubelets, centers=other.centers, linear=other.linear)
 
     def _offsets(self, batch: PairBatch, clip: Tensor) -> Tensor | None:
