@@ -41,5 +41,9 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
       "track_points(Tensor points, Tensor point_frame, Tensor frames, Tensor patch_size, Tensor centers, "
       "Tensor linear, Tensor shape, Tensor edge, Tensor opacity, Tensor order, SymInt height, SymInt width) -> "
       "(Tensor places, Tensor visibility, Tensor owner)");
+  library.def(
+      "draw_leaves(Tensor sample_ids, SymInt seed, SymInt epoch, SymInt num_frames, SymInt height, SymInt width, "
+      "SymInt num_leaves, float[] radius, float motion, float camera, float turn, float growth, "
+      "Tensor? epoch_tensor=None) -> Tensor");
   library.def("limit_instructions(int most) -> int");
 }

@@ -245,3 +245,13 @@ def test_tracks_from_outside_of_the_clip_rest(kernel: Kernel) -> None:
     places, _, owner = kernel("track_points")(*arguments.values())
     assert owner.eq(-1).all()
     assert torch.equal(places, arguments["points"][:, :, None].expand_as(places))
+
+
+@pytest.mark.parametrize("num_leaves", [0, 1, 70])
+def test_draw_leaves(kernel: Kernel, num_leaves: int) -> None:
+    for count, frames, height, width in ((2, 3, 24, 40), (1, 1, 3, 700), (3, 2, 17, 1), (0, 2, 4, 4)):
+        ids = torch.arange(count) * 1_000_003 - 1
+        numbers = (frames, height, width, num_leaves, [0.02, 1.0], 0.5, 0.2, 180.0, 0.6)
+        assert same(kernel("draw_leaves")(ids, 5, 2, *numbers), cpu.draw_leaves(ids, 5, 2, *numbers))
+        given = kernel("draw_leaves")(ids, 5, 0, *numbers, torch.tensor(2))
+        assert same(given, cpu.draw_leaves(ids, 5, 2, *numbers))

@@ -117,6 +117,10 @@ def calls() -> dict[str, Call]:
         "paste_objects_": Call(
             ops.paste_objects_, {**sampled, **objects, "clips": [c.clone() for c in sampled["clips"]]}, ("clips",)
         ),
+        "draw_leaves": Call(
+            ops.draw_leaves,
+            {"sample_ids": torch.arange(3), "num_frames": 2, "height": 7, "width": 9, "epoch": torch.tensor(2)},
+        ),
         "track_points": Call(
             ops.track_points,
             {
@@ -149,7 +153,7 @@ def calls() -> dict[str, Call]:
 PLACES = [(name, argument) for name, call in calls().items() for argument in call.tensors()]
 OPTIONAL = ("easing", "extent", "offset", "offsets", "own_negatives")
 # The epoch alone may lie elsewhere than the rest.
-TOGETHER = [place for place in PLACES if place[0] != "sample_tubelets"]
+TOGETHER = [place for place in PLACES if place[0] not in ("sample_tubelets", "draw_leaves")]
 # The gradient of keys stops in the queue, as is documented.
 DIFFERENTIABLE = [
     (name, argument)
@@ -191,9 +195,10 @@ def test_one_argument_on_meta_is_refused(name: str, argument: str) -> None:
         call.with_tensor(argument, call.tensors()[argument].to("meta"))()
 
 
-def test_the_epoch_on_meta_is_refused() -> None:
+@pytest.mark.parametrize("name", ["sample_tubelets", "draw_leaves"])
+def test_the_epoch_on_meta_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^epoch: is on meta, not on the device of sample_ids, cpu"):
-        calls()["sample_tubelets"].with_tensor("epoch", torch.tensor(2, device="meta"))()
+        calls()[name].with_tensor("epoch", torch.tensor(2, device="meta"))()
 
 
 @pytest.mark.parametrize("traced", [False, True], ids=["real", "fake"])

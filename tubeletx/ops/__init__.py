@@ -1,6 +1,7 @@
 """The compiled operators, one file each; shapes, dtypes and errors stand in their docstrings."""
 
 from tubeletx.ops.crop_patches import crop_patches
+from tubeletx.ops.draw_leaves import draw_leaves
 from tubeletx.ops.enqueue import enqueue_
 from tubeletx.ops.interpolate_keyframes import interpolate_keyframes
 from tubeletx.ops.paste_objects import paste_objects_
@@ -13,6 +14,7 @@ from tubeletx.ops.track_points import track_points
 
 __all__ = [
     "crop_patches",
+    "draw_leaves",
     "enqueue_",
     "interpolate_keyframes",
     "paste_objects_",
