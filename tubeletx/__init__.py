@@ -2,6 +2,7 @@
 
 from tubeletx import ops
 from tubeletx._library import build_info
+from tubeletx.augment import Augmentation, AugmentClips, AugmentConfig
 from tubeletx.config import TubeletConfig
 from tubeletx.contrast import QueueInfoNCE, QueueInfoNCEOutput
 from tubeletx.objects import ObjectPatches
@@ -14,6 +15,9 @@ from tubeletx.tubelets import Tubelets
 __version__ = build_info()["version"]
 
 __all__ = [
+    "AugmentClips",
+    "AugmentConfig",
+    "Augmentation",
     "Flow",
     "ObjectPatches",
     "PasteTubelets",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 
-from tubeletx import TubeletConfig, ops
+from tubeletx import AugmentConfig, TubeletConfig, TubeletSampler, ops
 
 
 @dataclasses.dataclass
@@ -100,6 +100,29 @@ def calls() -> dict[str, Call]:
                 "epoch": torch.tensor(2),
             },
         ),
+        "sample_augmentation": Call(
+            ops.sample_augmentation,
+            {
+                "sample_ids": torch.arange(3),
+                "sizes": (30, 40, 20, 50),
+                "settings": AugmentConfig().settings(),
+                "epoch": torch.tensor(2),
+            },
+        ),
+        "augment_clips_": Call(
+            ops.augment_clips_,
+            {
+                "outputs": [floats(2, 4, 5, 6, 3).permute(0, 4, 1, 2, 3)],
+                "clips": [sampled["clips"][0].clone()],
+                "windows": torch.tensor([0, 1, 8, 9], dtype=torch.int32).expand(2, 1, 4).contiguous(),
+                "flips": torch.tensor([[True], [False]]),
+                "color": floats(2, 1, 4),
+                "normalization": (0.4, 0.4, 0.4, 0.2, 0.2, 0.2),
+                "tubelets": list(TubeletSampler()(torch.arange(2), num_frames=4, height=5, width=6).tensors().values()),
+                "largest_patch": (5, 6),
+            },
+            ("outputs",),
+        ),
         "crop_patches": Call(
             ops.crop_patches,
             {
@@ -151,7 +174,7 @@ def calls() -> dict[str, Call]:
 
 
 PLACES = [(name, argument) for name, call in calls().items() for argument in call.tensors()]
-OPTIONAL = ("easing", "extent", "offset", "offsets", "own_negatives")
+OPTIONAL = ("easing", "extent", "offset", "offsets", "own_negatives", "windows", "flips", "color")
 # The epoch alone may lie elsewhere than the rest.
 TOGETHER = [place for place in PLACES if place[0] not in ("sample_tubelets", "draw_leaves")]
 # The gradient of keys stops in the queue, as is documented.

@@ -1,0 +1,204 @@
+// Arguments of augment_clips_.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/resize_bytes.h"
+#include "ops/augment_clips_arguments.h"
+#include "ops/check.h"
+#include "ops/paste_tubelets.h"
+#include "ops/paste_tubelets_arguments.h"
+#include "ops/write.h"
+
+namespace tubeletx {
+
+/// Checked arguments, and the contiguous tensors that their pointers point into.
+struct AugmentInputs {
+  AugmentArguments arguments;
+  std::vector<Tensor> kept;
+};
+
+/// Tubelets whose patches are to be cropped from the first clip.
+struct AugmentTubelets {
+  int64_t count;  ///< of each sample; with 0 the pointers mean nothing
+  const int32_t* patch_frame;
+  const int32_t* patch_box;
+  const float* centers;
+  const float* linear;
+  const int32_t* shape;
+  const float* edge;
+  const float* opacity;
+  const int32_t* order;
+  std::vector<Tensor> kept;
+};
+
+inline AugmentedType augmented_type(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Byte:
+      return AugmentedType::kByte;
+    case ScalarType::Half:
+      return AugmentedType::kHalf;
+    case ScalarType::BFloat16:
+      return AugmentedType::kBFloat16;
+    default:
+      return AugmentedType::kFloat;
+  }
+}
+
+namespace detail {
+
+template <typename Element>
+const Element* augment_data(const Tensor& tensor, const char* name, ScalarType dtype,
+                            std::initializer_list<int64_t> shape, const char* meaning, const Tensor& reference,
+                            std::vector<Tensor>& kept) {
+  check_dtype(tensor, name, {dtype});
+  check_shape(tensor, name, shape, meaning);
+  check_device(tensor, name, reference, "outputs");
+  kept.push_back(tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor));
+  return static_cast<const Element*>(kept.back().const_data_ptr());
+}
+
+inline void check_side(const Tensor& tensor, const char* name) {
+  for (const int axis : {3, 4}) {
+    if (tensor.size(axis) > kMostResizedSide) {
+      fail(name, ": got shape ", shape_text(tensor), ", takes sides up to ", kMostResizedSide, " pixels");
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Checks everything but the values of tensors.
+inline AugmentInputs check_augment_clips(const TensorList& outputs, const TensorList& clips,
+                                         const std::optional<Tensor>& windows, const std::optional<Tensor>& flips,
+                                         const std::optional<Tensor>& color, const std::vector<double>& normalization) {
+  if (outputs.empty()) fail("outputs: got an empty list, needs at least one clip");
+  const int64_t count = static_cast<int64_t>(outputs.size());
+  if (count > kMaxClips) fail("outputs: got ", count, " clips, takes at most ", kMaxClips, " in one call");
+  const Tensor& first = outputs.front();
+  check_dtype(first, "outputs", {ScalarType::Byte, ScalarType::Half, ScalarType::BFloat16, ScalarType::Float});
+  check_shape(first, "outputs", {kAny, 3, kAny, kAny, kAny}, "(B, 3, T, H, W)");
+  detail::check_side(first, "outputs");
+  const auto sizes = first.sizes();
+  if (static_cast<int64_t>(clips.size()) != count) {
+    fail("clips: got ", clips.size(), " clips, needs one for each of ", count, " outputs");
+  }
+  AugmentInputs inputs;
+  AugmentArguments& arguments = inputs.arguments;
+  arguments.batch = sizes[0];
+  arguments.num_clips = count;
+  arguments.frames = sizes[2];
+  arguments.height = sizes[3];
+  arguments.width = sizes[4];
+  arguments.type = augmented_type(first.scalar_type());
+  for (int64_t v = 0; v < count; ++v) {
+    const Tensor& output = outputs[v];
+    check_dtype(output, "outputs", {first.scalar_type()});
+    check_shape(output, "outputs", {sizes[0], 3, sizes[2], sizes[3], sizes[4]}, "the shape of the first output");
+    check_device(output, "outputs", first, "the first output");
+    const ClipView view = arguments.outputs[v] = clip_view(output);
+    if (output.numel() > 0 && (view.channel_stride != 1 || (view.column_stride != 3 && sizes[4] > 1) ||
+                               (view.row_stride != 3 * sizes[4] && sizes[3] > 1))) {
+      fail("outputs: needs frames in the order of torch.channels_last_3d, without gaps");
+    }
+    check_no_overlap(output, "outputs", "clip " + std::to_string(v) + " ");
+    for (int64_t other = 0; other < v; ++other) check_apart(outputs[other], "outputs", output, "outputs");
+
+    const Tensor& clip = clips[v];
+    check_dtype(clip, "clips", {ScalarType::Byte});
+    check_shape(clip, "clips", {sizes[0], 3, sizes[2], kAny, kAny}, "(B, 3, T, any height, any width) as of outputs");
+    check_device(clip, "clips", first, "outputs");
+    detail::check_side(clip, "clips");
+    for (const Tensor& written : outputs) check_apart(clip, "clips", written, "outputs");
+    arguments.clips[v] = clip_view(clip);
+    arguments.clip_height[v] = static_cast<int32_t>(clip.size(3));
+    arguments.clip_width[v] = static_cast<int32_t>(clip.size(4));
+    if (output.numel() > 0 && clip.numel() == 0) fail("clips: got shape ", shape_text(clip), ", needs pixels");
+  }
+  const int64_t batch = sizes[0];
+  arguments.windows = nullptr;
+  arguments.flips = nullptr;
+  arguments.colors = nullptr;
+  if (windows) {
+    arguments.windows = detail::augment_data<int32_t>(*windows, "windows", ScalarType::Int, {batch, count, 4},
+                                                      "(B, V, 4)", first, inputs.kept);
+  }
+  if (flips) {
+    arguments.flips =
+        detail::augment_data<bool>(*flips, "flips", ScalarType::Bool, {batch, count}, "(B, V)", first, inputs.kept);
+  }
+  if (color) {
+    if (arguments.type == AugmentedType::kByte)
+      fail("color: is given, needs outputs of floats; bytes stay as they are");
+    arguments.colors = detail::augment_data<float>(*color, "color", ScalarType::Float, {batch, count, 4}, "(B, V, 4)",
+                                                   first, inputs.kept);
+  }
+  if (normalization.size() != 6) {
+    fail("normalization: got ", normalization.size(), " numbers, needs 6: of red, green and blue the mean, then the ",
+         "standard deviation");
+  }
+  for (int c = 0; c < 3; ++c) {
+    arguments.normalization.mean[c] = normalization[c];
+    arguments.normalization.deviation[c] = normalization[3 + c];
+    if (!std::isfinite(normalization[c]) || !(normalization[3 + c] > 0) || !std::isfinite(normalization[3 + c])) {
+      fail("normalization: got ", normalization[c], " and ", normalization[3 + c],
+           ", needs a finite mean and a positive standard deviation");
+    }
+  }
+  return inputs;
+}
+
+/// `fields` is empty or centers, linear, patch_frame, patch_box, shape, edge, opacity, order.
+inline AugmentTubelets check_augment_tubelets(const std::vector<Tensor>& fields, const AugmentArguments& arguments,
+                                              const Tensor& reference) {
+  AugmentTubelets tubelets = {};
+  if (fields.empty()) return tubelets;
+  if (fields.size() != 8) fail("tubelets: got ", fields.size(), " tensors, needs 8 or none");
+  if (fields[0].dim() != 4) fail("centers: got shape ", shape_text(fields[0]), ", needs (B, M, T, 2)");
+  const int64_t batch = arguments.batch, count = fields[0].size(1), frames = arguments.frames;
+  constexpr ScalarType kInt = ScalarType::Int, kFloat = ScalarType::Float;
+  std::vector<Tensor>& kept = tubelets.kept;
+  using detail::augment_data;
+  tubelets.count = count;
+  tubelets.centers =
+      augment_data<float>(fields[0], "centers", kFloat, {batch, count, frames, 2}, "(B, M, T, 2)", reference, kept);
+  tubelets.linear = augment_data<float>(fields[1], "linear", kFloat, {batch, count, frames, 2, 2}, "(B, M, T, 2, 2)",
+                                        reference, kept);
+  tubelets.patch_frame =
+      augment_data<int32_t>(fields[2], "patch_frame", kInt, {batch, count}, "(B, M)", reference, kept);
+  tubelets.patch_box =
+      augment_data<int32_t>(fields[3], "patch_box", kInt, {batch, count, 4}, "(B, M, 4)", reference, kept);
+  tubelets.shape = augment_data<int32_t>(fields[4], "shape", kInt, {batch, count}, "(B, M)", reference, kept);
+  tubelets.edge = augment_data<float>(fields[5], "edge", kFloat, {batch, count}, "(B, M)", reference, kept);
+  tubelets.opacity =
+      augment_data<float>(fields[6], "opacity", kFloat, {batch, count, frames}, "(B, M, T)", reference, kept);
+  tubelets.order = augment_data<int32_t>(fields[7], "order", kInt, {batch, count}, "(B, M)", reference, kept);
+  return tubelets;
+}
+
+/// What pastes them onto clips of bytes whose views are still to be filled in.
+inline PasteArguments augment_paste(const AugmentArguments& arguments, const AugmentTubelets& tubelets) {
+  PasteArguments paste = {};
+  paste.batch = arguments.batch;
+  paste.num_clips = arguments.num_clips;
+  paste.num_tubelets = tubelets.count;
+  paste.channels = paste.patch_channels = kAugmentedChannels;
+  paste.frames = arguments.frames;
+  paste.height = arguments.height;
+  paste.width = arguments.width;
+  paste.centers = tubelets.centers;
+  paste.linear = tubelets.linear;
+  paste.shape = tubelets.shape;
+  paste.edge = tubelets.edge;
+  paste.opacity = tubelets.opacity;
+  paste.order = tubelets.order;
+  return paste;
+}
+
+}  // namespace tubeletx

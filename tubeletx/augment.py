@@ -1,0 +1,290 @@
+"""From decoded clips to what a network takes, as a step of a data pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tubeletx._layout import axes_of, check_layout
+from tubeletx.config import TubeletConfig
+from tubeletx.ops._arguments import require_integer
+from tubeletx.ops.augment_clips import augment_clips_
+from tubeletx.ops.sample_augmentation import sample_augmentation
+from tubeletx.sampler import TubeletSampler
+from tubeletx.tubelets import Tubelets
+
+__all__ = ["AugmentClips", "AugmentConfig", "Augmentation"]
+
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """The law that augmentations are drawn from; a range (a, b) is uniform.
+
+    Attributes:
+        area: Share of the frame that a window covers, as in torchvision's RandomResizedCrop; None shows whole frames.
+        ratio: Width / height of a window; its logarithm is uniform.
+        flip: Probability that a clip is mirrored left to right.
+        jitter: Probability of each of the next four; all frames of a clip have the same colours.
+        brightness: Factor drawn from [max(0, 1 - b), 1 + b].
+        contrast: Likewise, about the mean grey of the clip.
+        saturation: Likewise.
+        hue: Rotation drawn from [-h, h] turns, h up to 0.5.
+        grayscale: Probability that a clip loses its colours.
+        same_color: Whether all clips of a sample have the colours of the first.
+        mean: Subtracted from red, green and blue in [0, 1].
+        std: What they are then divided by.
+    """
+
+    area: Pair | None = (0.08, 1)
+    ratio: Pair = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grayscale: float = 0
+    same_color: bool = False
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        for name in ("area", "ratio", "mean", "std"):  # lists, as a YAML file gives them, become tuples
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        for name, highest in (("area", 1), ("ratio", math.inf)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if len(value) != 2 or not 0 < value[0] <= value[1] <= highest or math.isinf(value[1]):
+                raise ValueError(f"{name}: got {value}, needs two positive numbers, the smaller first")
+        for name in ("flip", "jitter", "grayscale"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, needs a probability")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: got {getattr(self, name)}, needs 0 or more")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue: got {self.hue}, needs 0 to 0.5 turns")
+        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"mean: got {self.mean}, needs three finite numbers")
+        if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"std: got {self.std}, needs three positive numbers")
+
+    def settings(self) -> list[float]:
+        """The list of settings that `tubeletx.ops.sample_augmentation` takes."""
+        return [
+            *map(float, self.area or (0, 0)),
+            *map(float, self.ratio),
+            float(self.flip),
+            float(self.jitter),
+            float(self.brightness),
+            float(self.contrast),
+            float(self.saturation),
+            float(self.hue),
+            float(self.grayscale),
+            float(self.same_color),
+        ]
+
+
+@dataclasses.dataclass
+class Augmentation:
+    """What was drawn for a batch; may be logged, edited and passed in again.
+
+    Attributes:
+        windows: (B, V, 4) int32, x0, y0, x1, y1 of what is shown of each clip, half open, pixels of the clip.
+        flips: (B, V) bool, whether a clip is mirrored.
+        color: (B, V, 4) float32, factors of brightness, contrast, saturation, and turns of the hue.
+        tubelets: What is pasted, at the size of the output; patches come from the first clip as it is shown.
+    """
+
+    windows: Tensor
+    flips: Tensor
+    color: Tensor
+    tubelets: Tubelets | None = None
+
+    def _of_sample(self, index: int) -> Augmentation:
+        one = slice(index, index + 1)
+        tubelets = None if self.tubelets is None else self.tubelets[one]
+        return Augmentation(self.windows[one], self.flips[one], self.color[one], tubelets)
+
+
+class AugmentClips(nn.Module):
+    """Makes network input of decoded clips: window, antialiased resize, mirroring, tubelets, colours, normalisation.
+
+    All of it is one operator on the CPU and on CUDA (`tubeletx.ops.augment_clips_`), without intermediate clips of
+    floats. What a sample gets depends on (seed, sample id, epoch) alone: not on batch, position, device or workers.
+
+    Example:
+        >>> augment = AugmentClips(112, tubelets=TubeletConfig.preset("paper"), seed=0, dtype=torch.bfloat16)
+        >>> (query, key), drawn = augment([clip_1, clip_2], sample_ids, epoch)  # uint8 (B, 3, T, any height and width)
+
+    For evaluation, `AugmentConfig(area=None, flip=0, jitter=0)` resizes and normalises whole frames; other windows are
+    passed in.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 112,
+        config: AugmentConfig | None = None,
+        *,
+        tubelets: TubeletConfig | None = None,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        layout: str | None = None,
+    ) -> None:
+        """Makes the augmentation.
+
+        Args:
+            size: Of the output, pixels: the side of a square, or (H, W).
+            config: The law of windows, mirroring and colours; None is `AugmentConfig()`.
+            tubelets: The law of the tubelets; None pastes none.
+            seed: Any 64-bit integer, signed or not.
+            dtype: Of the output: float32, bfloat16, float16; or uint8, which leaves colours as they are.
+            layout: Axes of the clips, an order of the letters BCTHW such as "BTHWC"; None is "BCTHW", and "THWC" for
+                clips without a batch.
+
+        Raises:
+            ValueError: An argument is out of range; the message names it.
+        """
+        super().__init__()
+        check_layout(layout)
+        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        if min(self.size) < 1:
+            raise ValueError(f"size: got {size}, needs positive numbers of pixels")
+        self.config = AugmentConfig() if config is None else config
+        self.sampler = None if tubelets is None else TubeletSampler(tubelets, seed)
+        self.seed = require_integer(seed, "seed")
+        self.dtype = dtype
+        self.layout = layout
+        self._settings = self.config.settings()
+
+    def draw(
+        self, sample_ids: Tensor, sizes: Sequence[tuple[int, int]], num_frames: int, epoch: int | Tensor = 0
+    ) -> Augmentation:
+        """Draws without augmenting.
+
+        Args:
+            sample_ids: What tells the samples apart; (B,) int64.
+            sizes: (height, width) of each of the V clips, pixels.
+            num_frames: T.
+            epoch: From 0 to 2^32 - 1, or a tensor of one such integer, int64.
+
+        Returns:
+            What calling the module on clips of these sizes draws.
+        """
+        sides = [side for size in sizes for side in size]
+        drawn = sample_augmentation(sample_ids, sides, self._settings, seed=self.seed, epoch=epoch)
+        tubelets = None
+        if self.sampler is not None:
+            height, width = self.size
+            tubelets = self.sampler(sample_ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
+        return Augmentation(*drawn, tubelets)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        clips: Sequence[Tensor | Sequence[Tensor]],
+        sample_ids: Tensor,
+        epoch: int | Tensor = 0,
+        *,
+        augmentation: Augmentation | None = None,
+        out: Sequence[Tensor] | None = None,
+    ) -> tuple[list[Tensor], Augmentation]:
+        """Augments the V clips of each sample.
+
+        Args:
+            clips: V clips, 1 to 8, the patches of the tubelets come from the first. Each is a batch of one size,
+                (B, 3, T, any height, any width) or as `layout` says, or a sequence of B clips of any sizes, without the
+                axis B; uint8.
+            sample_ids: What tells the samples apart; (B,) int64 on the device of the clips.
+            epoch: From 0 to 2^32 - 1, or a tensor of one such integer, int64.
+            augmentation: What to do instead of drawing.
+            out: Tensors to write to instead of new ones, which are slower to come by than to fill; V of
+                (B, 3, T, H, W) in the dtype of the module, `torch.channels_last_3d`.
+
+        Returns:
+            V clips (B, 3, T, H, W), `torch.channels_last_3d`; and what was drawn.
+
+        Raises:
+            ValueError: An argument has another shape, dtype or device than the above; the message names it.
+        """
+        batch = len(sample_ids)
+        if not clips:
+            raise ValueError("clips: got none, needs at least one")
+        if all(isinstance(clip, Tensor) for clip in clips):
+            views = [self._arranged(clip, batch) for clip in clips]  # type: ignore[arg-type]
+            out = self._outputs(views, out)
+            if augmentation is None:
+                sizes = [(view.shape[3], view.shape[4]) for view in views]
+                augmentation = self.draw(sample_ids, sizes, views[0].shape[2], epoch)
+            self._augment(views, augmentation, out)
+            return list(out), augmentation
+        for clip in clips:
+            if len(clip) != batch:
+                raise ValueError(f"clips: got {len(clip)} clips for {batch} sample_ids, needs one for each")
+        parts = []
+        for index in range(batch):
+            views = [self._arranged(clip[index], 1) for clip in clips]
+            out = self._outputs(views, out, batch)
+            one = None if augmentation is None else augmentation._of_sample(index)
+            targets = [target[index : index + 1] for target in out]
+            if one is None:
+                sizes = [(view.shape[3], view.shape[4]) for view in views]
+                one = self.draw(sample_ids[index : index + 1], sizes, views[0].shape[2], epoch)
+            self._augment(views, one, targets)
+            parts.append(one)
+        if out is None:
+            raise ValueError("clips: got empty lists, needs clips, or a batch of one size")
+        return list(out), _joined(parts) if augmentation is None else augmentation
+
+    def _arranged(self, clip: Tensor, batch: int) -> Tensor:
+        return axes_of(clip, self.layout, batch).arrange(clip)
+
+    def _outputs(
+        self, views: Sequence[Tensor], out: Sequence[Tensor] | None, batch: int | None = None
+    ) -> Sequence[Tensor]:
+        if out is not None:
+            return out
+        first = views[0]
+        batch = first.shape[0] if batch is None else batch
+        height, width = self.size
+        shape = (batch, first.shape[2], height, width, 3)
+        return [first.new_empty(shape, dtype=self.dtype).permute(0, 4, 1, 2, 3) for _ in views]
+
+    def _augment(self, views: list[Tensor], augmentation: Augmentation, out: Sequence[Tensor]) -> None:
+        floats = self.dtype != torch.uint8
+        drawn = augmentation.tubelets
+        augment_clips_(
+            out,
+            views,
+            augmentation.windows,
+            augmentation.flips,
+            augmentation.color if floats else None,
+            (*self.config.mean, *self.config.std),
+            () if drawn is None else list(drawn.tensors().values()),
+            () if drawn is None else drawn.max_patch_size,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for `print`."""
+        return f"{self.size}, {self.config!r}, tubelets={self.sampler!r}, dtype={self.dtype}, layout={self.layout!r}"
+
+
+def _joined(parts: list[Augmentation]) -> Augmentation:
+    """Of single samples to a batch."""
+    drawn = [part.tubelets for part in parts if part.tubelets is not None]
+    tubelets = None
+    if drawn:
+        fields = [one.tensors() for one in drawn]
+        tubelets = drawn[0]._replace({name: torch.cat([one[name] for one in fields]) for name in fields[0]})
+    windows, flips, color = (torch.cat([getattr(p, name) for p in parts]) for name in ("windows", "flips", "color"))
+    return Augmentation(windows, flips, color, tubelets)

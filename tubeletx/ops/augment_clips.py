@@ -1,0 +1,150 @@
+"""One pass from decoded bytes to what a network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx.ops import _arguments as arguments
+
+__all__ = ["augment_clips_"]
+
+_operator = torch.ops.tubeletx.augment_clips_.default
+
+_OUTPUTS = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+_NUM_FIELDS = 8
+
+
+def augment_clips_(
+    outputs: Sequence[Tensor],
+    clips: Sequence[Tensor],
+    windows: Tensor | None = None,
+    flips: Tensor | None = None,
+    color: Tensor | None = None,
+    normalization: Sequence[float] = (0, 0, 0, 1, 1, 1),
+    tubelets: Sequence[Tensor] = (),
+    largest_patch: Sequence[int] = (),
+) -> None:
+    """Cuts, resizes, mirrors, pastes tubelets, jitters colours and normalises, into tensors that are given.
+
+    1. The window of a clip is resized to the output: bilinear with antialiasing, as Pillow and torch's
+       ``interpolate(antialias=True)`` do it, in integers (``csrc/core/resize_bytes.h``), within 0.55 levels of float64
+       up to an eightfold reduction. Where `flips` say so, it is mirrored left to right.
+    2. Patches are cropped from the first clip as it is then, and pasted onto all, as `sample_and_paste_` does.
+    3. Brightness, contrast about the mean grey of the clip, saturation, hue, normalisation: one affine map of the
+       bytes, computed in float32 without fused multiply-adds. Nothing is clamped between the steps.
+
+    Bytes and floats are the same bits on every processor and device. `AugmentClips` draws the arguments, and calls
+    this.
+
+    Args:
+        outputs: V clips, 1 to 8, that are written; of one shape (B, 3, T, H, W), dtype and device. uint8, the clips
+            after step 2; or float32, bfloat16 or float16. The frames must be dense in the order of
+            `torch.channels_last_3d`.
+        clips: What they are made of; (B, 3, T, any height, any width) each, uint8; any strides, fastest as
+            `torch.channels_last_3d`.
+        windows: x0, y0, x1, y1 of what is shown of each, half open, inside the clip; (B, V, 4) int32. None: all of it.
+        flips: Which are mirrored; (B, V) bool. None: none.
+        color: Factors of brightness, contrast, saturation, and turns of the hue; (B, V, 4) float32. None: 1, 1, 1, 0.
+        normalization: What is subtracted from red, green, blue in [0, 1], then what they are divided by.
+        tubelets: None, or `centers`, `linear`, `patch_frame`, `patch_box`, `shape`, `edge`, `opacity`, `order` as
+            `sample_tubelets` gives them for H x W.
+        largest_patch: (Hp, Wp) that hold any patch. Devices whose values cannot be looked at make room for it.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype, device or value; the message names it. On a GPU the values
+            in tensors are not looked at: windows and boxes are moved inside.
+        TypeError: An argument has another type.
+    """
+    outputs, clips, tubelets = list(outputs), list(clips), list(tubelets)
+    for output in outputs:
+        arguments.require_tensors(outputs=output)
+    for clip in clips:
+        arguments.require_tensors(clips=clip)
+    for name, tensor in (("windows", windows), ("flips", flips), ("color", color)):
+        if tensor is not None:
+            arguments.require_tensors(**{name: tensor})
+    for field in tubelets:
+        arguments.require_tensors(tubelets=field)
+    for name, tensor in (("color", color), *(("outputs", output) for output in outputs)):
+        arguments.refuse_tangents("augment_clips_", **{name: tensor})
+        arguments.refuse_gradient("augment_clips_", **{name: tensor})
+    for field in tubelets:
+        arguments.refuse_tangents("augment_clips_", tubelets=field)
+        arguments.refuse_gradient("augment_clips_", tubelets=field)
+    _operator(outputs, clips, windows, flips, color, normalization, tubelets, largest_patch)
+
+
+def _fake(
+    outputs: list[Tensor],
+    clips: list[Tensor],
+    windows: Tensor | None,
+    flips: Tensor | None,
+    color: Tensor | None,
+    normalization: Sequence[float],
+    tubelets: list[Tensor],
+    largest_patch: Sequence[int],  # noqa: ARG001
+) -> None:
+    if not 0 < len(outputs) <= arguments.MAX_CLIPS:
+        raise ValueError(f"outputs: got {len(outputs)} clips, needs 1 to {arguments.MAX_CLIPS}")
+    if len(clips) != len(outputs):
+        raise ValueError(f"clips: got {len(clips)} clips, needs one for each of {len(outputs)} outputs")
+    first, count = outputs[0], len(outputs)
+    arguments.check_dtype(first, "outputs", *_OUTPUTS)
+    arguments.check_shape(first, "outputs", (None, 3, None, None, None), "(B, 3, T, H, W)")
+    batch, _, num_frames = first.shape[:3]
+    for output in outputs:
+        arguments.check_dtype(output, "outputs", first.dtype)
+        arguments.check_shape(output, "outputs", first.shape, "the shape of the first output")
+        arguments.check_device(output, "outputs", first, "the first output")
+    for clip in clips:
+        arguments.check_dtype(clip, "clips", torch.uint8)
+        arguments.check_shape(
+            clip, "clips", (batch, 3, num_frames, None, None), "(B, 3, T, any height, any width) as of outputs"
+        )
+        arguments.check_device(clip, "clips", first, "outputs")
+    wanted = {
+        "windows": (windows, torch.int32, (batch, count, 4), "(B, V, 4)"),
+        "flips": (flips, torch.bool, (batch, count), "(B, V)"),
+        "color": (color, torch.float32, (batch, count, 4), "(B, V, 4)"),
+    }
+    for name, (tensor, dtype, shape, meaning) in wanted.items():
+        if tensor is not None:
+            _check(tensor, name, dtype, shape, meaning, first)
+    if color is not None and first.dtype == torch.uint8:
+        raise ValueError("color: is given, needs outputs of floats; bytes stay as they are")
+    if len(normalization) != 6:
+        raise ValueError(f"normalization: got {len(normalization)} numbers, needs 6")
+    if not tubelets:
+        return
+    if len(tubelets) != _NUM_FIELDS:
+        raise ValueError(f"tubelets: got {len(tubelets)} tensors, needs {_NUM_FIELDS} or none")
+    if tubelets[0].dim() != 4:
+        raise ValueError(f"centers: got shape {tuple(tubelets[0].shape)}, needs (B, M, T, 2)")
+    each = (batch, tubelets[0].shape[1])
+    fields = {
+        "centers": (torch.float32, (*each, num_frames, 2), "(B, M, T, 2)"),
+        "linear": (torch.float32, (*each, num_frames, 2, 2), "(B, M, T, 2, 2)"),
+        "patch_frame": (torch.int32, each, "(B, M)"),
+        "patch_box": (torch.int32, (*each, 4), "(B, M, 4)"),
+        "shape": (torch.int32, each, "(B, M)"),
+        "edge": (torch.float32, each, "(B, M)"),
+        "opacity": (torch.float32, (*each, num_frames), "(B, M, T)"),
+        "order": (torch.int32, each, "(B, M)"),
+    }
+    for field, (name, (dtype, shape, meaning)) in zip(tubelets, fields.items(), strict=True):
+        _check(field, name, dtype, shape, meaning, first)
+
+
+def _check(
+    tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...], meaning: str, reference: Tensor
+) -> None:
+    arguments.check_dtype(tensor, name, dtype)
+    arguments.check_shape(tensor, name, shape, meaning)
+    arguments.check_device(tensor, name, reference, "outputs")
+
+
+torch.library.register_fake("tubeletx::augment_clips_", _fake)
