@@ -42,16 +42,14 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
       "Tensor linear, Tensor shape, Tensor edge, Tensor opacity, Tensor order, SymInt height, SymInt width) -> "
       "(Tensor places, Tensor visibility, Tensor owner)");
   library.def(
-<<<<<<< HEAD
       "draw_leaves(Tensor sample_ids, SymInt seed, SymInt epoch, SymInt num_frames, SymInt height, SymInt width, "
       "SymInt num_leaves, float[] radius, float motion, float camera, float turn, float growth, "
       "Tensor? epoch_tensor=None) -> Tensor");
-=======
+  library.def(
       "sample_augmentation(Tensor sample_ids, SymInt seed, SymInt epoch, SymInt[] sizes, float[] settings, "
       "Tensor? epoch_tensor=None) -> (Tensor windows, Tensor flips, Tensor color)");
   library.def(
       "augment_clips_(Tensor(a!)[] outputs, Tensor[] clips, Tensor? windows, Tensor? flips, Tensor? color, "
       "float[] normalization, Tensor[] tubelets, SymInt[] largest_patch) -> ()");
->>>>>>> 7363fbc (Augment clips from bytes to network input in one operator on the CPU)
   library.def("limit_instructions(int most) -> int");
 }
