@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from toy_task import ToyConfig, ToyTask, train_toy
+from toy_task import ToyBatch, ToyConfig, ToyTask, train_toy
 from tubeletx_train.common.checkpoint import CheckpointFolder
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
@@ -37,7 +37,7 @@ tqdm.set_lock(threading.RLock())  # likewise: tqdm's own is shared by forked pro
 class WatchedTask(ToyTask):
     """Tells the killer how far it is, and takes its time, so that the run outlives its kills."""
 
-    def train_step(self, batch: torch.Tensor) -> dict[str, float]:
+    def train_step(self, batch: ToyBatch) -> dict[str, float]:
         time.sleep(0.002)
         values = super().train_step(batch)
         _step.value = self.step + 1

@@ -19,11 +19,11 @@ from torch import nn
 
 from toy_task import ToyConfig, ToyTask, train_toy
 from tubeletx.config import TubeletConfig
+from tubeletx_train.common.distributed import Ranks, process_group
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.non_finite import NonFiniteGradientError, NonFiniteLossError
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.data import DataConfig
-from tubeletx_train.engine.distributed import Ranks, process_group
 from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm

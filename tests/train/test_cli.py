@@ -10,8 +10,8 @@ from PIL import Image
 
 from tubeletx_train.cli import main
 from tubeletx_train.common.machine import processor_name
-from tubeletx_train.config import recipe_names
 from tubeletx_train.config.ablations import ablation_tables, arms
+from tubeletx_train.config.recipes import recipe_names
 
 TOY = [
     *("--data.num_frames", "4", "--data.crop_size", "24", "--data.decode_size", "32", "--data.num_workers", "0"),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from tubeletx_train.common.errors import CommandError, UsageError
-from tubeletx_train.common.output import NO_ROOM
+from tubeletx_train.common.files import NO_ROOM
 from tubeletx_train.common.slurm import adopt_slurm
 
 _PROG = "tubeletx-train"

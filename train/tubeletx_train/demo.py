@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.files import writable_folder, write_json
 from tubeletx_train.common.machine import made_on
-from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord, write_manifest
@@ -108,20 +107,15 @@ def run_demo(config: DemoConfig) -> int:
     print(f"  {'chance':10}        {probe['trained'].chance:6.1%}         {probe['trained'].chance:6.1%}")
 
     bars = comparison(output / "results.png", _bars(retrieval, probe), title="Held-out video, never trained on")
-    report = output / "results.json"
-    report.write_text(
-        json.dumps(
-            {
-                "retrieval": {name: value.summary() for name, value in retrieval.items()},
-                "motion_probe": {name: dataclasses.asdict(value) for name, value in probe.items()},
-                "steps": result.step,
-                "seed": config.seed,
-                **made_on(resolve_device(settings.run.device), result.precision),
-            },
-            indent=2,
-        )
-        + "\n",
-        encoding="utf-8",
+    report = write_json(
+        output / "results.json",
+        {
+            "retrieval": {name: value.summary() for name, value in retrieval.items()},
+            "motion_probe": {name: dataclasses.asdict(value) for name, value in probe.items()},
+            "steps": result.step,
+            "seed": config.seed,
+            **made_on(resolve_device(settings.run.device), result.precision),
+        },
     )
     print(_closing([*pictures, curves, bars, report, result.checkpoint]))
     return 0

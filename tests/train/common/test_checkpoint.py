@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from tubeletx_train.common.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, save_atomically
+from tubeletx_train.common.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, save_checkpoint
 from tubeletx_train.common.errors import CommandError
 from tubeletx_train.common.non_finite import NonFiniteError
 from tubeletx_train.common.seeding import rng_state, seed_everything, set_rng_state
@@ -65,9 +65,9 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "state.pt"
-    save_atomically(state_of(1), path)
+    save_checkpoint(state_of(1), path)
     with pytest.raises(Exception, match="pickle"):
-        save_atomically({"step": 2, "unpicklable": lambda: None}, path)
+        save_checkpoint({"step": 2, "unpicklable": lambda: None}, path)
     assert load_checkpoint(path)["step"] == 1
     assert os.listdir(tmp_path) == ["state.pt"]
 

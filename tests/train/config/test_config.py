@@ -5,10 +5,10 @@ import yaml
 
 from tubeletx.config import TubeletConfig
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.config import describe, load_recipe, recipe_names
 from tubeletx_train.config.labelled import EvaluateConfig, FinetuneConfig
 from tubeletx_train.config.parse import config_from_tree, option_names, parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.recipes import describe, load_recipe, recipe_names
 from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.config.tree import flatten, merge, to_tree
 from tubeletx_train.pretrain.preview import PreviewConfig

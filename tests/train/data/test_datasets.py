@@ -388,7 +388,7 @@ def test_outputs_that_cannot_be_written_are_one_line(tmp_path, capsys):
     output = tmp_path / "file" / "list.csv"
     assert main(["manifest", "folder", "--root", str(tmp_path / "v"), "--output", str(output)]) == 2
     error = capsys.readouterr().err.strip()
-    assert "cannot be written" in error
+    assert "cannot write" in error
     assert "\n" not in error
 
 

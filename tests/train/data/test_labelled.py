@@ -7,18 +7,18 @@ import torch
 
 from tubeletx_train.config.labelled import LabelledDataConfig
 from tubeletx_train.data import DataError, NoUsableVideos, VideoRecord, check_videos
-from tubeletx_train.data.hold_out import hold_out
-from tubeletx_train.data.labelled import TrainingClips, ViewDataset, collate_clips, collate_views
-from tubeletx_train.data.labelled_frames import (
+from tubeletx_train.data.clips import (
     draw_short_side_crop,
     frame_indices,
     last_start,
     linear_starts,
     view_windows,
 )
+from tubeletx_train.data.labelled import TrainingClips, ViewDataset, collate_clips, collate_views
 from tubeletx_train.data.labelled_videos import listed_training_videos, review_splits
 from tubeletx_train.data.labels import Targets
 from tubeletx_train.data.manifest import TimedLabel
+from tubeletx_train.data.subsets import hold_out
 from video_files import frame_level, make_uneven_video, make_video
 
 # Videos of the tests run at 10 frames a second.

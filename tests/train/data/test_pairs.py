@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import get_worker_info
 
+from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.data import (
     DataConfig,
     DataError,
     EpochSampler,
-    LoaderError,
     NoUsableVideos,
     PairDataset,
     VideoRecord,
@@ -399,7 +399,7 @@ class DyingDataset(PairDataset):
     """Its worker is killed at the first video."""
 
     def _clip(self, index, rng):
-        with self._reading.video(index):
+        with self.reading(index):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -411,7 +411,7 @@ class HangingDataset(PairDataset):
     def _clip(self, index, rng):
         self.clips += 1
         if self.clips > 4:
-            with self._reading.video(index):
+            with self.reading(index):
                 time.sleep(600)
         return super()._clip(index, rng)
 

@@ -9,8 +9,8 @@ import torch
 
 import two_ranks
 from tubeletx_train.common.checkpoint import CheckpointFolder
+from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.engine.distributed import Ranks
 from tubeletx_train.pretrain.task import pretrain
 
 ROOT = Path(__file__).parents[3]

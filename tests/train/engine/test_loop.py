@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from toy_task import ToyConfig, ToyTask, train_toy
+from toy_task import ToyConfig, ToySource, ToyTask, train_toy
 from tubeletx_train.common.checkpoint import load_checkpoint
 from tubeletx_train.common.errors import CommandError, UsageError
 from tubeletx_train.common.logs import RunLog
@@ -262,10 +262,13 @@ def test_a_disk_that_is_full_from_the_start_ends_the_run_there(tmp_path):
 
 
 def test_a_disk_that_fills_up_under_the_log_ends_the_run_with_one_line(tmp_path):
-    class FillingTask(ToyTask):
+    class FillingSource(ToySource):
         def batches(self, start, stop):
             with full_disk():
                 yield from super().batches(start, stop)
+
+    class FillingTask(ToyTask):
+        make_source = FillingSource
 
     with pytest.raises(CommandError, match=r"cannot write to .*: File too large; started again, the run goes on"):
         train_toy(toy_config(tmp_path, log_every=1, checkpoint_every=100), FillingTask)

@@ -7,8 +7,8 @@ import yaml
 
 from tubeletx_train.cli import main
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.config import load_recipe, recipe_names
 from tubeletx_train.config.ablations import ablation_tables
+from tubeletx_train.config.recipes import load_recipe, recipe_names
 from tubeletx_train.data.datasets import DATASETS
 from tubeletx_train.evaluation import tables
 

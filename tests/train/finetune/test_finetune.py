@@ -236,7 +236,7 @@ def test_precise_batch_norm_has_the_statistics_of_training_clips(ucf101, tmp_pat
         task = Finetuning(config, prepare_labelled_videos(config, run.output), run)
         task.net.load_state_dict(precise_state)
         outputs = []
-        for batch in task.batches(2, 5):
+        for batch in task.source.batches(2, 5):
             clip = task.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0)
             outputs.append(task.net.encoder.stem[0](clip).mean((0, 2, 3, 4)))
     expected = torch.stack(outputs).mean(0)

@@ -23,9 +23,10 @@ from tubeletx_train.config.pretrain import (
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import ColorConfig, DataConfig, DataError, NoUsableVideos, PairBatch
 from tubeletx_train.engine import precision
+from tubeletx_train.models import EmbeddingNet
 from tubeletx_train.pretrain import preview as preview_module
 from tubeletx_train.pretrain import watch
-from tubeletx_train.pretrain.moco import EmbeddingNet, MoCo
+from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.preview import PreviewConfig
 from tubeletx_train.pretrain.task import Pretraining, pretrain
 from tubeletx_train.pretrain.views import PairViews

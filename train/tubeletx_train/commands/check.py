@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 
-from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.files import write_json
 from tubeletx_train.common.limits import require_at_least
 from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
-from tubeletx_train.data.manifest import VideoRecord, load_videos
+from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers import READERS, require_reader
+from tubeletx_train.data.videos import load_videos
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ The exit code is 2 where a video cannot be read.""",
             "bad": [asdict(video) for video in bad],
             "decode_rates": [asdict(rate) for rate in rates],
         }
-        with replace_text(config.output) as file:
-            file.write(json.dumps(findings, indent=1) + "\n")
+        write_json(config.output, findings)
     return 2 if bad else 0
 
 

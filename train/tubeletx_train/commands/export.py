@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint
+from tubeletx_train.common.checkpoint import MODEL_FILE, CheckpointError, checkpoint_file, load_checkpoint
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.common.output import writable_folder
+from tubeletx_train.common.files import writable_folder, write_text
 from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.parse import config_from_tree, parse_config
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
 from tubeletx_train.models.weights import ExportFormat, export_encoder, load_encoder
 from tubeletx_train.models.weights.card import FineTuning, Training, model_card
-from tubeletx_train.models.weights.export import SUFFIXES, write_atomically
-from tubeletx_train.models.weights.files import MODEL_FILE, checkpoint_file
+from tubeletx_train.models.weights.export import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     writable_folder(output.parent)
     export_encoder(load_encoder(checkpoint), model, output, config.format)
     card = output.with_name(f"{output.name}.md")
-    write_atomically(card, lambda path: path.write_text(model_card(output, config.format, training), encoding="utf-8"))
+    write_text(card, model_card(output, config.format, training))
     print(output)
     print(card)
     return 0

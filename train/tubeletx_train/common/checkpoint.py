@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tubeletx_train.common.errors import CommandError, UsageError
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.files import replaced_file
 from tubeletx_train.common.non_finite import NonFiniteError, non_finite_entries
 
+# What a run that trains on labels leaves in its folder.
+MODEL_FILE = "model.pt"
 _NAME = re.compile(r"step-(\d+)\.pt")
 _logger = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ class CheckpointError(UsageError):
     """A checkpoint cannot be used; the message is one a user can act upon."""
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a state so that, whatever happens meanwhile, `path` holds either its old content or the whole new one.
 
     Raises:
@@ -32,48 +35,44 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     poisoned = next(non_finite_entries(state), None)
     if poisoned is not None:
         raise NonFiniteError(f"{path} is not written: {poisoned} holds values that are not finite")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        cause = _os_error(error)
-        if cause is None:
-            raise
-        raise CommandError(f"cannot write {path}: {cause.strerror}; what was there before is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # makes the rename itself durable
-    finally:
-        os.close(folder)
+    with replaced_file(path, binary=True) as file:
+        torch.save(state, file)
 
 
-def _os_error(error: BaseException | None) -> OSError | None:
-    """The OSError behind an exception: torch hides that of a full disk behind a RuntimeError of its own."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error
+def read_torch_file(path: Path, harmless: Sequence[Any] = ()) -> Any:
+    """What a file of torch holds, on the CPU; nothing in it is executed.
 
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    Args:
+        path: The file.
+        harmless: Python objects that it may hold beside tensors and plain data; see `torch.serialization.safe_globals`.
 
     Raises:
-        CheckpointError: It is missing, truncated or damaged (every part is checked against its checksum), or holds a
-            NaN or an infinity.
+        CheckpointError: A part of it is not what its checksum says.
+        Exception: It fails in whichever of the layers that read it.
     """
-    try:
-        # torch.load does not compare the archive's checksums.
-        with zipfile.ZipFile(path) as archive:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the archive's checksums
             damaged = archive.testzip()
         if damaged is not None:
             raise CheckpointError(f"{path}: damaged at {damaged}")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(list(harmless)):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_checkpoint(path: str | Path, needed: Collection[str] = (), kind: str = "a checkpoint") -> dict[str, Any]:
+    """Read a checkpoint of ours onto the CPU.
+
+    Args:
+        path: The file.
+        needed: Entries that it must have.
+        kind: What a file with these entries is, for messages.
+
+    Raises:
+        CheckpointError: It is missing, truncated or damaged (every part is checked against its checksum), lacks an
+            entry, or holds a NaN or an infinity.
+    """
+    try:
+        state: dict[str, Any] = read_torch_file(Path(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except CheckpointError:
@@ -81,6 +80,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         # A damaged archive can fail in any of the layers that read it.
         raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+    missing = sorted(set(needed) - (state.keys() if isinstance(state, dict) else set()))
+    if missing:
+        raise CheckpointError(f"{path}: is not {kind}; it lacks {', '.join(missing)}")
     poisoned = next(non_finite_entries(state), None)
     if poisoned is not None:
         raise CheckpointError(f"{path}: {poisoned} holds values that are not finite")
@@ -120,9 +122,8 @@ class CheckpointFolder:
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write the checkpoint of a step, then delete those that are too many."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
-        save_atomically(state, path)
+        save_checkpoint(state, path)
         for old in self.paths()[self.keep :]:
             if self.permanent_every is None or step_of(old) % self.permanent_every:
                 old.unlink(missing_ok=True)
@@ -145,3 +146,22 @@ class CheckpointFolder:
         if paths:
             raise CheckpointError(f"{self.folder}: none of its {len(paths)} checkpoints can be used")
         return None
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The file meant by a path: itself; of a run's folder what training on labels left, else the newest checkpoint.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / MODEL_FILE).is_file():
+            return path / MODEL_FILE
+        paths = CheckpointFolder(path / "checkpoints").paths() or CheckpointFolder(path).paths()
+        if not paths:
+            raise CheckpointError(f"{path}: neither it nor its folder checkpoints holds a checkpoint")
+        return paths[0]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    return path

@@ -11,6 +11,10 @@ class CommandError(Exception):
     exit_code = 1
 
 
+class LoaderError(CommandError):
+    """A data process died or gave no answer in time."""
+
+
 class UsageError(CommandError):
     """The user can mend it."""
 

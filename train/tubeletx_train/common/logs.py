@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import resource
 import sys
 import time
@@ -20,6 +19,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from tubeletx_train.common.files import write_text
 from tubeletx_train.common.trackers import Tracker
 
 _logger = logging.getLogger(__name__)
@@ -174,7 +174,4 @@ def _drop_lines_after(path: Path, step: int, last_evaluation: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue  # half a line of a run that was killed
-    # Through another file: a process killed here must not take the whole log with it.
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))

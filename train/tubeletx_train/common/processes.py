@@ -1,4 +1,4 @@
-"""How the data side starts processes of its own."""
+"""How child processes are started, and end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 from multiprocessing.context import ForkServerContext
 
 
-def forkserver_context() -> ForkServerContext:
-    """Processes forked from a clean server that has this package imported, so that one more costs milliseconds.
+def forkserver_context(preload: str) -> ForkServerContext:
+    """Processes forked from a clean server that has a module imported, so that one more costs milliseconds.
 
     Not forked from the training process: that has threads, and a child would inherit their locks in whatever state.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tubeletx_train.data"])
+    context.set_forkserver_preload([preload])
     return context
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pkgutil
 import re
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from tubeletx_train.config.labelled import EvaluateConfig, FinetuneConfig
+from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.repetition import RepetitionConfig
+
 # Whose settings a recipe may name. A command takes those that are its own. Of a shipped recipe, which serves several
 # commands, it passes over the others; of a file of the user's own it refuses them.
-RECIPE_CONFIGS = (
-    "tubeletx_train.config.pretrain:PretrainConfig",
-    "tubeletx_train.config.labelled:FinetuneConfig",
-    "tubeletx_train.config.labelled:EvaluateConfig",
-    "tubeletx_train.config.repetition:RepetitionConfig",
-)
+RECIPE_CONFIGS = (PretrainConfig, FinetuneConfig, EvaluateConfig, RepetitionConfig)
 _NONE = type(None)
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", _NONE: "null"}
 
@@ -37,8 +35,7 @@ def option_types(config_class: type) -> dict[str, Any]:
 @functools.cache
 def recipe_types() -> dict[str, Any]:
     """Types of all settings that a recipe may name."""
-    # By name, as these modules import the readers of recipes.
-    return {name: hint for path in RECIPE_CONFIGS for name, hint in option_types(pkgutil.resolve_name(path)).items()}
+    return {name: hint for config_class in RECIPE_CONFIGS for name, hint in option_types(config_class).items()}
 
 
 def takes_text(hint: Any) -> bool:

@@ -6,7 +6,6 @@ from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.check import check_videos, measured, prepare_videos
 from tubeletx_train.data.errors import (
     DataError,
-    LoaderError,
     ManifestError,
     NoUsableVideos,
     TooManyBadVideos,
@@ -17,7 +16,6 @@ from tubeletx_train.data.manifest import (
     TimedLabel,
     VideoRecord,
     class_names,
-    load_videos,
     read_manifest,
     scan_folder,
     write_manifest,
@@ -25,6 +23,7 @@ from tubeletx_train.data.manifest import (
 from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.readers import ClipReader, open_record, open_video
 from tubeletx_train.data.sampler import EpochSampler
+from tubeletx_train.data.videos import load_videos
 
 __all__ = [
     "BadVideo",
@@ -36,7 +35,6 @@ __all__ = [
     "DataConfig",
     "DataError",
     "EpochSampler",
-    "LoaderError",
     "ManifestError",
     "NoUsableVideos",
     "PairBatch",

@@ -1,4 +1,4 @@
-"""Colour augmentation and normalisation of whole batches on their device."""
+"""Colour augmentation, normalisation and still backgrounds of whole batches on their device."""
 
 from __future__ import annotations
 
@@ -173,6 +173,11 @@ def normalize(clip: Tensor, dtype: torch.dtype = torch.float32, normalization: N
     neutral = torch.tensor([[1.0, 1.0, 1.0, 0.0]], device=clip.device).expand(clip.shape[0], 4)
     maps = color_maps(neutral, torch.zeros(clip.shape[0], device=clip.device), normalization)
     return apply_color_maps(clip, maps, dtype)
+
+
+def freeze(clip: Tensor) -> Tensor:
+    """A clip (B, C, T, H, W) whose every frame is its first, channels_last_3d."""
+    return clip[:, :, :1].expand_as(clip).contiguous(memory_format=torch.channels_last_3d)
 
 
 def _check_clip(clip: Tensor) -> None:

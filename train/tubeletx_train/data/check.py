@@ -18,8 +18,9 @@ from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.errors import NoUsableVideos
 from tubeletx_train.data.inspection import Finding, inspect_all, inspect_video, uneven_seconds
-from tubeletx_train.data.manifest import VideoRecord, load_videos
+from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers import ClipReader, require_reader, storage_path, tells_rate
+from tubeletx_train.data.videos import load_videos
 
 _log = logging.getLogger(__name__)
 

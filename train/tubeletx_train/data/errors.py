@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tubeletx_train.common.errors import CommandError, UsageError
+from tubeletx_train.common.errors import UsageError
 
 
 class VideoError(Exception):
@@ -36,7 +36,3 @@ class NoUsableVideos(DataError):  # noqa: N818 - reads as what it says
 
 class TooManyBadVideos(DataError):  # noqa: N818
     """More videos than allowed could not be read; the message lists them."""
-
-
-class LoaderError(CommandError):
-    """A loader process died or gave no answer in time."""

@@ -12,8 +12,9 @@ from multiprocessing.process import BaseProcess
 
 import numpy as np
 
+from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
-from tubeletx_train.data.errors import LoaderError, VideoError
+from tubeletx_train.data.errors import VideoError
 from tubeletx_train.data.readers import ClipReader, open_video
 
 # Seconds for a process to start; it imports torch from what may be a slow network disk.
@@ -83,7 +84,7 @@ class _Checker:
     process: BaseProcess = field(init=False)
 
     def __post_init__(self) -> None:
-        context = forkserver_context()
+        context = forkserver_context("tubeletx_train.data")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.inspect), daemon=True)
         self.process.start()

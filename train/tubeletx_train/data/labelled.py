@@ -9,24 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tubeletx_train.config.labelled import LabelledDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord, open_record
-from tubeletx_train.data.clips import CropBox, clip_generator, draw_random_resized_crop
-from tubeletx_train.data.labelled_frames import (
+from tubeletx_train.data.clips import (
+    CropBox,
+    draw_random_resized_crop,
     draw_short_side_crop,
     frame_indices,
     last_start,
     linear_starts,
     view_windows,
 )
+from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
 from tubeletx_train.data.labels import Targets
-from tubeletx_train.data.now_reading import NowReading
 from tubeletx_train.data.pairs import resize_frames
-
-# Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
-_MAX_ATTEMPTS = 30
 
 
 @dataclass
@@ -87,13 +84,11 @@ def collate_clips(samples: list[LabelledSample]) -> LabelledBatch:
     )
 
 
-class _Clips:
-    """What both data sets share: reading a stretch of a record, and saying which one is being read."""
+class _ClipReading:
+    """How a data set of labelled videos reads a stretch of a record."""
 
-    def __init__(self, records: Sequence[VideoRecord], config: LabelledDataConfig) -> None:
-        self.config = config
-        self.records = list(records)
-        self._reading = NowReading(config.num_workers)
+    config: LabelledDataConfig
+    records: list[VideoRecord]
 
     def _step(self, record: VideoRecord) -> float:
         """Frames of the file from one frame of a clip to the next."""
@@ -109,36 +104,30 @@ class _Clips:
         return first + frame_indices(start, stop - first, config.num_frames, self._step(record), config.short)
 
     def _read(
-        self, place: int, indices: npt.NDArray[np.int64]
+        self, record: VideoRecord, indices: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-        """Frames of the record at a place: (len(indices), H, W, 3) uint8, and the seconds at which they are shown.
+        """Frames of a record: (len(indices), H, W, 3) uint8, and the seconds at which they are shown.
 
         Raises:
             VideoError: They cannot be decoded.
         """
-        record = self.records[place]
         short_side = None
         if record.width and record.height:
             limit = self.config.decode_size
             short_side = limit if limit is not None and limit < min(record.width, record.height) else None
-        with self._reading.video(place):
-            video = open_record(record, short_side, self.config.reader)
-            frames = video.read(indices)
-            # Asking for the time stamps takes its time; a single label holds for the whole video.
-            seconds = video.seconds if record.labels else None
+        video = open_record(record, short_side, self.config.reader)
+        frames = video.read(indices)
+        # Asking for the time stamps takes its time; a single label holds for the whole video.
+        seconds = video.seconds if record.labels else None
         assert record.fps is not None
         return frames, indices / record.fps if seconds is None else seconds[indices]
-
-    def videos_being_read(self) -> list[str]:
-        """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.records[place].path for place in self._reading.places()]
 
 
 def _cut(frames: npt.NDArray[np.uint8], box: CropBox, size: int) -> Tensor:
     return resize_frames(frames[:, box.y0 : box.y1, box.x0 : box.x1], size)
 
 
-class TrainingClips(_Clips, Dataset[LabelledSample]):
+class TrainingClips(_ClipReading, DrawnDataset[LabelledSample]):
     """Training clips, each a pure function of (seed, epoch, sample_id).
 
     Indexed by `(epoch, sample_id)`, as EpochSampler yields them. A video that cannot be read is replaced by a fresh
@@ -151,9 +140,14 @@ class TrainingClips(_Clips, Dataset[LabelledSample]):
         """Args: checked `records` (frame counts and rates known), their targets, settings, seed of every draw."""
         if not records:
             raise NoUsableVideos("there are no videos to train on")
-        super().__init__(records, config)
+        super().__init__([record.path for record in records], config, seed=seed, origin=config.train)
+        self.records = list(records)
         self._targets = targets
-        self._seed = seed
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of a clip."""
+        return 3 * self.config.num_frames * self.config.crop_size**2
 
     def __len__(self) -> int:
         """Samples in an epoch: videos times `samples_per_video`."""
@@ -161,28 +155,21 @@ class TrainingClips(_Clips, Dataset[LabelledSample]):
 
     def __getitem__(self, key: tuple[int, int]) -> LabelledSample:
         epoch, sample_id = key
-        bad: dict[str, BadVideo] = {}
-        place = sample_id % len(self.records)
-        for attempt in range(_MAX_ATTEMPTS):
-            rng = clip_generator(self._seed, epoch, sample_id, attempt, 0)
-            if attempt:
-                place = int(rng.integers(len(self.records)))
-            try:
-                clip, target = self._draw(place, rng)
-            except VideoError as error:
-                bad[error.path] = BadVideo(error.path, error.reason)
-                continue
-            return LabelledSample(clip, target, sample_id, epoch, list(bad.values()))
-        raise NoUsableVideos(
-            f"{_MAX_ATTEMPTS} draws in a row met only unreadable videos (the last: {list(bad.values())[-1]})"
-        )
 
-    def _draw(self, place: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        def attempt(number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+            place = int(rng.integers(len(self.records))) if number else sample_id % len(self.records)
+            return self._clip(place, rng)
+
+        (clip, target), bad = self.draw(epoch, sample_id, attempt)
+        return LabelledSample(clip, target, sample_id, epoch, bad)
+
+    def _clip(self, place: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         config, record = self.config, self.records[place]
         first, stop = record.frame_range
         start = rng.uniform(0, last_start(stop - first, config.num_frames, self._step(record)))
         indices = self._indices(record, start)
-        frames, seconds = self._read(place, indices)
+        with self.reading(place):
+            frames, seconds = self._read(record, indices)
         height, width = frames.shape[1:3]
         if config.crop == "short_side":
             box = draw_short_side_crop(rng, width, height, config.crop_size, config.short_sides)
@@ -237,8 +224,13 @@ def collate_views(samples: list[VideoViews]) -> ViewBatch:
     )
 
 
-class ViewDataset(_Clips, Dataset[VideoViews]):
+class ViewDataset(_ClipReading, VideoDataset[VideoViews]):
     """All views of each video: linearly spaced clips, one or three windows of each."""
+
+    def __init__(self, records: Sequence[VideoRecord], config: LabelledDataConfig) -> None:
+        """Args: checked `records` (frame counts and rates known), settings."""
+        super().__init__([record.path for record in records], config)
+        self.records = list(records)
 
     def __len__(self) -> int:
         """Videos."""
@@ -251,7 +243,8 @@ class ViewDataset(_Clips, Dataset[VideoViews]):
         indices = np.stack([self._indices(record, start) for start in starts])
         wanted, back = np.unique(indices, return_inverse=True)
         try:
-            frames, _ = self._read(place, wanted)  # clips overlap: each frame is decoded once
+            with self.reading(place):
+                frames, _ = self._read(record, wanted)  # clips overlap: each frame is decoded once
         except VideoError as error:
             empty = torch.empty((0, config.num_frames, config.crop_size, config.crop_size, 3), dtype=torch.uint8)
             return VideoViews(place, empty, BadVideo(error.path, error.reason))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections import Counter
@@ -188,20 +187,3 @@ def _check(
         timeout=config.check_timeout,
         index=index,
     )
-
-
-def fingerprint(records: Sequence[VideoRecord]) -> str:
-    """A digest of which videos, which parts of them and which labels; the folder they lie in does not matter."""
-    names = [
-        (
-            Path(record.path).name,
-            record.start,
-            record.end,
-            record.num_frames,
-            record.label,
-            record.labels,
-            record.boundaries,
-        )
-        for record in records
-    ]
-    return hashlib.sha256(repr(names).encode()).hexdigest()

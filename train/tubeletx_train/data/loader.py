@@ -11,14 +11,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from tubeletx_train.common.distributed import Ranks
+from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
-from tubeletx_train.config.data import ReadingConfig
-from tubeletx_train.data.bad_videos import BadVideo
-from tubeletx_train.data.errors import LoaderError, NoUsableVideos
+from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
+from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
+from tubeletx_train.data.errors import NoUsableVideos
 from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.sampler import EpochSampler
+from tubeletx_train.data.shared_memory import require_shared_memory
 
 # Seconds between looks at whether the workers live. Forked from a server they are no children of this process, which
 # hence gets no signal when one dies; torch looks only when its timeout has passed.
@@ -27,14 +30,20 @@ _POLL = 5.0
 Batch = TypeVar("Batch")
 
 
-class LoadedDataset(Protocol):
-    """A data set that can say what its workers are reading, should one die."""
+class VideoBatch(Protocol):
+    """What `EpochLoader` needs of a batch."""
 
     @property
-    def config(self) -> ReadingConfig: ...  # noqa: D102
-    def videos_being_read(self) -> list[str]: ...  # noqa: D102
-    def __len__(self) -> int: ...
-    def __getitem__(self, key: Any) -> Any: ...
+    def bad(self) -> list[BadVideo]:
+        """Videos that could not be read while the batch was made."""
+        ...
+
+    def to(self: Moved, device: torch.device) -> Moved:
+        """The batch with its tensors on a device."""
+        ...
+
+
+Moved = TypeVar("Moved", bound=VideoBatch)
 
 
 @dataclass
@@ -93,7 +102,7 @@ def collate_pairs(samples: list[PairSample]) -> PairBatch:
 class ClipLoader(Generic[Batch]):
     """Iterates batches; what goes wrong in a worker comes out as one clear error."""
 
-    def __init__(self, dataset: LoadedDataset, loader: DataLoader[Any]) -> None:
+    def __init__(self, dataset: VideoDataset[Any], loader: DataLoader[Any]) -> None:
         self._dataset = dataset
         self._loader = loader
 
@@ -152,7 +161,7 @@ def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: boo
 
 
 def build_clip_loader(
-    dataset: LoadedDataset,
+    dataset: VideoDataset[Any],
     sampler: Iterable[list[Any]],
     collate: Callable[[list[Any]], Batch],
     *,
@@ -166,7 +175,6 @@ def build_clip_loader(
         collate: Puts samples together; importable by a worker.
         pin_memory: Put batches into page-locked memory, for a CUDA device.
     """
-    assert isinstance(dataset, Dataset)
     config = dataset.config
     if config.num_workers == 0:
         loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
@@ -180,7 +188,80 @@ def build_clip_loader(
             prefetch_factor=config.prefetch,
             timeout=min(config.timeout, _POLL),
             pin_memory=pin_memory,
-            multiprocessing_context=forkserver_context(),
+            multiprocessing_context=forkserver_context("tubeletx_train.data"),
             worker_init_fn=_start_worker,
         )
     return ClipLoader(dataset, loader)
+
+
+class EpochLoader(Generic[Moved]):
+    """Batches by step: each sample once an epoch, in an order drawn from a seed, shared out among processes.
+
+    Attributes:
+        dataset: What is visited.
+        batch_size: Samples of a batch of this process.
+    """
+
+    def __init__(
+        self,
+        dataset: DrawnDataset[Any],
+        collate: Callable[[list[Any]], Moved],
+        bad_videos: BadVideoTracker,
+        *,
+        batch_size: int,
+        seed: int,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        """Make the loader.
+
+        Args:
+            dataset: What is visited.
+            collate: Puts samples together; importable by a worker.
+            bad_videos: Counts the videos that go bad.
+            batch_size: Samples a step, over all processes.
+            seed: Seed of the order.
+            ranks: The processes.
+            device: Where the batches are put.
+
+        Raises:
+            UsageError: The batch does not divide among the processes.
+        """
+        self.dataset = dataset
+        self.batch_size = ranks.share(batch_size, "optim.batch_size")
+        self._collate = collate
+        self._bad_videos = bad_videos
+        self._seed = seed
+        self._ranks = ranks
+        self._device = device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps an epoch."""
+        return self._sampler().batches_per_epoch
+
+    def _sampler(self, start: int = 0, stop: int | None = None) -> EpochSampler:
+        return EpochSampler(
+            len(self.dataset),
+            self.batch_size,
+            seed=self._seed,
+            rank=self._ranks.rank,
+            world_size=self._ranks.world_size,
+            start=start,
+            stop=stop,
+        )
+
+    def batches(self, start: int, stop: int) -> Iterator[Moved]:
+        """The batches of this process, on its device, for steps `start` to `stop`, the first being step 0.
+
+        Raises:
+            LoaderError: A worker died, or gave no batch in time.
+            UsageError: The machine has not the shared memory to hand them over.
+            TooManyBadVideos: Too many videos could not be read.
+        """
+        config = self.dataset.config
+        require_shared_memory(self.dataset.sample_bytes * self.batch_size, config.num_workers, config.prefetch)
+        pin = self._device.type == "cuda"
+        for batch in build_clip_loader(self.dataset, self._sampler(start, stop), self._collate, pin_memory=pin):
+            self._bad_videos.update(batch.bad)
+            yield batch.to(self._device)

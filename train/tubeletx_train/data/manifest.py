@@ -22,17 +22,17 @@ not passed over.
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import math
-import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.files import replaced_file
 from tubeletx_train.data.errors import DataError, ManifestError
-from tubeletx_train.data.find import VIDEO_EXTENSIONS, find_videos
+from tubeletx_train.data.find import find_videos
 
 
 class TimedLabel(NamedTuple):
@@ -243,13 +243,13 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
         records: Its rows. Columns that are empty throughout are left out.
 
     Raises:
-        DataError: It cannot be written.
+        UsageError: It cannot be written.
     """
     path = Path(path)
     folder = path.absolute().parent
     names = [f.name for f in fields(VideoRecord)]
     columns = [name for name in names if name == "path" or any(getattr(r, name) not in (None, ()) for r in records)]
-    with replace_text(path) as file:
+    with replaced_file(path) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for record in records:
@@ -320,62 +320,16 @@ def scan_folder(root: str | Path, *, label_from_folder: bool = False) -> list[Vi
     return [VideoRecord(str(path), label=path.parent.name if label_from_folder else None) for path in paths]
 
 
-def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]:
-    """Read a manifest, scan a folder, or take a single video, whichever `path` is.
+def fingerprint(records: Sequence[VideoRecord], *, labels: bool = True) -> str:
+    """A digest of which videos, which parts of them and which labels; the folder they lie in does not matter.
 
     Args:
-        path: CSV file, folder or video.
-        split: Keep only a manifest's rows of this split.
-
-    Returns:
-        At least one record.
-
-    Raises:
-        DataError: There is nothing at `path`, no video in it, or no row of the split.
+        records: The videos, in their order.
+        labels: Whether labels, and marks of repetitions, count.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such manifest or folder{_how_to_make(path)}")
-    if path.is_dir():
-        if split is not None:
-            raise DataError(f"{path}: a folder has no splits; give a manifest, or leave split out")
-        records = scan_folder(path)
-        if not records:
-            lists = sorted(str(file) for file in path.glob("*.csv"))
-            found = f"; to read what a manifest lists, give the manifest: {lists[0]}" if lists else ""
-            raise DataError(f"{path}: holds no video ({', '.join(sorted(VIDEO_EXTENSIONS))}){found}")
-        return records
-    if path.suffix.lower() in VIDEO_EXTENSIONS:
-        if split is not None:
-            raise DataError(f"{path}: a video has no splits; give a manifest, or leave split out")
-        return [VideoRecord(str(path.absolute()))]
-    records = read_manifest(path)
-    if not records:
-        raise DataError(f"{path}: lists no video")
-    if split is None:
-        return records
-    chosen = [record for record in records if record.split == split]
-    if not chosen:
-        known = sorted({record.split for record in records if record.split is not None})
-        raise DataError(
-            f"{path}: has no row of split {split!r}; its splits: {', '.join(known) or 'none'} (they stand in the "
-            "column split; null in place of a split's name takes all rows)"
-        )
-    return chosen
-
-
-def _how_to_make(path: Path) -> str:
-    """A clause with the command that makes a missing manifest, as far as its name tells."""
-    if path.suffix.lower() != ".csv":
-        return ""
-    # Both know this module.
-    from tubeletx_train.config.recipes import preparation_of
-    from tubeletx_train.data.datasets import DATASETS
-
-    output = shlex.quote(str(path))
-    command = preparation_of(path.as_posix())
-    if command is None and path.stem in DATASETS:
-        command = f"tubeletx-train manifest {path.stem} --root VIDEOS --annotations LISTS --output {output}"
-    if command is None:
-        command = f"tubeletx-train manifest folder --root VIDEOS --output {output}"
-    return f"; made by `{command}` (`tubeletx-train manifest --help` has more)"
+    names: list[tuple[Any, ...]] = [
+        (Path(record.path).name, record.start, record.end, record.num_frames)
+        + ((record.label, record.labels, record.boundaries) if labels else ())
+        for record in records
+    ]
+    return hashlib.sha256(repr(names).encode()).hexdigest()

@@ -12,20 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset
 
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo
-from tubeletx_train.data.clips import clip_generator, draw_frame_indices, draw_random_resized_crop, draw_released_crop
-from tubeletx_train.data.errors import DataError, NoUsableVideos, VideoError
+from tubeletx_train.data.clips import draw_frame_indices, draw_random_resized_crop, draw_released_crop
+from tubeletx_train.data.drawn import DrawnDataset
+from tubeletx_train.data.errors import DataError, NoUsableVideos
 from tubeletx_train.data.frames import CachedFrames, FileFrames, make_sources
 from tubeletx_train.data.manifest import VideoRecord
-from tubeletx_train.data.now_reading import NowReading
 
 Mode = Literal["tubelet", "temporal"]
-
-# Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
-_MAX_ATTEMPTS = 30
 
 
 @dataclass
@@ -49,7 +45,7 @@ class PairSample:
     bad: list[BadVideo]
 
 
-class PairDataset(Dataset[PairSample]):
+class PairDataset(DrawnDataset[PairSample]):
     """Pairs of clips, each a pure function of (seed, epoch, sample_id).
 
     Indexed by `(epoch, sample_id)`, as EpochSampler yields them; a plain integer means epoch 0. A video that cannot
@@ -59,6 +55,8 @@ class PairDataset(Dataset[PairSample]):
         config: Data settings.
         sources: The videos, or their segments, that clips are drawn from.
     """
+
+    config: DataConfig
 
     def __init__(
         self, videos: Sequence[VideoRecord], config: DataConfig, *, seed: int = 0, mode: Mode = "tubelet"
@@ -81,9 +79,8 @@ class PairDataset(Dataset[PairSample]):
             raise ValueError(f"mode must be 'tubelet' or 'temporal', not {mode!r}")
         if not videos:
             raise NoUsableVideos(f"{config.videos}: there are no videos to draw clips from")
-        self.config = config
         self.sources = make_sources(videos, config.segment_seconds)
-        self._seed = seed
+        super().__init__([source.record.path for source in self.sources], config, seed=seed, origin=config.videos)
         self._mode = mode
         self._excluded = self._excluded_partners()
         if mode == "tubelet" and any(stop - start == len(self.sources) for start, stop in self._excluded):
@@ -97,7 +94,6 @@ class PairDataset(Dataset[PairSample]):
             self._frames = CachedFrames(videos, config.reader, config.decode_size, config.cache_limit_gb)
         else:
             self._frames = FileFrames(config.reader, config.decode_size)
-        self._reading = NowReading(config.num_workers)
 
     def _excluded_partners(self) -> list[tuple[int, int]]:
         """For each source the range of sources that its partner may not come from: itself, or its whole file."""
@@ -107,6 +103,11 @@ class PairDataset(Dataset[PairSample]):
         starts = [0, *(i for i in range(1, len(paths)) if paths[i] != paths[i - 1]), len(paths)]
         return [(first, stop) for first, stop in itertools.pairwise(starts) for _ in range(first, stop)]
 
+    @property
+    def sample_bytes(self) -> int:
+        """Of two clips."""
+        return 2 * 3 * self.config.num_frames * self.config.crop_size**2
+
     def __len__(self) -> int:
         """Samples in an epoch: videos (or segments) times `samples_per_video`."""
         return len(self.sources) * self.config.samples_per_video
@@ -115,40 +116,32 @@ class PairDataset(Dataset[PairSample]):
         epoch, sample_id = key if isinstance(key, tuple) else (0, key)
         if not 0 <= sample_id < len(self):
             raise IndexError(f"sample_id must lie in [0, {len(self)}), not {sample_id}")
-        bad: dict[str, BadVideo] = {}
         first = sample_id % len(self.sources)
-        clip_1 = clip_2 = None
-        second = -1
-        for attempt in range(_MAX_ATTEMPTS):
-            rng = clip_generator(self._seed, epoch, sample_id, attempt, 0)
-            if attempt and clip_1 is None:
-                first = int(rng.integers(len(self.sources)))
+        clip_1: Tensor | None = None
+
+        def attempt(number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, tuple[int, int]]:
+            nonlocal first, clip_1
             if self._mode == "temporal":
-                second = first
-            else:
+                clip_1 = None  # both clips are of the video that turned out bad
+            if number and clip_1 is None:
+                first = int(rng.integers(len(self.sources)))
+            second = first
+            if self._mode == "tubelet":
                 start, stop = self._excluded[first]
                 second = int(rng.integers(len(self.sources) - (stop - start)))
                 second += (stop - start) * (second >= start)
-            try:
-                if clip_1 is None:
-                    clip_1 = self._clip(first, clip_generator(self._seed, epoch, sample_id, attempt, 1))
-                clip_2 = self._clip(second, clip_generator(self._seed, epoch, sample_id, attempt, 2))
-            except VideoError as error:
-                bad[error.path] = BadVideo(error.path, error.reason)
-                if self._mode == "temporal":
-                    clip_1 = None
-                continue
-            return PairSample(clip_1, clip_2, sample_id, epoch, (first, second), list(bad.values()))
-        raise NoUsableVideos(
-            f"{self.config.videos}: {_MAX_ATTEMPTS} draws in a row met only unreadable videos "
-            f"(the last: {list(bad.values())[-1]})"
-        )
+            if clip_1 is None:
+                clip_1 = self._clip(first, self.generator(epoch, sample_id, number, 1))
+            return clip_1, self._clip(second, self.generator(epoch, sample_id, number, 2)), (first, second)
+
+        (query, key_clip, sources), bad = self.draw(epoch, sample_id, attempt)
+        return PairSample(query, key_clip, sample_id, epoch, sources, bad)
 
     def _clip(self, index: int, rng: np.random.Generator) -> Tensor:
         """A clip of one source: (T, S, S, 3) uint8."""
         config, source = self.config, self.sources[index]
         indices = draw_frame_indices(rng, source.num_frames, config.num_frames, config.strides)
-        with self._reading.video(index):
+        with self.reading(index):
             frames = self._frames.read(source, indices)
         height, width = frames.shape[1:3]
         if config.crop == "released":
@@ -159,10 +152,6 @@ class PairDataset(Dataset[PairSample]):
         if rng.random() < config.flip:
             window = window[:, :, ::-1]
         return resize_frames(window, config.crop_size)
-
-    def videos_being_read(self) -> list[str]:
-        """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.sources[index].record.path for index in self._reading.places()]
 
 
 def resize_frames(frames: npt.NDArray[np.uint8], size: int) -> Tensor:

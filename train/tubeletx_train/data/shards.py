@@ -22,21 +22,21 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import webdataset
 from tqdm import tqdm
 
-from tubeletx_train.common.errors import CommandError
-from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.errors import LoaderError
+from tubeletx_train.common.files import file_digest, replaced_file, writable_folder, write_json, write_text
 from tubeletx_train.common.limits import require_at_least, require_positive
-from tubeletx_train.common.output import writable_folder
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
-from tubeletx_train.data.errors import DataError, LoaderError, VideoError
+from tubeletx_train.data.errors import DataError, VideoError
 from tubeletx_train.data.find import ZIP_EXTENSION, is_frame_name
-from tubeletx_train.data.manifest import VideoRecord, load_videos, write_manifest
+from tubeletx_train.data.manifest import VideoRecord, write_manifest
 from tubeletx_train.data.readers import Media, ShardMember
+from tubeletx_train.data.videos import load_videos
 
 INDEX = "index.json"
 MANIFEST = "manifest.csv"
@@ -102,7 +102,7 @@ def pack_shards(config: ShardsConfig, *, progress: bool = True) -> Path:
     Raises:
         DataError: A video is missing, or the folder holds shards of other videos.
         UsageError: The folder cannot be written to.
-        CommandError: Writing failed.
+        CommandError: The disk is full.
     """
     records = load_videos(config.videos, config.split)
     shards = list(_plan(records, config.shard_mb * 1e6))
@@ -164,7 +164,7 @@ def _claim(folder: Path, videos: str, shards: list[list[PackedVideo]]) -> None:
     elif any(folder.glob("*.tar")):
         raise DataError(f"{folder}: holds tar files but no {INDEX}; choose another output folder")
     else:
-        _write_text(index, json.dumps({"plan": identity, "complete": False}))
+        write_json(index, {"plan": identity, "complete": False})
 
 
 def _shard_path(folder: Path, number: int) -> Path:
@@ -183,6 +183,8 @@ def _write_all(folder: Path, shards: list[list[PackedVideo]], num_workers: int, 
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(f"{folder}: {needed / 1e9:.1f} GB are to be written, {free / 1e9:.1f} GB are free")
+    for leftover in folder.glob(".shard-*.tmp"):  # of a call that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     bar = tqdm(
         desc="packing",
         total=sum(sizes),
@@ -191,7 +193,9 @@ def _write_all(folder: Path, shards: list[list[PackedVideo]], num_workers: int, 
         unit_scale=True,
         disable=None if progress else True,
     )
-    executor = ProcessPoolExecutor(num_workers, mp_context=forkserver_context(), initializer=exit_with_parent)
+    executor = ProcessPoolExecutor(
+        num_workers, mp_context=forkserver_context("tubeletx_train.data"), initializer=exit_with_parent
+    )
     try:
         waiting = {
             executor.submit(write_shard, _shard_path(folder, number), shard): number
@@ -207,8 +211,6 @@ def _write_all(folder: Path, shards: list[list[PackedVideo]], num_workers: int, 
             f"{error}; the same command goes on when that is mended; to leave it out, pack a list that "
             "`tubeletx-train manifest folder --check true --allow_missing true` has made"
         ) from error
-    except OSError as error:
-        raise CommandError(f"writing to {folder} failed ({error.strerror}); the same command goes on") from error
     except BrokenProcessPool as error:
         raise LoaderError(
             "a process that writes shards was killed (out of memory?); the same command goes on"
@@ -240,42 +242,29 @@ def write_shard(path: Path, videos: Sequence[PackedVideo]) -> dict[str, Any]:
 
     Raises:
         VideoError: A video cannot be read.
-        OSError: The shard cannot be written.
+        CommandError, UsageError: The shard cannot be written.
     """
-    temporary = path.with_suffix(".tmp")
-    try:
-        _write_tar(temporary, videos)
-        with tarfile.open(temporary) as tar:
-            members = {
-                os.path.splitext(member.name)[0]: [member.offset_data, member.size, member.name]
-                for member in tar
-                if not member.name.endswith(".json")
-            }
-        entry = {
-            "shard": path.name,
-            "bytes": temporary.stat().st_size,
-            "sha256": _sha256(temporary),
-            "members": members,
+    with replaced_file(path, binary=True) as file:
+        _write_tar(file, videos)
+    with tarfile.open(path) as tar:
+        members = {
+            os.path.splitext(member.name)[0]: [member.offset_data, member.size, member.name]
+            for member in tar
+            if not member.name.endswith(".json")
         }
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _write_text(path.with_suffix(".json"), json.dumps(entry))
+    entry = {"shard": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path), "members": members}
+    # Last, as it says that the shard is there.
+    write_json(path.with_suffix(".json"), entry, indent=None)
     return entry
 
 
-def _write_tar(path: Path, videos: Sequence[PackedVideo]) -> None:
+def _write_tar(file: IO[bytes], videos: Sequence[PackedVideo]) -> None:
     # One owner and one time for all: the same videos give the same bytes.
-    with (
-        path.open("wb") as file,
-        webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0.0) as writer,
-    ):
+    with webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0.0) as writer:
         for video in videos:
             extension, content = _content(video.path)
             rows = video.rows[0] if len(video.rows) == 1 else video.rows
             writer.write({"__key__": video.key, extension: content, "json": json.dumps(rows).encode()})
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
 
 
 def _content(path: str) -> tuple[str, bytes]:
@@ -308,26 +297,11 @@ def _write_lists(
             offset, size, name = entry["members"][video.key]
             paths[video.path] = str(ShardMember(str(folder.absolute() / entry["shard"]), offset, size, name))
     write_manifest(folder / MANIFEST, [replace(record, path=paths[record.path]) for record in records])
-    _write_text(folder / CHECKSUMS, "".join(f"{entry['sha256']}  {entry['shard']}\n" for entry in done))
+    write_text(folder / CHECKSUMS, "".join(f"{entry['sha256']}  {entry['shard']}\n" for entry in done))
     listed = [
         {"shard": entry["shard"], "videos": len(entry["members"]), "bytes": entry["bytes"], "sha256": entry["sha256"]}
         for entry in done
     ]
     totals = {"videos": len(paths), "rows": len(records), "bytes": sum(entry["bytes"] for entry in done)}
     plan = json.loads((folder / INDEX).read_text(encoding="utf-8"))["plan"]
-    _write_text(
-        folder / INDEX, json.dumps({"plan": plan, "complete": True, **totals, "shards": listed}, indent=1) + "\n"
-    )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replace_text(path) as file:
-        file.write(text)
+    write_json(folder / INDEX, {"plan": plan, "complete": True, **totals, "shards": listed})

@@ -1,4 +1,4 @@
-"""The training loop of pretraining, fine-tuning and repetition counting: what is trained is a `TrainingTask`."""
+"""The training loop: what it trains is a `TrainingTask`."""
 
 from __future__ import annotations
 
@@ -10,129 +10,32 @@ import signal
 import socket
 import time
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import torch
 import yaml
 
 import tubeletx
 from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint, step_of
-from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.errors import LoaderError, UsageError
+from tubeletx_train.common.files import explain_full_disk, write_json, write_text
 from tubeletx_train.common.logs import RunLog
 from tubeletx_train.common.machine import made_on
-from tubeletx_train.common.output import explain_full_disk
 from tubeletx_train.common.seeding import rng_state, seed_everything, set_rng_state
 from tubeletx_train.common.signals import StopRequest
 from tubeletx_train.common.slurm import requeue
 from tubeletx_train.common.trackers import open_tracker
 from tubeletx_train.config.tree import flatten, to_tree
-from tubeletx_train.data.errors import LoaderError
 from tubeletx_train.engine.run import Run
+from tubeletx_train.engine.task import Batch, TrainingTask
 
-Batch = TypeVar("Batch")
 # The length of the run that they give is compared.
 _LENGTHS = ("optim.steps", "optim.epochs")
 _ENDING_FILE = "ending.json"
 _logger = logging.getLogger(__name__)
-
-
-class TrainingTask(ABC, Generic[Batch]):
-    """What is trained, on which data, and how one step of it goes.
-
-    `run_training` owns the rest: signals, checkpoints and exact resume, logs and progress, evaluations, agreement among
-    processes. With several processes each has a task of its own, and all make the same calls in the same order.
-
-    Exact resume asks three things of a task: `batches` depends on its arguments alone; whatever else the steps to come
-    depend on is in `state_dict`, or is the state of torch's global generators; and networks are built right after
-    `seed_everything(config.run.seed)`, so that all processes start from the same weights.
-
-    Attributes:
-        config: The dataclass of settings, saved with every checkpoint and compared at a resume.
-        total_steps: Length of the run.
-        steps_per_epoch: Steps an epoch.
-        step: Steps done; the loop counts it up after each `train_step`.
-        rng_before_step: State of the generators as the step under way began.
-        free_on_resume: Prefixes of settings that a resumed run may change without becoming another run. `run.seed` is
-            never free.
-    """
-
-    config: Any
-    total_steps: int
-    steps_per_epoch: int
-    step: int = 0
-    rng_before_step: dict[str, object] | None = None
-    free_on_resume: tuple[str, ...] = ("run.",)
-
-    @abstractmethod
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of this process for steps `start` to `stop`, the first being step 0.
-
-        Raises:
-            LoaderError: A worker died, or gave no batch in time.
-        """
-
-    @abstractmethod
-    def train_step(self, batch: Batch) -> dict[str, float]:
-        """One step; returns what it measured, under the same names in every process.
-
-        Raises:
-            NonFiniteError: Before the weights are touched; see `common.non_finite`.
-        """
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold; the main process's is saved."""
-
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, on the CPU; other entries are passed over."""
-
-    @abstractmethod
-    def clips(self, batch: Batch) -> int:
-        """Clips that go through the network in the step of a batch."""
-
-    def identity(self) -> dict[str, object]:
-        """What beside the settings must not change at a resume, plain data by a name for the user."""
-        return {}
-
-    def video_lists(self) -> dict[str, list[str]]:
-        """The names of videos behind those entries of `identity` that are lists of videos."""
-        return {}
-
-    def longer_schedule(self) -> str:
-        """What becomes of the schedule of a run that is made longer."""
-        return "the schedule is that of the longer run"
-
-    def learning_rate(self) -> float | None:
-        """Of the step to come, for the log."""
-        return None
-
-    @property
-    def precision(self) -> str:
-        """That of the steps."""
-        return "float32"
-
-    def settle_precision(self, batch: Batch) -> None:
-        """Before the first step of a process, at its batch: choose and check the precision.
-
-        It must leave everything else as it was.
-        """
-
-    def draw_batch(self, batch: Batch, folder: Path) -> Path | None:  # noqa: ARG002 - for those who override it
-        """Draw a picture of the run's first batch into a folder, before the step; returns its path."""
-        return None
-
-    def evaluate(self) -> Mapping[str, float]:
-        """Judge the network after a step, as often as `run.evaluate_every` or `run.evaluate_every_epochs` says.
-
-        All processes call it, and what the main one returns is logged. It must leave the task as it was but for what
-        `state_dict` holds; the global generators are put back afterwards.
-        """
-        return {}
 
 
 @dataclass(frozen=True)
@@ -203,7 +106,7 @@ class _Loop(Generic[Batch]):
             return self._result(stop)
         (run.output / _ENDING_FILE).unlink(missing_ok=True)
         tree = yaml.safe_dump(to_tree(task.config), sort_keys=False)
-        (run.output / "config.yaml").write_text(tree, encoding="utf-8")
+        write_text(run.output / "config.yaml", tree)
         with (
             StopRequest() as stop,  # before the workers start, so that they do not die of the signals first
             RunLog(
@@ -225,7 +128,7 @@ class _Loop(Generic[Batch]):
         task, ranks, config = self._task, self._run.ranks, self._run.config
         if self._evaluation_due():  # the run was stopped between a step and its evaluation
             self._evaluate()
-        batches = task.batches(task.step, self._task.total_steps)
+        batches = task.source.batches(task.step, self._task.total_steps)
         while task.step < self._task.total_steps:
             batch, waited = _next(batches, stop)
             # A signal may reach one process a step before another: all stop at the same one.
@@ -240,9 +143,7 @@ class _Loop(Generic[Batch]):
                 picture = task.draw_batch(batch, self._run.output)
                 if picture is not None:
                     self._log.image("first_batch", picture)
-            extra: dict[str, float] = {"epoch": task.step // self._task.steps_per_epoch}
-            if (rate := task.learning_rate()) is not None:
-                extra["lr"] = rate
+            extra = {"epoch": task.step // self._task.steps_per_epoch, "lr": task.optimization.learning_rate}
             task.rng_before_step = rng_state()
             values = ranks.mean(task.train_step(batch))
             task.step += 1
@@ -268,7 +169,7 @@ class _Loop(Generic[Batch]):
             "host": socket.gethostname(),
             "process": os.getpid(),
             "processes": self._run.ranks.world_size,
-            **made_on(self._run.device, self._task.precision),
+            **made_on(self._run.device, self._task.optimization.precision),
         }
         with (self._run.output / "starts.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -325,10 +226,12 @@ class _Loop(Generic[Batch]):
                 "total_steps": self._task.total_steps,
                 "exit_code": exit_code,
             }
-            (self._run.output / _ENDING_FILE).write_text(json.dumps(ending) + "\n", encoding="utf-8")
+            write_json(self._run.output / _ENDING_FILE, ending, indent=None)
             if early and stop.signal == signal.SIGUSR1 and self._run.config.requeue:
                 requeue()
-        return TrainingResult(self._run.output, path, step, exit_code, self._run.ranks.is_main, self._task.precision)
+        return TrainingResult(
+            self._run.output, path, step, exit_code, self._run.ranks.is_main, self._task.optimization.precision
+        )
 
     def _resume(self) -> dict[str, Any] | None:
         """Take up a checkpoint's state; returns that of the log."""

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from tubeletx_train.common.distributed import Ranks, explained
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.machine import processor_name
 from tubeletx_train.common.non_finite import require_finite_gradient
 from tubeletx_train.config.optim import OptimConfig
-from tubeletx_train.engine.distributed import Ranks, explained
 from tubeletx_train.engine.precision import Precision, autocast, settle_precision
 from tubeletx_train.engine.schedule import build_schedule
 

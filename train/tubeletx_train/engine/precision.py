@@ -18,10 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.machine import bfloat16_units, processor_name
 from tubeletx_train.common.seeding import rng_state, set_rng_state
-from tubeletx_train.engine.distributed import Ranks
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

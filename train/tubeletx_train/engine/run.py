@@ -11,12 +11,12 @@ import torch
 
 from tubeletx_train.common.checkpoint import CheckpointError, CheckpointFolder
 from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.distributed import Ranks, process_group
 from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.files import writable_folder
 from tubeletx_train.common.lock import locked_folder
-from tubeletx_train.common.output import writable_folder
 from tubeletx_train.common.trackers import require_tracker
 from tubeletx_train.config.run import RunConfig
-from tubeletx_train.engine.distributed import Ranks, process_group
 
 
 @dataclass(frozen=True)

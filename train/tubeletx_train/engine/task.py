@@ -1,34 +1,23 @@
-"""A task over a data set: the part that pretraining, fine-tuning and repetition counting have in common."""
+"""What the loop trains: a `TrainingTask`."""
 
 from __future__ import annotations
 
 import dataclasses
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from tubeletx_train.common.non_finite import NonFiniteGradientError, NonFiniteLossError, require_finite, save_dump
 from tubeletx_train.common.seeding import seed_everything
-from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
-from tubeletx_train.data.loader import LoadedDataset, build_clip_loader
-from tubeletx_train.data.sampler import EpochSampler
-from tubeletx_train.data.shared_memory import require_shared_memory
-from tubeletx_train.engine.loop import TrainingTask
 from tubeletx_train.engine.optimization import Optimization
 from tubeletx_train.engine.run import Run
 
 
-class VideoBatch(Protocol):
+class StepBatch(Protocol):
     """What a batch, a dataclass, must have."""
-
-    @property
-    def bad(self) -> list[BadVideo]:
-        """Videos that could not be read while the batch was made."""
-        ...
 
     @property
     def epoch(self) -> int:
@@ -40,30 +29,64 @@ class VideoBatch(Protocol):
         """(B,) int64."""
         ...
 
-    def to(self: Batch, device: torch.device) -> Batch:
-        """The batch with its tensors on a device."""
+
+Batch = TypeVar("Batch", bound=StepBatch)
+Made = TypeVar("Made", bound=StepBatch, covariant=True)
+
+
+class BatchSource(Protocol[Made]):
+    """Where a task's batches come from; `data.loader.EpochLoader` is one."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch of this process."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps an epoch."""
+        ...
+
+    def batches(self, start: int, stop: int) -> Iterator[Made]:
+        """The batches of this process, on its device, for steps `start` to `stop`, the first being step 0.
+
+        Raises:
+            LoaderError: A worker died, or gave no batch in time.
+        """
         ...
 
 
-Batch = TypeVar("Batch", bound=VideoBatch)
+class TrainingTask(ABC, Generic[Batch]):
+    """What is trained, on which batches, and how one step of it goes.
 
+    `run_training` owns the rest: signals, checkpoints and exact resume, logs and progress, evaluations, agreement among
+    processes. With several processes each has a task of its own, and all make the same calls in the same order.
 
-class EpochTask(TrainingTask[Batch]):
-    """Trains a network on the samples of a data set, each once an epoch, in an order drawn from `run.seed`.
+    A subclass calls this constructor, which seeds the generators, so that all processes start from the same weights;
+    then builds `net`, and last `optimization`, by `build_optimization`.
 
-    A subclass hands its data set to this constructor, which seeds the generators; then builds `net`, and last
-    `optimization`, by `build_optimization`.
+    Exact resume asks two things: batches depend on their steps alone; and whatever else the steps to come depend on is
+    in `state_dict`, or is the state of torch's global generators.
 
     Attributes:
-        config: Settings with at least the sections `optim` and `run`.
+        config: Settings with at least the sections `optim` and `run`, saved with every checkpoint and compared at a
+            resume.
         run: Where, and among how many processes.
         device: Of this process.
+        source: Of the batches.
         batch_size: Samples of a batch of this process.
-        dataset: What is visited.
+        total_steps: Length of the run.
+        steps_per_epoch: Steps an epoch.
+        step: Steps done; the loop counts it up after each `train_step`.
+        rng_before_step: State of the generators as the step under way began.
+        free_on_resume: Prefixes of settings that a resumed run may change without becoming another run. `run.seed` is
+            never free.
         net: What a checkpoint holds.
         optimization: Of `net`, or of the part of it that takes a gradient.
     """
 
+    step: int = 0
+    rng_before_step: dict[str, object] | None = None
     free_on_resume: tuple[str, ...] = (
         "run.",
         "data.num_workers",
@@ -75,36 +98,15 @@ class EpochTask(TrainingTask[Batch]):
     optimization: Optimization
     _failure: NonFiniteLossError | None = None
 
-    def __init__(
-        self,
-        config: Any,
-        run: Run,
-        dataset: LoadedDataset,
-        collate: Callable[[list[Any]], Batch],
-        bad_videos: BadVideoTracker,
-    ) -> None:
-        """Args: `collate` puts samples together, importable by a worker; `bad_videos` counts those that go bad."""
+    def __init__(self, config: Any, run: Run, source: BatchSource[Batch]) -> None:
         self.config = config
         self.run = run
         self.device = run.device
-        self.dataset = dataset
-        self.batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
-        self._collate = collate
-        self._bad_videos = bad_videos
-        self.steps_per_epoch = self._sampler().batches_per_epoch
-        self.total_steps = config.optim.steps or config.optim.epochs * self.steps_per_epoch
+        self.source = source
+        self.batch_size = source.batch_size
+        self.steps_per_epoch = source.steps_per_epoch
+        self.total_steps: int = config.optim.steps or config.optim.epochs * self.steps_per_epoch
         seed_everything(config.run.seed)
-
-    def _sampler(self, start: int = 0, stop: int | None = None) -> EpochSampler:
-        return EpochSampler(
-            len(self.dataset),
-            self.batch_size,
-            seed=self.config.run.seed,
-            rank=self.run.ranks.rank,
-            world_size=self.run.ranks.world_size,
-            start=start,
-            stop=stop,
-        )
 
     def build_optimization(self, module: nn.Module, updates: int = 1) -> Optimization:
         """The optimisation of a module on its device, where each step of the run makes so many updates."""
@@ -117,19 +119,13 @@ class EpochTask(TrainingTask[Batch]):
             ranks=self.run.ranks,
         )
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches on the device.
+    @abstractmethod
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step; returns what it measured, under the same names in every process.
 
         Raises:
-            UsageError: The machine has not the shared memory to hand them over.
-            TooManyBadVideos: Too many videos could not be read.
+            NonFiniteError: Before the weights are touched; see `common.non_finite`.
         """
-        config = self.dataset.config
-        require_shared_memory(self.sample_bytes() * self.batch_size, config.num_workers, config.prefetch)
-        pin = self.device.type == "cuda"
-        for batch in build_clip_loader(self.dataset, self._sampler(start, stop), self._collate, pin_memory=pin):
-            self._bad_videos.update(batch.bad)
-            yield batch.to(self.device)
 
     @abstractmethod
     def check_loss(self, batch: Batch) -> Callable[[], Tensor]:
@@ -139,22 +135,33 @@ class EpochTask(TrainingTask[Batch]):
         changes nothing but buffers of `net`.
         """
 
-    @property
-    def precision(self) -> str:
-        """That of the optimisation."""
-        return self.optimization.precision
+    def evaluate(self) -> Mapping[str, float]:
+        """Judge the network after a step, as often as `run.evaluate_every` or `run.evaluate_every_epochs` says.
 
-    def settle_precision(self, batch: Batch) -> None:
-        """Check the precision by the first batch; see `Optimization.settle_precision`."""
-        self.optimization.settle_precision(self.net, lambda: self.check_loss(batch))
+        All processes call it, and what the main one returns is logged. It must leave the task as it was but for what
+        `state_dict` holds; the global generators are put back afterwards.
+        """
+        return {}
 
-    def sample_bytes(self) -> int:
-        """Bytes of the largest sample."""
-        return 0
+    def draw_batch(self, batch: Batch, folder: Path) -> Path | None:  # noqa: ARG002 - for those who override it
+        """Draw a picture of the run's first batch into a folder, before the step; returns its path."""
+        return None
 
     def clips(self, batch: Batch) -> int:
-        """One a sample."""
+        """Clips that go through the network in the step of a batch: one a sample."""
         return len(batch.sample_ids)
+
+    def identity(self) -> dict[str, object]:
+        """What beside the settings must not change at a resume, plain data by a name for the user."""
+        return {}
+
+    def video_lists(self) -> dict[str, list[str]]:
+        """The names of videos behind those entries of `identity` that are lists of videos."""
+        return {}
+
+    def settle_precision(self, batch: Batch) -> None:
+        """Before the first step of a process: check the precision by its batch; see `Optimization.settle_precision`."""
+        self.optimization.settle_precision(self.net, lambda: self.check_loss(batch))
 
     def require_finite(
         self,
@@ -230,16 +237,12 @@ class EpochTask(TrainingTask[Batch]):
             return f"its cosine still ends after {optim.schedule_epochs} epochs; after that the learning rate is zero"
         return "its cosine spans the longer run, so the learning rate rises to that cosine's"
 
-    def learning_rate(self) -> float:
-        """Of the step to come."""
-        return self.optimization.learning_rate
-
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser."""
+        """What a checkpoint must hold, network and optimiser; the main process's is saved."""
         return {"model": self.net.state_dict()} | self.optimization.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from what `state_dict` returned, on the CPU; other entries are passed over."""
         self.net.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
 

@@ -18,8 +18,8 @@ from torch.nn.functional import interpolate
 
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.files import writable_folder
 from tubeletx_train.common.limits import require_at_least
-from tubeletx_train.common.output import writable_folder
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import ReaderName
 from tubeletx_train.config.labelled import EncoderConfig

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint
+from tubeletx_train.common.checkpoint import MODEL_FILE, CheckpointError, load_checkpoint
 from tubeletx_train.common.device import resolve_device
-from tubeletx_train.common.output import writable_folder
+from tubeletx_train.common.files import writable_folder
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.labelled import EvaluateConfig
 from tubeletx_train.config.parse import config_from_tree
@@ -32,7 +32,6 @@ from tubeletx_train.evaluation.metrics import recognition_metrics, retrieval_met
 from tubeletx_train.evaluation.results import write_results
 from tubeletx_train.models.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.models.weights import build_from_settings
-from tubeletx_train.models.weights.files import MODEL_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +115,8 @@ def _finetuned(path: Path) -> dict[str, Any]:
         path /= MODEL_FILE
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file; {other}")
-    state = load_checkpoint(path)
-    missing = {"classifier", "encoder", "classes", "num_classes", "source"} - state.keys()
-    if missing:
-        raise CheckpointError(
-            f"{path}: no {MODEL_FILE} of a fine-tuning run (it lacks {', '.join(sorted(missing))}); {other}"
-        )
-    return state
+    needed = ("classifier", "encoder", "classes", "num_classes", "source")
+    return load_checkpoint(path, needed, f"the {MODEL_FILE} of a fine-tuning run ({other})")
 
 
 def _judge_frozen(config: EvaluateConfig, output: Path, device: torch.device) -> _Outcome:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from tubeletx_train.common.checkpoint import load_checkpoint, save_atomically
+from tubeletx_train.common.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
+from tubeletx_train.common.files import file_digest
 from tubeletx_train.config.labelled import EvaluateConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideo, VideoRecord
-from tubeletx_train.data.labelled_videos import fingerprint
+from tubeletx_train.data.manifest import fingerprint
 from tubeletx_train.evaluation.inference import ViewOutputs, run_on_views
 from tubeletx_train.models.classifier import SCRATCH, PretrainedEncoder
-from tubeletx_train.models.weights.files import checkpoint_file
 
 _logger = logging.getLogger(__name__)
 
@@ -74,9 +74,8 @@ def frozen_features(
     )
     assert outputs is not None
     if not outputs.unreadable:  # a file may read better next time
-        folder.mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {"values": outputs.values, "places": outputs.places, "unreadable": []}
-        save_atomically(state, path)
+        save_checkpoint(state, path)
     return outputs
 
 
@@ -88,12 +87,3 @@ def _key(pretrained: PretrainedEncoder, records: Sequence[VideoRecord], config: 
     views = {name: getattr(config.data, name) for name in _VIEW_SETTINGS}
     parts = [weights, fingerprint(records), views, to_tree(pretrained.settings), config.precision]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

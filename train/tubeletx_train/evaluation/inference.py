@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.config.labelled import LabelledDataConfig, Protocol
 from tubeletx_train.data import BadVideo, VideoRecord, build_clip_loader, normalize
 from tubeletx_train.data.labelled import ViewDataset, collate_views
 from tubeletx_train.data.labelled_videos import refuse_unreadable
 from tubeletx_train.data.labels import Targets
-from tubeletx_train.engine.distributed import Ranks
 from tubeletx_train.evaluation.metrics import multilabel_metrics, recognition_metrics
 
 

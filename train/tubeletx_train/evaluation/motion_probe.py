@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tubeletx_train.data import PairBatch
+from tubeletx_train.data.augment import freeze
 from tubeletx_train.evaluation.embed import embed
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS, motion_tubelets
 from tubeletx_train.evaluation.readout import Readout, read_out
-from tubeletx_train.pretrain.views import freeze
 
 
 @dataclass(frozen=True)

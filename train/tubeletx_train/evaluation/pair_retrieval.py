@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tubeletx.pair import TubeletPair
 from tubeletx_train.data import PairBatch
+from tubeletx_train.data.augment import freeze
 from tubeletx_train.evaluation.embed import embed, mean_and_spread
-from tubeletx_train.pretrain.views import freeze
 
 
 @dataclass(frozen=True)

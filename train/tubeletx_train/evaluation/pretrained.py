@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 
 from tubeletx.pair import TubeletPair
-from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint
-from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, load_checkpoint
+from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.files import write_json
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.parse import config_from_tree
@@ -20,9 +20,10 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import prepare_videos
 from tubeletx_train.evaluation.embed import calibrate_batch_norm, held_out_batches
 from tubeletx_train.evaluation.pair_retrieval import Retrieval, draw_pair_set, held_out_retrieval
-from tubeletx_train.models.weights.files import checkpoint_file
-from tubeletx_train.pretrain.build import build_moco, resolve_device
-from tubeletx_train.pretrain.moco import EmbeddingNet
+from tubeletx_train.models import EmbeddingNet
+from tubeletx_train.models.weights import build_from_settings
+
+_KIND = "a checkpoint of `pretrain`"
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.
         CheckpointError: It cannot be read, or is of something other than a pretraining.
     """
     path = checkpoint_file(path)
-    state = load_checkpoint(path)
-    if not {"config", "model"} <= state.keys() or "contrast" not in state["config"]:
-        raise CheckpointError(f"{path}: no checkpoint of `pretrain`")
+    state = load_checkpoint(path, ("config", "model"), _KIND)
+    if "contrast" not in state["config"]:
+        raise CheckpointError(f"{path}: is not {_KIND}")
     return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
 
 
@@ -74,7 +75,7 @@ def untrained_net(config: PretrainConfig, clips: torch.Tensor, device: torch.dev
         device: Where the network shall live; None is the CPU.
     """
     seed_everything(config.run.seed)
-    net = build_moco(config).query_net.to(device or torch.device("cpu"))
+    net = _net(config).to(device or torch.device("cpu"))
     calibrate_batch_norm(net, clips)
     return net
 
@@ -83,9 +84,14 @@ def trained_net(
     config: PretrainConfig, weights: dict[str, torch.Tensor], device: torch.device | None = None
 ) -> EmbeddingNet:
     """The query network of a checkpoint, see `load_pretraining`."""
-    moco = build_moco(config)
-    moco.load_state_dict(weights)
-    return moco.query_net.to(device or torch.device("cpu"))
+    net = _net(config)
+    prefix = "query_net."
+    net.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})
+    return net.to(device or torch.device("cpu"))
+
+
+def _net(config: PretrainConfig) -> EmbeddingNet:
+    return EmbeddingNet(build_from_settings(config.model), config.model.dim)
 
 
 def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
@@ -111,9 +117,7 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     }
     if config.output is not None:
         report: dict[str, Any] = {name: dataclasses.asdict(item) | item.summary() for name, item in results.items()}
-        report |= {"checkpoint": config.checkpoint, **made_on(device, "float32")}
-        with replace_text(config.output) as file:
-            file.write(json.dumps(report, indent=2) + "\n")
+        write_json(config.output, report | {"checkpoint": config.checkpoint, **made_on(device, "float32")})
     return results
 
 

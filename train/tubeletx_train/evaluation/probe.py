@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.files import writable_folder, write_json
 from tubeletx_train.common.machine import made_on
-from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, PairBatch, prepare_videos
 from tubeletx_train.evaluation.ceiling import supervised_ceiling
@@ -24,7 +24,6 @@ from tubeletx_train.evaluation.motions import MOTION_NAMES
 from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
 from tubeletx_train.evaluation.readout import Readout
 from tubeletx_train.figures.confusion import confusion_picture
-from tubeletx_train.pretrain.build import resolve_device
 
 # Clips that the supervised ceiling's frames and patches are taken from.
 CEILING_CLIPS = 1024
@@ -176,7 +175,7 @@ def _write(report: ProbeReport, folder: Path, made: Mapping[str, str]) -> None:
     content |= {"names": list(report.names), **made}
     if report.ceiling is not None:
         content["ceiling"] = report.ceiling
-    (folder / "probe.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "probe.json", content)
     title = f"Linear probe, {report.trained.linear:.0%} right (chance {report.trained.chance:.0%})"
     confusion_picture(folder / "confusion.png", report.trained.confusion, report.names, title=title)
 

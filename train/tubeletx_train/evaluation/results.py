@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tubeletx_train.common.files import write_json
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
@@ -71,11 +70,7 @@ def write_results(
         **made_on(device, precision),
         "config": to_tree(config),
     }
-    path = folder / RESULTS_FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_json(folder / RESULTS_FILE, content)
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:

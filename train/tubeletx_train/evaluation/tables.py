@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.common.output import writable_folder
+from tubeletx_train.common.files import writable_folder, write_text
 from tubeletx_train.config.ablation_commands import finetune_command
 from tubeletx_train.config.ablations import AblationTable, ablation_tables, arms, canonical_arm
 from tubeletx_train.config.labelled import Protocol
@@ -387,6 +387,6 @@ def write_table(config: TableConfig) -> str:
     folder = writable_folder(config.output)
     markdown = to_markdown(table)
     stem = f"table_{config.number}" if config.figure is None else f"figure_{config.figure}"
-    (folder / f"{stem}.md").write_text(markdown, encoding="utf-8")
-    (folder / f"{stem}.csv").write_text(to_csv(table), encoding="utf-8")
+    write_text(folder / f"{stem}.md", markdown)
+    write_text(folder / f"{stem}.csv", to_csv(table))
     return markdown

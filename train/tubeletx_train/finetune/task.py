@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.optim.swa_utils import update_bn
 
-from tubeletx_train.common.checkpoint import save_atomically
+from tubeletx_train.common.checkpoint import MODEL_FILE, save_checkpoint
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideoTracker, ColorJitterNormalize, DataError, VideoRecord
-from tubeletx_train.data.hold_out import hold_out
 from tubeletx_train.data.labelled import LabelledBatch, TrainingClips, collate_clips
 from tubeletx_train.data.labelled_videos import (
     TestVideos,
@@ -29,14 +28,15 @@ from tubeletx_train.data.labelled_videos import (
     review_splits,
 )
 from tubeletx_train.data.labels import Targets
+from tubeletx_train.data.loader import EpochLoader
+from tubeletx_train.data.subsets import hold_out
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import Run, open_run
-from tubeletx_train.engine.selection import DownstreamTask
 from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.evaluation.inference import Judgement, judge_classifier
 from tubeletx_train.evaluation.results import write_results
+from tubeletx_train.evaluation.selection import DownstreamTask
 from tubeletx_train.models.classifier import PretrainedEncoder, VideoClassifier, load_pretrained
-from tubeletx_train.models.weights.files import MODEL_FILE
 
 _logger = logging.getLogger(__name__)
 
@@ -94,7 +94,16 @@ class Finetuning(DownstreamTask[LabelledBatch]):
     def __init__(self, config: FinetuneConfig, videos: LabelledVideos, run: Run) -> None:
         """Builds data set, network and optimiser."""
         dataset = TrainingClips(videos.train, videos.targets, config.data, seed=config.run.seed)
-        super().__init__(config, run, dataset, collate_clips, videos.bad)
+        loader = EpochLoader(
+            dataset,
+            collate_clips,
+            videos.bad,
+            batch_size=config.optim.batch_size,
+            seed=config.run.seed,
+            ranks=run.ranks,
+            device=run.device,
+        )
+        super().__init__(config, run, loader)
         self.videos = videos
         self.pretrained: PretrainedEncoder = load_pretrained(config.checkpoint, config.model)
         self.net = VideoClassifier(self.pretrained.encoder, videos.targets.num_classes, config.model.dropout)
@@ -102,10 +111,6 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         self._forward = torch.compile(self.net) if config.run.compile else self.net
         self.augment = ColorJitterNormalize(config.color, seed=config.run.seed, normalization=config.data.normalization)
         self.optimization = self.build_optimization(self.net)
-
-    def sample_bytes(self) -> int:
-        """A clip of bytes."""
-        return int(3 * self.config.data.num_frames * self.config.data.crop_size**2)
 
     def train_step(self, batch: LabelledBatch) -> dict[str, float]:
         """One optimiser step; returns loss, top-1 (for recognition) and gradient norm."""
@@ -177,7 +182,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         """Take the statistics of batch norm from so many batches to come as `model.precise_batches` says."""
         count = self.config.model.precise_batches
         if count:
-            batches = self.batches(self.step, self.step + count)
+            batches = self.source.batches(self.step, self.step + count)
             clips = (self.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0) for batch in batches)
             update_bn(clips, self.net)
 
@@ -234,9 +239,9 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         "num_classes": videos.targets.num_classes,
         "source": task.pretrained.source,
         "config": to_tree(config),
-        "made": made_on(task.device, task.precision),
+        "made": made_on(task.device, task.optimization.precision),
     }
-    save_atomically(state, run.output / MODEL_FILE)
+    save_checkpoint(state, run.output / MODEL_FILE)
     write_results(
         run.output,
         config,
@@ -249,7 +254,7 @@ def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> No
         test_videos=len(videos.test.records) - len(judgement.unreadable),
         num_classes=videos.targets.num_classes,
         device=task.device,
-        precision=task.precision,
+        precision=task.optimization.precision,
         unreadable=[*videos.test.unreadable, *judgement.unreadable],
         held_out_videos=0 if config.protocol == "released" else len(videos.selection),
         chosen_step=chosen,

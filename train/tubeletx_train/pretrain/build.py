@@ -7,14 +7,10 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint
-from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, load_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.models.weights import build_from_settings, load_encoder_weights
-from tubeletx_train.models.weights.files import checkpoint_file
 from tubeletx_train.pretrain.moco import MoCo
-
-__all__ = ["build_moco", "channels_last", "resolve_device", "start_from"]
 
 
 def build_moco(config: PretrainConfig) -> MoCo:

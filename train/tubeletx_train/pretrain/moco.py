@@ -6,26 +6,12 @@ import copy
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubeletx.contrast import QueueInfoNCE
 from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
-from tubeletx_train.models import VideoEncoder, projection_head
+from tubeletx_train.models import EmbeddingNet, VideoEncoder
 from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
-
-
-class EmbeddingNet(nn.Module):
-    """Encoder and projection head: clips to points on the unit sphere."""
-
-    def __init__(self, encoder: VideoEncoder, dim: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = projection_head(encoder.feature_dim, dim)
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """Normalised float clips (B, 3, T, H, W) to float32 unit rows (B, dim)."""
-        return F.normalize(self.head(self.encoder(clip)).float(), dim=1)
 
 
 @dataclass

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tubeletx.config import TubeletConfig
+from tubeletx_train.common.files import explain_full_disk, writable_folder
 from tubeletx_train.common.limits import require_at_least
-from tubeletx_train.common.output import explain_full_disk, writable_folder
 from tubeletx_train.config.pretrain import ContrastConfig
 from tubeletx_train.data import ColorConfig, DataConfig, EpochSampler, PairDataset, build_loader, prepare_videos
 from tubeletx_train.figures import animation, contact_sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from torch import Tensor
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, PairDataset, VideoRecord, prepare_videos
-from tubeletx_train.data.loader import collate_pairs
+from tubeletx_train.data.loader import EpochLoader, collate_pairs
+from tubeletx_train.data.manifest import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
-from tubeletx_train.engine.task import EpochTask, checked_samples
+from tubeletx_train.engine.task import TrainingTask, checked_samples
 from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
 from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.preview import draw_pairs
@@ -26,13 +26,13 @@ from tubeletx_train.pretrain.watch import EncoderEvaluation, label_probe_of, mot
 _LIST = "list of readable videos"
 
 
-class Pretraining(EpochTask[PairBatch]):
+class Pretraining(TrainingTask[PairBatch]):
     """Momentum contrast of clip pairs, one step at a time."""
 
     net: MoCo
 
     # `data.videos` is free because the list itself is compared.
-    free_on_resume = (*EpochTask.free_on_resume, "evaluation.", "data.videos", "data.cache_", "model.init_from")
+    free_on_resume = (*TrainingTask.free_on_resume, "evaluation.", "data.videos", "data.cache_", "model.init_from")
 
     def __init__(
         self,
@@ -52,7 +52,16 @@ class Pretraining(EpochTask[PairBatch]):
             evaluation: What `run.evaluate_every` asks for.
         """
         dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
-        super().__init__(config, run, dataset, collate_pairs, bad_videos)
+        loader = EpochLoader(
+            dataset,
+            collate_pairs,
+            bad_videos,
+            batch_size=config.optim.batch_size,
+            seed=config.run.seed,
+            ranks=run.ranks,
+            device=run.device,
+        )
+        super().__init__(config, run, loader)
         if self.batch_size % config.optim.accumulate:
             raise UsageError(
                 f"optim.batch_size brings each process {self.batch_size} pairs, which do not split into "
@@ -65,7 +74,7 @@ class Pretraining(EpochTask[PairBatch]):
                 "that each process takes at a time"
             )
         self._evaluation = evaluation
-        self._videos = fingerprint(videos)
+        self._videos = fingerprint(videos, labels=False)
         self._names = [Path(video.path).name for video in videos]
         moco = build_moco(config)
         # A checkpoint to go on from has later weights; the file may be gone by then.
@@ -79,10 +88,6 @@ class Pretraining(EpochTask[PairBatch]):
             self.net.key_net.compile()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
         self.optimization = self.build_optimization(self.net.query_net)
-
-    def sample_bytes(self) -> int:
-        """Two clips of bytes."""
-        return int(2 * 3 * self.config.data.num_frames * self.config.data.crop_size**2)
 
     def clips(self, batch: PairBatch) -> int:
         """Two a pair, three with own negatives."""
@@ -170,9 +175,3 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
         if run.ranks.is_main:
             bad_videos.log_count()
         return result
-
-
-def fingerprint(videos: Sequence[VideoRecord]) -> str:
-    """A digest of which videos, and which parts of them, are trained on; the folder they lie in does not matter."""
-    names = [(Path(video.path).name, video.start, video.end, video.num_frames) for video in videos]
-    return hashlib.sha256(repr(names).encode()).hexdigest()

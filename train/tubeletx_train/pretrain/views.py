@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from tubeletx.config import TubeletConfig
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
+from tubeletx_train.config.data import ColorConfig
 from tubeletx_train.config.pretrain import ContrastConfig
-from tubeletx_train.data import ColorConfig, ColorJitterNormalize, PairBatch
+from tubeletx_train.data import ColorJitterNormalize, PairBatch
+from tubeletx_train.data.augment import freeze
 
 # What is drawn beside the tubelets of the pairs must differ from them, whatever the run's seed.
 _RESAMPLING_SEED = 0x5EED
@@ -161,8 +163,3 @@ class PairViews(nn.Module):
 def _moved_by(tubelets: Tubelets, offset: Tensor) -> Tubelets:
     """Tubelets whose paths are moved by (B, M, 2) pixels."""
     return dataclasses.replace(tubelets, centers=tubelets.centers + offset[:, :, None])
-
-
-def freeze(clip: Tensor) -> Tensor:
-    """A clip (B, C, T, H, W) whose every frame is its first, channels_last_3d."""
-    return clip[:, :, :1].expand_as(clip).contiguous(memory_format=torch.channels_last_3d)

@@ -8,16 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tubeletx_train.config.repetition import RepetitionDataConfig
-from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
-from tubeletx_train.data.clips import clip_generator
-from tubeletx_train.data.now_reading import NowReading
+from tubeletx_train.data import BadVideo, NoUsableVideos, VideoRecord
+from tubeletx_train.data.drawn import DrawnDataset
 from tubeletx_train.repetition.frames import read_letterboxed
-
-# Draws for one sample before it is given up: with half of the videos bad that happens once in 10^9 samples.
-_MAX_ATTEMPTS = 30
 
 
 @dataclass
@@ -72,7 +67,7 @@ class WindowBatch:
         return WindowBatch([replace(window, frames=window.frames.to(device)) for window in self.windows])
 
 
-class RepetitionWindows(Dataset[Window]):
+class RepetitionWindows(DrawnDataset[Window]):
     """Stretches of at least two repetitions, each a pure function of (seed, epoch, sample_id).
 
     Indexed by `(epoch, sample_id)`, as EpochSampler yields them. A video that cannot be read is replaced by a fresh
@@ -94,7 +89,6 @@ class RepetitionWindows(Dataset[Window]):
         Raises:
             NoUsableVideos: None is left.
         """
-        self.config = config
         self.fixed = fixed
         self.records = [record for record in records if len(record.boundaries) > 2]
         if not self.records:
@@ -102,44 +96,37 @@ class RepetitionWindows(Dataset[Window]):
                 f"{config.train}: no training video has two repetitions marked, as three or more frames in its column "
                 "boundaries; `tubeletx-train manifest ucfrep` writes such a manifest"
             )
-        self._seed = seed
-        self._reading = NowReading(config.num_workers)
+        super().__init__([record.path for record in self.records], config, seed=seed, origin=config.train)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of the frames of the longest window."""
+        return int(3 * self.config.max_window * self.config.frame_size**2)
 
     def __len__(self) -> int:
         """Windows of an epoch."""
-        return len(self.records) * self.config.windows_per_video
+        return int(len(self.records) * self.config.windows_per_video)
 
     def __getitem__(self, key: tuple[int, int]) -> Window:
         epoch, sample_id = key
-        bad: dict[str, BadVideo] = {}
-        for attempt in range(_MAX_ATTEMPTS):
-            rng = clip_generator(self._seed, epoch, sample_id, attempt, 0)
-            place = sample_id % len(self.records) if attempt == 0 else int(rng.integers(len(self.records)))
-            cut_by = clip_generator(self._seed, 0, sample_id, attempt, 1) if self.fixed else rng
-            stretch = draw_stretch if self.fixed else draw_window
-            marks = self.records[place].boundaries
-            first, last, repetitions = stretch(cut_by, marks, self.config.max_window)
-            try:
-                frames = self._read(place, first, last + 1)
-            except VideoError as error:
-                bad[error.path] = BadVideo(error.path, error.reason)
-                continue
+
+        def attempt(number: int, rng: np.random.Generator) -> Window:
+            place = int(rng.integers(len(self.records))) if number else sample_id % len(self.records)
+            record, most = self.records[place], self.config.max_window
+            if self.fixed:
+                generator = self.generator(0, sample_id, number, 1)
+                first, last, repetitions = draw_stretch(generator, record.boundaries, most)
+            else:
+                first, last, repetitions = draw_window(rng, record.boundaries, most)
+            with self.reading(place):
+                frames = read_letterboxed(record, self.config.frame_size, self.config.reader, first, last + 1)
             if rng.random() < self.config.flip:
                 frames = frames.flip(2)
-            boundaries = tuple(mark - first for mark in marks)
-            return Window(frames, boundaries, repetitions, sample_id, epoch, list(bad.values()))
-        raise NoUsableVideos(
-            f"{self.config.train}: {_MAX_ATTEMPTS} draws in a row met only unreadable videos "
-            f"(the last: {list(bad.values())[-1]})"
-        )
+            boundaries = tuple(mark - first for mark in record.boundaries)
+            return Window(frames, boundaries, repetitions, sample_id, epoch, [])
 
-    def _read(self, place: int, first: int, stop: int) -> Tensor:
-        with self._reading.video(place):
-            return read_letterboxed(self.records[place], self.config.frame_size, self.config.reader, first, stop)
-
-    def videos_being_read(self) -> list[str]:
-        """Files that workers are decoding right now, for messages about a worker that died or hung."""
-        return [self.records[place].path for place in self._reading.places()]
+        window, bad = self.draw(epoch, sample_id, attempt)
+        return replace(window, bad=bad)
 
 
 def draw_stretch(rng: np.random.Generator, boundaries: Sequence[int], max_frames: int) -> tuple[int, int, int]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from tqdm import tqdm
 
+from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.config.labelled import TestedDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoError, VideoRecord
 from tubeletx_train.data.labelled_videos import refuse_unreadable
-from tubeletx_train.engine.distributed import Ranks
 from tubeletx_train.repetition.count import count_repetitions
 from tubeletx_train.repetition.frames import read_letterboxed
 from tubeletx_train.repetition.metrics import counting_metrics

@@ -12,10 +12,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint, save_atomically
+from tubeletx_train.common.checkpoint import (
+    MODEL_FILE,
+    CheckpointError,
+    checkpoint_file,
+    load_checkpoint,
+    save_checkpoint,
+)
 from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.files import writable_folder
 from tubeletx_train.common.machine import made_on
-from tubeletx_train.common.output import writable_folder
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
@@ -25,12 +31,11 @@ from tubeletx_train.data.labelled_videos import TestVideos, check_test_videos, c
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import open_run
 from tubeletx_train.evaluation.results import write_results
-from tubeletx_train.figures.repetition import count_picture
 from tubeletx_train.models.weights import build_from_settings
-from tubeletx_train.models.weights.files import MODEL_FILE
 from tubeletx_train.repetition.count import Count, count_repetitions
 from tubeletx_train.repetition.frames import read_letterboxed
 from tubeletx_train.repetition.model import CycleNet, NetworkEstimator
+from tubeletx_train.repetition.picture import count_picture
 from tubeletx_train.repetition.procedure import procedure_of
 from tubeletx_train.repetition.records import CountedVideos, count_records
 from tubeletx_train.repetition.task import RepetitionTraining
@@ -75,9 +80,9 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
                 "source": task.pretrained.source,
                 "train_videos": len(task.records),
                 "config": to_tree(config),
-                "made": made_on(run.device, task.precision),
+                "made": made_on(run.device, task.optimization.precision),
             }
-            save_atomically(state, run.output / MODEL_FILE)
+            save_checkpoint(state, run.output / MODEL_FILE)
             _write(
                 run.output,
                 config,
@@ -85,7 +90,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
                 test,
                 counted,
                 device=run.device,
-                precision=task.precision,
+                precision=task.optimization.precision,
                 chosen_step=step,
             )
         return result, counted.metrics
@@ -257,9 +262,8 @@ class Counter:
 
 def load_counter(path: str, device: torch.device) -> Counter:
     """Read a counter that `train_counter` wrote, a file or its folder. Raises CheckpointError for anything else."""
-    state = load_checkpoint(Path(path) / MODEL_FILE if Path(path).is_dir() else path)
-    if not {"counter", "encoder", "config", "source", "train_videos"} <= state.keys():
-        raise CheckpointError(f"{path}: is no counter; give the {MODEL_FILE} that `count train` leaves in its folder")
+    needed = ("counter", "encoder", "config", "source", "train_videos")
+    state = load_checkpoint(checkpoint_file(path), needed, f"a counter, as `count train` leaves it in {MODEL_FILE}")
     config = config_from_tree(RepetitionConfig, state["config"], path)
     settings = config_from_tree(ModelConfig, state["encoder"], path)
     net = CycleNet(build_from_settings(settings), config.model.side_frames)

@@ -10,9 +10,10 @@ from torch import Tensor
 from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.data import BadVideoTracker, VideoRecord
 from tubeletx_train.data.clips import clip_generator
+from tubeletx_train.data.loader import EpochLoader
 from tubeletx_train.engine.run import Run
-from tubeletx_train.engine.selection import DownstreamTask
 from tubeletx_train.engine.task import checked_samples
+from tubeletx_train.evaluation.selection import DownstreamTask
 from tubeletx_train.models.classifier import PretrainedEncoder, load_pretrained
 from tubeletx_train.repetition.dataset import RepetitionWindows, WindowBatch
 from tubeletx_train.repetition.model import CycleNet, cycle_loss, segment_clips
@@ -49,17 +50,22 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         """
         self.procedure = procedure or procedure_of(config)
         dataset = RepetitionWindows(train, config.data, seed=config.run.seed, fixed=self.procedure.fixed_windows)
-        super().__init__(config, run, dataset, WindowBatch, bad_videos)
+        loader = EpochLoader(
+            dataset,
+            WindowBatch,
+            bad_videos,
+            batch_size=config.optim.batch_size,
+            seed=config.run.seed,
+            ranks=run.ranks,
+            device=run.device,
+        )
+        super().__init__(config, run, loader)
         self.records = dataset.records
         self._test = test
         self._updates = 1 + config.refinements
         self.pretrained: PretrainedEncoder = load_pretrained(config.checkpoint, config.model)
         self.net = CycleNet(self.pretrained.encoder, config.model.side_frames).to(self.device)
         self.optimization = self.build_optimization(self.net, self._updates)
-
-    def sample_bytes(self) -> int:
-        """The frames of the longest window."""
-        return int(3 * self.config.data.max_window * self.config.data.frame_size**2)
 
     def clips(self, batch: WindowBatch) -> int:
         """A clip for each window and update."""

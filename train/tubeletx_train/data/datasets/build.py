@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.files import replaced_file
 from tubeletx_train.common.limits import require_at_least, require_positive, require_positive_share
 from tubeletx_train.config.data import ReaderName
 from tubeletx_train.data.check import check_videos
@@ -248,7 +248,7 @@ def write_manifest_files(config: ManifestConfig, report: ManifestReport) -> None
     output = Path(config.output)
     list_path = missing_path(output)
     if report.missing:
-        with replace_text(list_path) as file:
+        with replaced_file(list_path) as file:
             writer = csv.writer(file)
             writer.writerow(["path", "split", "label", "reason"])
             writer.writerows([m.record.path, m.record.split, m.record.label, m.reason] for m in report.missing)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors.torch
 from torch import Tensor
 
-from tubeletx_train.common.checkpoint import save_atomically
+from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.files import replaced_file
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.models.encoder import VideoEncoder
@@ -46,24 +45,14 @@ def export_encoder(encoder: VideoEncoder, settings: ModelConfig, path: Path, for
     tensors = {key: state[name].detach().contiguous() for name, key in source.keys(state).items()}
     tree = to_tree(settings)
     if format == "safetensors":
-        content = safetensors.torch.save(tensors, {"format": "pt", SETTINGS_KEY: json.dumps(tree)})
-        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        with replaced_file(path, binary=True) as file:
+            file.write(safetensors.torch.save(tensors, {"format": "pt", SETTINGS_KEY: json.dumps(tree)}))
         return
     named = OrderedDict(tensors)
     # A state dict's own place for notes of its modules; whoever loads the tensors passes over what it does not know.
     named._metadata = OrderedDict({"": {"version": 1, SETTINGS_KEY: tree}})  # type: ignore[attr-defined]
-    save_atomically({"state_dict": named} if format == "released" else named, path)
+    save_checkpoint({"state_dict": named} if format == "released" else named, path)
 
 
 def _released(state: dict[str, Tensor]) -> WeightSource:
     return RELEASED_2PLUS1D if "stem.3.weight" in state else RELEASED_3D
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name beside it, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tubeletx_train.common.checkpoint import CheckpointError, CheckpointFolder
+from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, read_torch_file
 
 # Where exports keep the encoder's settings, in a state dict's `_metadata` or a safetensors header.
 SETTINGS_KEY = "tubeletx"
 
-# What a run that trains on labels leaves in its folder.
-MODEL_FILE = "model.pt"
 # What torch.compile puts into the names of tensors, at any level.
 _COMPILED = "_orig_mod."
 # How deep in a file a state dict is looked for.
@@ -55,25 +52,6 @@ class WeightFile:
     settings: dict[str, Any] | None
 
 
-def checkpoint_file(path: str | Path) -> Path:
-    """The file meant by a path: itself; of a run's folder what fine-tuning left, else the newest checkpoint.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    path = Path(path)
-    if path.is_dir():
-        if (path / MODEL_FILE).is_file():
-            return path / MODEL_FILE
-        paths = CheckpointFolder(path / "checkpoints").paths() or CheckpointFolder(path).paths()
-        if not paths:
-            raise CheckpointError(f"{path}: neither it nor its folder checkpoints holds a checkpoint")
-        return paths[0]
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    return path
-
-
 def read_weight_file(path: str | Path) -> WeightFile:
     """Read tensors and settings; nothing in the file is executed.
 
@@ -103,14 +81,9 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 def _read_torch(path: Path) -> WeightFile:
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # torch.load does not compare the archive's checksums
-                damaged = archive.testzip()
-            if damaged is not None:
-                raise CheckpointError(f"{path}: damaged at {damaged}")
-        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it either reads or fails below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_torch_file(path, _HARMLESS)
     except CheckpointError:
         raise
     except Exception as error:

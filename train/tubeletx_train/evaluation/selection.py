@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tubeletx_train.data import VideoRecord
-from tubeletx_train.data.labelled_videos import fingerprint
-from tubeletx_train.engine.task import Batch, EpochTask
+from tubeletx_train.data.manifest import fingerprint
+from tubeletx_train.engine.task import Batch, TrainingTask
 
 
-class DownstreamTask(EpochTask[Batch]):
+class DownstreamTask(TrainingTask[Batch]):
     """Trains on the manifest `data.train`; its `evaluate` judges the network and tells `keep_if_best` the score.
 
     Attributes:
@@ -20,7 +20,7 @@ class DownstreamTask(EpochTask[Batch]):
 
     # The lists of videos themselves are compared.
     free_on_resume: tuple[str, ...] = (
-        *EpochTask.free_on_resume,
+        *TrainingTask.free_on_resume,
         "data.train",
         "data.test",
         "data.allow_unreadable",
