@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def replaced_file(path: str | Path, *, binary: bool = False) -> Iterator[Any]:
         kind = CommandError if cause.errno in NO_ROOM else UsageError
         raise kind(f"cannot write {path}: {cause.strerror}; what was there before is untouched") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
