@@ -59,6 +59,12 @@ def read_torch_file(path: Path, harmless: Sequence[Any] = ()) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a reader says, in a line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
 def load_checkpoint(path: str | Path, needed: Collection[str] = (), kind: str = "a checkpoint") -> dict[str, Any]:
     """Read a checkpoint of ours onto the CPU.
 
@@ -79,10 +85,10 @@ def load_checkpoint(path: str | Path, needed: Collection[str] = (), kind: str = 
         raise
     except Exception as error:
         # A damaged archive can fail in any of the layers that read it.
-        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     missing = sorted(set(needed) - (state.keys() if isinstance(state, dict) else set()))
     if missing:
-        raise CheckpointError(f"{path}: is not {kind}; it lacks {', '.join(missing)}")
+        raise CheckpointError(f"{path}: not {kind} (it lacks {', '.join(missing)})")
     poisoned = next(non_finite_entries(state), None)
     if poisoned is not None:
         raise CheckpointError(f"{path}: {poisoned} holds values that are not finite")

@@ -160,7 +160,13 @@ def _as_meant_in_tree(tree: dict[str, Any], types: dict[str, Any], prefix: str =
 
 def _listed(meant: Any, value: Any) -> Any:
     """A list that was given as text, as in YAML `strides: 1,2`, as a list."""
-    return yaml.safe_load(meant) if isinstance(meant, str) and meant != value else meant
+    if not isinstance(meant, str) or meant == value:
+        return meant
+    try:
+        items = yaml.safe_load(meant)
+    except yaml.YAMLError:
+        return value  # refused by name where it is parsed
+    return value if any(isinstance(item, list | dict) for item in items) else items
 
 
 def _build(config_class: type[T], values: Namespace, section: str = "") -> T:

@@ -62,7 +62,7 @@ def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.
     path = checkpoint_file(path)
     state = load_checkpoint(path, ("config", "model"), _KIND)
     if "contrast" not in state["config"]:
-        raise CheckpointError(f"{path}: is not {_KIND}")
+        raise CheckpointError(f"{path}: not {_KIND}")
     return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, read_torch_file
+from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, first_line, read_torch_file
 
 # Where exports keep the encoder's settings, in a state dict's `_metadata` or a safetensors header.
 SETTINGS_KEY = "tubeletx"
@@ -76,7 +76,7 @@ def _read_safetensors(path: Path) -> WeightFile:
             tensors = {name.replace(_COMPILED, ""): file.get_tensor(name) for name in names}
             return WeightFile(tensors, _as_settings(None if settings is None else json.loads(settings)))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
 
 
 def _read_torch(path: Path) -> WeightFile:
@@ -92,7 +92,7 @@ def _read_torch(path: Path) -> WeightFile:
             raise CheckpointError(
                 f"{path}: holds a Python object ({match[1]}), which could run code; save the state dict alone"
             ) from error
-        raise CheckpointError(f"{path}: not a readable torch file ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a readable torch file ({first_line(error)})") from error
     if not isinstance(content, Mapping):
         return WeightFile({}, None)
     state = max(_states(content, _LEVELS), key=lambda candidate: len(_tensors(candidate)))
@@ -129,8 +129,3 @@ def _own_settings(content: Mapping[Any, Any], state: Mapping[Any, Any]) -> dict[
 
 def _as_settings(value: object) -> dict[str, Any] | None:
     return dict(value) if isinstance(value, Mapping) else None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
