@@ -14,7 +14,7 @@ from studies.report import write_report
 from studies.runs import Run, Study
 from studies.videos import write_study_manifest
 from tubeletx_train.common.errors import CommandError, UsageError
-from tubeletx_train.common.output import writable_folder
+from tubeletx_train.common.files import writable_folder
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 

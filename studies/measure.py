@@ -18,7 +18,7 @@ from torch import Tensor
 
 from studies.videos import HELD_OUT, TRAIN
 from tubeletx.pair import TubeletPair
-from tubeletx_train.common.checkpoint import save_atomically
+from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, normalize, prepare_videos
 from tubeletx_train.evaluation.embed import held_out_batches
@@ -28,8 +28,7 @@ from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
 from tubeletx_train.evaluation.pair_retrieval import PairSet, Retrieval, draw_pair_set, recall
 from tubeletx_train.evaluation.probe import draw_motion_task
 from tubeletx_train.evaluation.readout import Readout, read_out, read_out_by_group
-from tubeletx_train.models import VideoEncoder
-from tubeletx_train.pretrain.moco import EmbeddingNet
+from tubeletx_train.models import EmbeddingNet, VideoEncoder
 
 FIT_CLIPS, JUDGED_CLIPS = 1600, 800
 PAIRS, _PAIR_SETS = 256, 2
@@ -75,7 +74,7 @@ class Measurements:
 
     def save(self, path: Path) -> None:
         """Write all clips to a file."""
-        save_atomically(dataclasses.asdict(self), path)
+        save_checkpoint(dataclasses.asdict(self), path)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Measurements:

@@ -13,7 +13,7 @@ from studies.measure import PAIRS
 from studies.pictures import draw_pictures
 from studies.results import Estimate, Results, markdown, public_result
 from studies.videos import HELD_OUT, TRAIN
-from tubeletx_train.common.output import writable_folder
+from tubeletx_train.common.files import writable_folder
 from tubeletx_train.data import read_manifest
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
 

@@ -14,7 +14,7 @@ import yaml
 import tubeletx
 from studies.arms import arm_recipe
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.common.files import replace_text
+from tubeletx_train.common.files import replaced_file
 from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.tree import merge
 
@@ -86,7 +86,7 @@ class Study:
         path = folder / "recipe.yaml"
         if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != recipe:
             raise UsageError(f"{folder} holds a run with other settings; choose another --output, or remove it")
-        with replace_text(path) as file:
+        with replaced_file(path) as file:
             yaml.safe_dump(recipe, file, sort_keys=False)
         return folder
 
@@ -100,7 +100,7 @@ class Study:
 
     def write_result(self, run: Run, result: dict[str, Any]) -> None:
         """Mark a run as complete."""
-        with replace_text(self.folder(run) / "results.json") as file:
+        with replaced_file(self.folder(run) / "results.json") as file:
             file.write(json.dumps({"arm": run.arm, "seed": run.seed} | result, indent=1) + "\n")
 
     def results(self) -> list[dict[str, Any]]:
