@@ -21,7 +21,7 @@ from tubeletx.pair import TubeletPair
 from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, normalize, prepare_videos
-from tubeletx_train.evaluation.embed import held_out_batches
+from tubeletx_train.data.loader import held_out_batches
 from tubeletx_train.evaluation.labelled import read_labelled
 from tubeletx_train.evaluation.motion_probe import ProbeTask
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS

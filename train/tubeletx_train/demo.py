@@ -17,15 +17,8 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord, write_manifest
 from tubeletx_train.evaluation.motion_probe import ProbeTask, motion_probe
 from tubeletx_train.evaluation.motions import MOTION_NAMES
-from tubeletx_train.evaluation.pair_retrieval import Retrieval
-from tubeletx_train.evaluation.pretrained import (
-    RetrievalConfig,
-    evaluate_retrieval,
-    format_report,
-    load_pretraining,
-    trained_net,
-    untrained_net,
-)
+from tubeletx_train.evaluation.pair_retrieval import Retrieval, RetrievalConfig, evaluate_retrieval, format_report
+from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
 from tubeletx_train.evaluation.probe import draw_motion_task
 from tubeletx_train.evaluation.readout import Readout
 from tubeletx_train.figures import training_curves

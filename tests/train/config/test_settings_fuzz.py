@@ -19,7 +19,7 @@ from tubeletx_train.config.tree import flatten, to_tree
 from tubeletx_train.data.shards import ShardsConfig
 from tubeletx_train.demo import DemoConfig
 from tubeletx_train.evaluation.attention import AttentionConfig
-from tubeletx_train.evaluation.pretrained import RetrievalConfig
+from tubeletx_train.evaluation.pair_retrieval import RetrievalConfig
 from tubeletx_train.evaluation.probe import ProbeConfig
 from tubeletx_train.evaluation.tables import TableConfig
 from tubeletx_train.pretrain.preview import PreviewConfig

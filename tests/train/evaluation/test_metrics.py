@@ -7,9 +7,9 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, to
 from sklearn.neighbors import NearestNeighbors
 
 from tubeletx_train.config.labelled import FrozenProbeConfig
-from tubeletx_train.evaluation.frozen import LabelledFeatures, linear_logits, nearest_neighbor_scores
-from tubeletx_train.evaluation.inference import by_video
+from tubeletx_train.evaluation.embed import by_video
 from tubeletx_train.evaluation.metrics import multilabel_metrics, recognition_metrics, retrieval_metrics
+from tubeletx_train.evaluation.readout import LabelledFeatures, linear_logits, nearest_neighbor_scores
 
 
 @pytest.mark.parametrize(("videos", "classes", "seed"), [(50, 7, 0), (3, 4, 1), (200, 2, 2), (1, 3, 3)])

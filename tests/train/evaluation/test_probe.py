@@ -8,8 +8,10 @@ from fixed_network import Fixed, noise_batches
 from tubeletx_train.cli import main
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.machine import processor_name
+from tubeletx_train.config.labelled import LabelledDataConfig
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from tubeletx_train.data import DataConfig, DataError
+from tubeletx_train.data import DataConfig, DataError, check_videos, scan_folder
+from tubeletx_train.data.labelled import ViewDataset
 from tubeletx_train.evaluation.ceiling import supervised_ceiling
 from tubeletx_train.evaluation.labelled import read_labelled
 from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
@@ -250,6 +252,17 @@ def test_labelled_videos_from_a_folder(classes):
         read_labelled(str(classes), data, clips=1, group_pattern=r"q(\d)")
     with pytest.raises(DataError, match="two classes"):
         read_labelled(str(classes / "red"), data, clips=1)
+
+
+def test_probe_and_evaluation_see_the_same_pixels(classes):
+    data = DataConfig(videos="", num_frames=4, strides=(2,), crop_size=16, decode_size=32, num_workers=0)
+    videos, _ = read_labelled(str(classes), data, clips=2)
+    records, _ = check_videos(scan_folder(classes), progress=False)
+    config = LabelledDataConfig(
+        num_frames=4, fps=None, stride=2, short="hold", crop_size=16, decode_size=32, test_clips=2, num_workers=0
+    )
+    for clips, item in zip(videos.clips, ViewDataset(records, config), strict=True):
+        assert torch.equal(clips, item.views.permute(0, 4, 1, 2, 3))
 
 
 def test_the_command_reads_motions(checkpoint, videos, tmp_path, capsys):

@@ -8,8 +8,8 @@ from torch import nn
 from fixed_network import Fixed, noise_batches
 from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
-from tubeletx_train.evaluation.embed import calibrate_batch_norm, embed, mean_and_spread
-from tubeletx_train.evaluation.pair_retrieval import PairSet, draw_pair_set, held_out_retrieval, recall
+from tubeletx_train.evaluation.embed import calibrate_batch_norm, embed
+from tubeletx_train.evaluation.pair_retrieval import PairSet, draw_pair_set, held_out_retrieval, mean_and_spread, recall
 
 T, S = 8, 32
 

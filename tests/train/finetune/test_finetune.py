@@ -265,7 +265,7 @@ def test_frozen_features(mode, metric, least, ucf101, tmp_path, caplog, monkeypa
     assert first["metrics"][metric] >= least
     assert (first["train_videos"], first["test_videos"], first["mode"]) == (24, 9, mode)
     assert len(list((tmp_path / "features").iterdir())) == 2
-    monkeypatch.setattr("tubeletx_train.evaluation.features.run_on_views", None)  # not needed a second time
+    monkeypatch.setattr("tubeletx_train.evaluation.embed.embed_views", None)  # not needed a second time
     assert main(arguments) == 0
     assert results(tmp_path)["metrics"] == first["metrics"]
 

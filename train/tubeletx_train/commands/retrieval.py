@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tubeletx_train.config.parse import parse_config
-from tubeletx_train.evaluation.pretrained import RetrievalConfig, evaluate_retrieval, format_report
+from tubeletx_train.evaluation.pair_retrieval import RetrievalConfig, evaluate_retrieval, format_report
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
+from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
 from tubeletx_train.data.errors import NoUsableVideos
+from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.sampler import EpochSampler
 from tubeletx_train.data.shared_memory import require_shared_memory
@@ -192,6 +196,28 @@ def build_clip_loader(
             worker_init_fn=_start_worker,
         )
     return ClipLoader(dataset, loader)
+
+
+def held_out_batches(
+    videos: Sequence[VideoRecord], config: DataConfig, *, count: int, batch_size: int = 64, seed: int = 0
+) -> Iterator[PairBatch]:
+    """At least `count` tubelet pairs in batches, every one a function of the seed and its place.
+
+    Args:
+        videos: Checked videos, as `prepare_videos` returns them.
+        config: How clips are drawn from them.
+        count: Pairs needed; the last batch may bring more.
+        batch_size: Pairs a batch.
+        seed: Seed of the draws.
+    """
+    if not videos:
+        raise NoUsableVideos("there are no held-out videos to evaluate on")
+    # Each video is visited often enough that no epoch is smaller than a batch.
+    visits = max(config.samples_per_video, -(-batch_size // len(videos)))
+    dataset = PairDataset(videos, dataclasses.replace(config, samples_per_video=visits), seed=seed)
+    sampler = EpochSampler(len(dataset), batch_size, seed=seed, stop=-(-count // batch_size))
+    batches = -(-count // batch_size)
+    yield from tqdm(build_loader(dataset, sampler), "reading clips", batches, unit="batch", leave=False, disable=None)
 
 
 class EpochLoader(Generic[Moved]):

@@ -25,6 +25,7 @@ from tubeletx_train.config.data import ReaderName
 from tubeletx_train.config.labelled import EncoderConfig
 from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, measured, normalize, open_video
 from tubeletx_train.data.pairs import resize_frames
+from tubeletx_train.evaluation.embed import evaluating
 from tubeletx_train.figures.attention import attention_animation, attention_strip
 from tubeletx_train.models.classifier import SCRATCH, load_pretrained
 from tubeletx_train.models.weights import build_from_settings
@@ -80,21 +81,20 @@ class AttentionConfig:
             raise ValueError("there is no network to show: give checkpoints, or leave untrained on")
 
 
-@torch.no_grad()
 def activation_maps(encoder: nn.Module, clips: Tensor, *, input_size: int | None = None) -> Tensor:
     """Class-agnostic activation maps of clips.
 
     Args:
-        encoder: As `build_encoder` makes them, with a method `feature_map`; put in evaluation mode and left so.
+        encoder: As `build_encoder` makes them, with a method `feature_map`.
         clips: (B, 3, T, H, W) uint8, on any device.
         input_size: Side that the encoder sees clips at; their own by default.
 
     Returns:
         (B, T, H, W) float32 in [0, 1] on the encoder's device. A clip with the same activation everywhere gets zeros.
     """
-    encoder.eval()
     device = next(encoder.parameters()).device
-    maps = [_activation_map(encoder, clip[None].to(device), input_size) for clip in clips]
+    with evaluating(encoder):
+        maps = [_activation_map(encoder, clip[None].to(device), input_size) for clip in clips]
     if not maps:
         return torch.zeros(0, *clips.shape[2:], device=device)
     return torch.cat(maps)

@@ -25,10 +25,10 @@ from tubeletx_train.data.labelled_videos import (
     review_splits,
 )
 from tubeletx_train.data.labels import Targets
-from tubeletx_train.evaluation.features import frozen_features
-from tubeletx_train.evaluation.frozen import LabelledFeatures, linear_logits, nearest_neighbor_scores
-from tubeletx_train.evaluation.inference import ViewOutputs, judge_classifier, view_metrics
+from tubeletx_train.evaluation.embed import ViewOutputs, cached_features
+from tubeletx_train.evaluation.judge import judge_classifier, view_metrics
 from tubeletx_train.evaluation.metrics import recognition_metrics, retrieval_metrics
+from tubeletx_train.evaluation.readout import LabelledFeatures, linear_logits, nearest_neighbor_scores
 from tubeletx_train.evaluation.results import write_results
 from tubeletx_train.models.classifier import VideoClassifier, load_pretrained
 from tubeletx_train.models.weights import build_from_settings
@@ -129,9 +129,9 @@ def _judge_frozen(config: EvaluateConfig, output: Path, device: torch.device) ->
     index = output / "videos.json"
     readable, bad_training = check_training_videos(listed, config.data, index)
     videos = check_test_videos(listed_test, config.data, index)
-    train_outputs = frozen_features(pretrained, readable, config, device, "training videos")
+    train_outputs = cached_features(pretrained, readable, config, device, "training videos")
     bad_training.update(train_outputs.unreadable)
-    test_outputs = frozen_features(pretrained, videos.records, config, device, "test videos")
+    test_outputs = cached_features(pretrained, videos.records, config, device, "test videos")
     refuse_unreadable(test_outputs.unreadable, config.data)
     train = _labelled(train_outputs, readable, targets)
     test = _labelled(test_outputs, videos.records, targets)

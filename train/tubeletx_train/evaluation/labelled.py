@@ -7,29 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tubeletx_train.config.labelled import LabelledDataConfig
 from tubeletx_train.data import (
     BadVideo,
     DataConfig,
     DataError,
     NoUsableVideos,
-    VideoError,
     VideoRecord,
+    build_clip_loader,
     check_videos,
     load_videos,
-    normalize,
-    open_record,
     scan_folder,
 )
-from tubeletx_train.data.pairs import resize_frames
+from tubeletx_train.data.labelled import VideoViews, ViewDataset
+from tubeletx_train.evaluation.embed import embed_videos
 from tubeletx_train.evaluation.readout import Readout, read_out, read_out_by_group
 
 
 @dataclass(frozen=True)
-class LabelledVideos:
+class LabelledClips:
     """Clips of labelled videos.
 
     Attributes:
@@ -51,8 +50,8 @@ class LabelledVideos:
 
 def read_labelled(
     path: str, data: DataConfig, *, clips: int, group_pattern: str | None = None
-) -> tuple[LabelledVideos, list[BadVideo]]:
-    """Evenly spaced clips of every labelled video, the whole frame squeezed to a square.
+) -> tuple[LabelledClips, list[BadVideo]]:
+    """Linearly spaced clips of every labelled video, a central window of each, as `evaluate` cuts them.
 
     Args:
         path: A manifest with labels, or a folder whose subfolders are the classes.
@@ -77,19 +76,18 @@ def read_labelled(
     names = sorted({str(record.label) for record in records})
     if len(names) < 2:
         raise DataError(f"{path}: needs videos of two classes or more, has {', '.join(names) or 'none'}")
-    read: list[Tensor] = []
-    kept: list[VideoRecord] = []
-    for record in records:
-        try:
-            read.append(_clips(record, data, clips))
-            kept.append(record)
-        except VideoError as error:
-            bad.append(BadVideo(error.path, error.reason))
-    if not kept:
+    dataset = ViewDataset(records, _views(data, clips))
+    read: list[VideoViews] = []
+    for views in build_clip_loader(dataset, [[place] for place in range(len(records))], list):
+        read += [item for item in views if item.bad is None]
+        bad += [item.bad for item in views if item.bad is not None]
+    if not read:
         raise NoUsableVideos(f"{path}: not one of its {len(records)} videos can be read (the first: {bad[0]})")
-    labelled = LabelledVideos(
+    kept = [records[item.place] for item in read]
+    labelled = LabelledClips(
         origin=path,
-        clips=torch.stack(read),
+        # A video no longer than a clip gives one, which then stands for all.
+        clips=torch.stack([item.views.expand(clips, -1, -1, -1, -1) for item in read]).permute(0, 1, 5, 2, 3, 4),
         labels=torch.tensor([names.index(str(record.label)) for record in kept]),
         groups=_groups(path, kept, group_pattern),
         splits=[record.split for record in kept],
@@ -98,9 +96,25 @@ def read_labelled(
     return labelled, bad
 
 
+def _views(data: DataConfig, clips: int) -> LabelledDataConfig:
+    """The views of a pretraining's clips."""
+    return LabelledDataConfig(
+        num_frames=data.num_frames,
+        fps=None,
+        stride=sorted(data.strides)[len(data.strides) // 2],
+        short="hold",
+        crop_size=data.crop_size,
+        decode_size=data.decode_size,
+        test_clips=clips,
+        reader=data.reader,
+        num_workers=data.num_workers,
+        timeout=data.timeout,
+    )
+
+
 def _groups(path: str, records: Sequence[VideoRecord], pattern: str | None) -> list[str] | None:
     if pattern is None:
-        groups = [getattr(record, "group", None) for record in records]
+        groups = [record.group for record in records]
         return None if None in groups else [str(group) for group in groups]
     found = [(record.path, re.search(pattern, Path(record.path).name)) for record in records]
     for file, match in found:
@@ -109,31 +123,8 @@ def _groups(path: str, records: Sequence[VideoRecord], pattern: str | None) -> l
     return [match.group(1) for _, match in found if match is not None]
 
 
-def _clips(record: VideoRecord, data: DataConfig, count: int) -> Tensor:
-    first, stop = record.frame_range
-    stride = sorted(data.strides)[len(data.strides) // 2]
-    span = (data.num_frames - 1) * stride + 1
-    starts = np.linspace(first, max(stop - span, first), count).round().astype(int)
-    indices = np.minimum(starts[:, None] + stride * np.arange(data.num_frames), stop - 1)
-    frames = open_record(record, data.decode_size, data.reader).read(indices.ravel())
-    clips = resize_frames(frames, data.crop_size).view(count, data.num_frames, data.crop_size, data.crop_size, 3)
-    return clips.permute(0, 4, 1, 2, 3)
-
-
-@torch.no_grad()
-def video_features(encoder: nn.Module, clips: Tensor) -> Tensor:
-    """Mean feature of each video's clips: uint8 (N, V, 3, T, S, S) to (N, D), on the CPU; evaluation mode."""
-    device = next(encoder.parameters()).device
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        return torch.stack([encoder(normalize(video.to(device))).float().mean(0).cpu() for video in clips])
-    finally:
-        encoder.train(was_training)
-
-
 def read_out_labels(
-    encoder: nn.Module, videos: LabelledVideos, fit_split: str = "train", split: str = "test"
+    encoder: nn.Module, videos: LabelledClips, fit_split: str = "train", split: str = "test"
 ) -> Readout:
     """Classes of labelled videos: by group where there are groups, else by split, else leaving one video out.
 
@@ -146,7 +137,7 @@ def read_out_labels(
     Raises:
         DataError: A split lacks videos, or there is one class only to fit on.
     """
-    features, labels = video_features(encoder, videos.clips), videos.labels
+    features, labels = embed_videos(encoder, videos.clips), videos.labels
     if videos.groups is None and any(videos.splits):
         fit, judge = (torch.tensor([own == name for own in videos.splits]) for name in (fit_split, split))
         for name, rows in ((fit_split, fit), (split, judge)):

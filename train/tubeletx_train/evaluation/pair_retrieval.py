@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tubeletx.pair import TubeletPair
-from tubeletx_train.data import PairBatch
+from tubeletx_train.common.device import resolve_device
+from tubeletx_train.common.files import write_json
+from tubeletx_train.common.machine import made_on
+from tubeletx_train.data import PairBatch, prepare_videos
 from tubeletx_train.data.augment import freeze
-from tubeletx_train.evaluation.embed import embed, mean_and_spread
+from tubeletx_train.data.loader import held_out_batches
+from tubeletx_train.evaluation.embed import embed
+from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """Settings of a retrieval measurement; clips and tubelets are drawn as the checkpoint's run drew them.
+
+    Attributes:
+        checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
+        videos: A manifest or folder of videos that were not trained on.
+        split: Keep only the manifest's rows of this split.
+        pairs: Clips N searched.
+        sets: Sets drawn; their spread is reported.
+        seed: Seed of the draws.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        num_workers: Decoding processes.
+        output: JSON file to write; null writes none.
+    """
+
+    checkpoint: str
+    videos: str
+    split: str | None = None
+    pairs: int = 256
+    sets: int = 3
+    seed: int = 1
+    device: str = "auto"
+    num_workers: int = 2
+    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +82,12 @@ class Retrieval:
             result[f"r@{k}"], result[f"r@{k}_std"] = mean_and_spread(values)
             result[f"r@{k}_chance"] = min(k / self.size, 1.0)
         return result
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 of a single value)."""
+    tensor = torch.tensor(values, dtype=torch.float64)
+    return tensor.mean().item(), tensor.std().item() if len(values) > 1 else 0.0
 
 
 def draw_pair_set(
@@ -98,3 +138,44 @@ def held_out_retrieval(net: nn.Module, sets: Sequence[PairSet], batch_size: int 
         at_1.append(recall(query, key, 1))
         at_5.append(recall(query, key, 5))
     return Retrieval(len(sets[0].query), tuple(at_1), tuple(at_5))
+
+
+def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
+    """Retrieval of the "trained" and an "untrained" network on the same sets."""
+    trained, weights = load_pretraining(config.checkpoint)
+    device = resolve_device(config.device)
+    data = dataclasses.replace(trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers)
+    videos, _ = prepare_videos(data)
+    batch_size = min(64, config.pairs)
+    batches = held_out_batches(
+        videos,
+        data,
+        count=config.sets * -(-config.pairs // batch_size) * batch_size,
+        batch_size=batch_size,
+        seed=config.seed,
+    )
+    pair = TubeletPair(trained.tubelets, seed=config.seed)
+    still = trained.contrast.still_background
+    sets = [draw_pair_set(batches, pair, config.pairs, still_background=still) for _ in range(config.sets)]
+    results = {
+        "trained": held_out_retrieval(trained_net(trained, weights, device), sets),
+        "untrained": held_out_retrieval(untrained_net(trained, sets[0].query, device), sets),
+    }
+    if config.output is not None:
+        report: dict[str, Any] = {name: dataclasses.asdict(item) | item.summary() for name, item in results.items()}
+        write_json(config.output, report | {"checkpoint": config.checkpoint, **made_on(device, "float32")})
+    return results
+
+
+def format_report(results: dict[str, Retrieval]) -> str:
+    """A small table of `evaluate_retrieval`'s results."""
+    size, sets = next((result.size, len(result.recall_at_1)) for result in results.values())
+    lines = [f"retrieval among {size} held-out clips, {sets} sets (mean +- standard deviation)"]
+    for name, result in results.items():
+        values = result.summary()
+        lines.append(
+            f"  {name:10} " + "  ".join(f"R@{k} {values[f'r@{k}']:6.1%} +- {values[f'r@{k}_std']:.1%}" for k in (1, 5))
+        )
+    chance = next(iter(results.values())).summary()
+    lines.append(f"  {'chance':10} R@1 {chance['r@1_chance']:6.1%}          R@5 {chance['r@5_chance']:6.1%}")
+    return "\n".join(lines)

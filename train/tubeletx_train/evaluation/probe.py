@@ -16,8 +16,8 @@ from tubeletx_train.common.files import writable_folder, write_json
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, PairBatch, prepare_videos
+from tubeletx_train.data.loader import held_out_batches
 from tubeletx_train.evaluation.ceiling import supervised_ceiling
-from tubeletx_train.evaluation.embed import held_out_batches
 from tubeletx_train.evaluation.labelled import read_labelled, read_out_labels
 from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
 from tubeletx_train.evaluation.motions import MOTION_NAMES

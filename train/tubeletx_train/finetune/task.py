@@ -33,7 +33,7 @@ from tubeletx_train.data.subsets import hold_out
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.task import checked_samples
-from tubeletx_train.evaluation.inference import Judgement, judge_classifier
+from tubeletx_train.evaluation.judge import Judgement, judge_classifier
 from tubeletx_train.evaluation.results import write_results
 from tubeletx_train.evaluation.selection import DownstreamTask
 from tubeletx_train.models.classifier import PretrainedEncoder, VideoClassifier, load_pretrained
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LabelledVideos:
+class FinetuningVideos:
     """The videos of a fine-tuning run.
 
     Attributes:
@@ -60,7 +60,7 @@ class LabelledVideos:
     bad: BadVideoTracker
 
 
-def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> LabelledVideos:
+def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> FinetuningVideos:
     """Read, draw, check and divide; raises DataError where the input cannot be used."""
     index = output / "videos.json"
     listed = listed_training_videos(config.data, config.run.seed, output)
@@ -74,7 +74,7 @@ def prepare_labelled_videos(config: FinetuneConfig, output: Path) -> LabelledVid
     else:
         train, selection = hold_out(readable, config.selection.held_out, config.run.seed)
         _require_selection(config, selection)
-    return LabelledVideos(train, selection, test, targets, bad)
+    return FinetuningVideos(train, selection, test, targets, bad)
 
 
 def _require_selection(config: FinetuneConfig, selection: Sequence[VideoRecord]) -> None:
@@ -91,7 +91,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
 
     net: VideoClassifier
 
-    def __init__(self, config: FinetuneConfig, videos: LabelledVideos, run: Run) -> None:
+    def __init__(self, config: FinetuneConfig, videos: FinetuningVideos, run: Run) -> None:
         """Builds data set, network and optimiser."""
         dataset = TrainingClips(videos.train, videos.targets, config.data, seed=config.run.seed)
         loader = EpochLoader(

@@ -11,7 +11,7 @@ from torch import nn
 
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import VideoRecord
-from tubeletx_train.evaluation.embed import held_out_batches
+from tubeletx_train.data.loader import held_out_batches
 from tubeletx_train.evaluation.labelled import read_labelled, read_out_labels
 from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
 
