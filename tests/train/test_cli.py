@@ -102,7 +102,7 @@ def test_a_folder_of_rubbish_ends_with_code_2(tmp_path, capsys):
     [
         (["--model.encoder", "r50"], "model: encoder must be one of r2plus1d_18"),
         (["--model.width", "0"], "model: width"),
-        (["--optim.warmup_steps", "2"], "warm-up of 2 steps"),
+        (["--optim.warmup_epochs", "1"], "warm-up of 2 steps"),
     ],
 )
 def test_what_only_a_run_can_tell_is_one_line_too(videos, changes, message, tmp_path, capsys):

@@ -163,6 +163,16 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(finetuned, ucf101, tmp_p
     assert results(tmp_path)["metrics"] == results(finetuned)["metrics"]
 
 
+@pytest.mark.parametrize("command", [["finetune"], ["count", "train"]])
+def test_the_checkpoint_is_read_before_the_videos_are(command, ucf101, tmp_path, capsys, monkeypatch):
+    for module in ("finetune.task", "repetition.run"):
+        looked = f"tubeletx_train.{module}.check_training_videos"
+        monkeypatch.setattr(looked, lambda *_: pytest.fail("the videos were looked at"))
+    arguments = [*command, "--checkpoint", "/nowhere.pt", "--data.train", str(ucf101), "--run.output", str(tmp_path)]
+    assert main([*arguments, "--run.device", "cpu"]) == 2
+    assert "/nowhere.pt: no such file" in capsys.readouterr().err
+
+
 def test_a_message_that_the_videos_changed_says_which_came_and_went(ucf101, tmp_path, capsys, caplog):
     arguments = ["finetune", "--run.output", str(tmp_path), *TOY, "--optim.steps", "2", "--optim.milestones", "[]"]
     assert main([*arguments, "--data.train", str(ucf101)]) == 0

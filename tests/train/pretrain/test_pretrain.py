@@ -25,6 +25,7 @@ from tubeletx_train.data import ColorConfig, DataConfig, DataError, NoUsableVide
 from tubeletx_train.engine import precision
 from tubeletx_train.models import EmbeddingNet
 from tubeletx_train.pretrain import preview as preview_module
+from tubeletx_train.pretrain import task as task_module
 from tubeletx_train.pretrain import watch
 from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.preview import PreviewConfig
@@ -272,8 +273,52 @@ def test_a_batch_in_parts_enqueues_every_key(videos, tmp_path):
     result = pretrain(toy_config(videos, tmp_path, optim={"steps": 2, "accumulate": 2}))
     assert load_checkpoint(result.checkpoint)["model"]["contrast.pointer"] == 2 * 4
     assert log_lines(tmp_path)[0]["loss"] > 0
+
+
+def test_settings_are_checked_before_videos_are(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_module, "prepare_videos", lambda *_, **__: pytest.fail("the videos were looked at"))
     with pytest.raises(UsageError, match=r"4 pairs, which do not split into optim\.accumulate 3"):
-        pretrain(toy_config(videos, tmp_path / "other", optim={"accumulate": 3}))
+        pretrain(toy_config(videos, tmp_path, optim={"accumulate": 3}))
+    with pytest.raises(UsageError, match=r"/nowhere\.pt: no such file"):
+        pretrain(toy_config(videos, tmp_path, model={"init_from": "/nowhere.pt"}))
+
+
+def test_a_run_too_short_for_its_queue_is_warned(videos, tmp_path, caplog):
+    pretrain(toy_config(videos, tmp_path / "queue", contrast={"queue_size": 4}, optim={"steps": 2}))
+    assert "the 4 keys of contrast.queue_size are replaced 2 times in the 2 steps of this run" in caplog.text
+    assert "docs/how-to/watching.md" in caplog.text
+    caplog.clear()
+    pretrain(toy_config(videos, tmp_path / "none", contrast={"queue_size": 0}, optim={"steps": 2}))
+    assert "queue" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ([-0.001] * 60, True),
+        ([-0.3] * 200, False),
+        (([-0.001] * 9 + [-0.5]) * 20, False),
+        ([-1.0] * 30 + [0.0] * 90, True),
+    ],
+)
+def test_a_collapse_is_warned_of_once(caplog, values, warned):
+    watch_of_run = watch.CollapseWatch()
+    for step, value in enumerate(values, 1):
+        watch_of_run.update(step, value)
+    assert len(caplog.records) == warned
+    assert ("docs/how-to/watching.md" in caplog.text) == warned
+
+
+def test_a_network_of_one_point_is_told_from_one_pair_a_step(videos, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(watch.CollapseWatch, "_STEPS", 2)
+    pair = {"steps": 3, "batch_size": 2, "accumulate": 2}
+    pretrain(toy_config(videos, tmp_path / "pair", contrast={"queue_size": 0}, optim=pair))
+    assert "collapsed" not in caplog.text
+    monkeypatch.setattr(
+        EmbeddingNet, "forward", lambda net, clips: torch.ones(len(clips), 8) + 0 * net.encoder(clips).sum()
+    )
+    pretrain(toy_config(videos, tmp_path / "point", contrast={"queue_size": 0}, optim={"steps": 3}))
+    assert caplog.text.count("show all clips as nearly one point") == 1
 
 
 def test_the_encoder_is_judged_along_the_way(videos, tmp_path):

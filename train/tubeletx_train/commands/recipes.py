@@ -15,17 +15,20 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """List the recipes, print one, or print the commands that run a table."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="List the recipes that come with the package, print one, or print the commands that run a table.",
+        description="""List the recipes that come with the package, print one, print the commands that run a table, or
+choose one by the amount of data.""",
         epilog=f"""examples:
   {prog} pretrain/mini_kinetics
   {prog} table3/linear
   {prog} --table 3 > table3.sh
-  {prog} --figure 5 --protocol released""",
+  {prog} --figure 5 --protocol released
+  {prog} --for my_videos/""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="recipe to print")
     parser.add_argument("--table", metavar="N", help=f"table of the paper: {', '.join(_numbers('table'))}")
     parser.add_argument("--figure", metavar="N", help=f"figure of the paper: {', '.join(_numbers('figure'))}")
+    parser.add_argument("--for", dest="videos", metavar="VIDEOS", help="manifest or folder to choose a recipe for")
     parser.add_argument(
         "--protocol",
         choices=("paper", "released"),
@@ -33,8 +36,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
         help="pretrain as the paper says (default), or as the released code does where it differs",
     )
     chosen = parser.parse_args(arguments)
-    if sum(value is not None for value in (chosen.name, chosen.table, chosen.figure)) > 1:
-        raise UsageError("a recipe's name, --table and --figure exclude each other")
+    if sum(value is not None for value in (chosen.name, chosen.table, chosen.figure, chosen.videos)) > 1:
+        raise UsageError("a recipe's name, --table, --figure and --for exclude each other")
+    if chosen.videos is not None:
+        print("\n".join(_chosen_for(chosen.videos)))
+        return 0
     if chosen.table is not None or chosen.figure is not None:
         kind, number = ("table", chosen.table) if chosen.table is not None else ("figure", chosen.figure)
         print("\n".join(_commands(_find(kind, number), chosen.protocol)))
@@ -43,6 +49,15 @@ def main(arguments: Sequence[str], prog: str) -> int:
     else:
         print("\n".join(_list()))
     return 0
+
+
+def _chosen_for(path: str) -> list[str]:
+    # Readers and networks take a second to import, which a list of recipes need not wait for.
+    from tubeletx_train.data import load_videos
+    from tubeletx_train.pretrain.choice import choose_recipe, describe_choice, look_at
+
+    footage = look_at(load_videos(path))
+    return describe_choice(path, footage, choose_recipe(footage))
 
 
 def _numbers(kind: str) -> list[str]:

@@ -66,6 +66,9 @@ class OptimConfig:
             raise ValueError(f"momentum must lie in [0, 1), not {self.momentum}")
         if not all(0 <= epoch < float("inf") for epoch in self.milestones):
             raise ValueError(f"milestones must be epochs of 0 or more, not {list(self.milestones)}")
+        cosine_spans_run = self.schedule == "cosine" and self.schedule_epochs is None
+        if cosine_spans_run and self.steps is not None and self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of a cosine over {self.steps} steps")
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError("warmup_steps and warmup_epochs exclude each other")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):

@@ -81,7 +81,7 @@ def supervised_ceiling(
     optimization = Optimization(net, optim, total_steps=steps, steps_per_epoch=steps, device=device)
     generator = torch.Generator().manual_seed(seed)
     net.train()
-    for step in trange(steps, desc="supervised ceiling", unit="step", dynamic_ncols=True):
+    for step in trange(steps, desc="supervised ceiling", unit="step", dynamic_ncols=True, disable=None):
         labels = torch.randint(len(MOTION_NAMES), (batch_size,), generator=generator)
         background, source = torch.randint(len(clips), (2, batch_size), generator=generator)
         batch = normalize(paste_motions(clips[background], clips[source], labels, generator).to(device))

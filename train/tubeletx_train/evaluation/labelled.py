@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from tubeletx_train.config.labelled import LabelledDataConfig
 from tubeletx_train.data import (
@@ -69,16 +70,17 @@ def read_labelled(
     listed = scan_folder(path, label_from_folder=True) if Path(path).is_dir() else load_videos(path)
     if not listed:
         raise DataError(f"{path}: holds no video")
-    records, bad = check_videos(listed, reader=data.reader, timeout=data.check_timeout)
-    unlabelled = [record.path for record in records if record.label is None]
+    unlabelled = [record.path for record in listed if record.label is None]
     if unlabelled:
         raise DataError(f"{path}: {len(unlabelled)} videos have no label, the first is {unlabelled[0]}")
+    records, bad = check_videos(listed, reader=data.reader, timeout=data.check_timeout)
     names = sorted({str(record.label) for record in records})
     if len(names) < 2:
         raise DataError(f"{path}: needs videos of two classes or more, has {', '.join(names) or 'none'}")
     dataset = ViewDataset(records, _views(data, clips))
     read: list[VideoViews] = []
-    for views in build_clip_loader(dataset, [[place] for place in range(len(records))], list):
+    loader = build_clip_loader(dataset, [[place] for place in range(len(records))], list)
+    for views in tqdm(loader, "reading clips", len(records), unit="video", leave=False, disable=None):
         read += [item for item in views if item.bad is None]
         bad += [item.bad for item in views if item.bad is not None]
     if not read:

@@ -21,7 +21,13 @@ from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
 from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.preview import draw_pairs
 from tubeletx_train.pretrain.views import PairViews, Views
-from tubeletx_train.pretrain.watch import EncoderEvaluation, label_probe_of, motion_probe_of
+from tubeletx_train.pretrain.watch import (
+    CollapseWatch,
+    EncoderEvaluation,
+    label_probe_of,
+    motion_probe_of,
+    warn_of_stale_queue,
+)
 
 _LIST = "list of readable videos"
 
@@ -62,17 +68,6 @@ class Pretraining(TrainingTask[PairBatch]):
             device=run.device,
         )
         super().__init__(config, run, loader)
-        if self.batch_size % config.optim.accumulate:
-            raise UsageError(
-                f"optim.batch_size brings each process {self.batch_size} pairs, which do not split into "
-                f"optim.accumulate {config.optim.accumulate} equal parts"
-            )
-        part = self.batch_size // config.optim.accumulate
-        if part % config.contrast.shared_patches:
-            raise UsageError(
-                f"contrast.shared_patches: got {config.contrast.shared_patches}, needs a divisor of the {part} pairs "
-                "that each process takes at a time"
-            )
         self._evaluation = evaluation
         self._videos = fingerprint(videos, labels=False)
         self._names = [Path(video.path).name for video in videos]
@@ -88,6 +83,8 @@ class Pretraining(TrainingTask[PairBatch]):
             self.net.key_net.compile()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
         self.optimization = self.build_optimization(self.net.query_net)
+        # A single pair is one point whatever the network.
+        self._watch = CollapseWatch() if self.batch_size > config.optim.accumulate else None
 
     def clips(self, batch: PairBatch) -> int:
         """Two a pair, three with own negatives."""
@@ -116,6 +113,8 @@ class Pretraining(TrainingTask[PairBatch]):
             self.optimization.backward(loss / num_parts)
             keys.append(output.key)
         self.net.enqueue(torch.cat(keys))
+        if self._watch is not None and self.run.ranks.is_main:
+            self._watch.update(self.step + 1, values["uniformity"])
         return values | self.update(batch)
 
     def check_loss(self, batch: PairBatch) -> Callable[[], Tensor]:
@@ -146,6 +145,23 @@ def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, strict=True)
 
 
+def _check_settings(config: PretrainConfig, run: Run) -> None:
+    """Say what is wrong with the settings alone before the videos are looked at, which takes its time."""
+    share, parts = run.ranks.share(config.optim.batch_size, "optim.batch_size"), config.optim.accumulate
+    if share % parts:
+        raise UsageError(
+            f"optim.batch_size brings each process {share} pairs, which do not split into optim.accumulate {parts} "
+            "equal parts"
+        )
+    if share // parts % config.contrast.shared_patches:
+        raise UsageError(
+            f"contrast.shared_patches: got {config.contrast.shared_patches}, needs a divisor of the {share // parts} "
+            "pairs that each process takes at a time"
+        )
+    if config.model.init_from is not None and not run.checkpoints().paths():
+        start_from(build_moco(config), config.model.init_from)
+
+
 def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None) -> TrainingResult:
     """Run (or go on with) a pretraining.
 
@@ -159,6 +175,7 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
         NonFiniteError: The loss or the gradient became NaN or infinite.
     """
     with open_run(config.run) as run:
+        _check_settings(config, run)
         with run.ranks.main_first():
             index = run.output / "videos.json"
             videos, bad_videos = prepare_videos(config.data, index=index, progress=run.ranks.is_main)
@@ -171,6 +188,8 @@ def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None
                 else label_probe_of(labelled, config)
             )
         task = Pretraining(config, videos, run, bad_videos, evaluation)
+        if run.ranks.is_main:
+            warn_of_stale_queue(config, task.total_steps)
         result = run_training(task, run)
         if run.ranks.is_main:
             bad_videos.log_count()

@@ -31,6 +31,7 @@ from tubeletx_train.data.labelled_videos import TestVideos, check_test_videos, c
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import open_run
 from tubeletx_train.evaluation.results import write_results
+from tubeletx_train.models.classifier import load_pretrained
 from tubeletx_train.models.weights import build_from_settings
 from tubeletx_train.repetition.count import Count, count_repetitions
 from tubeletx_train.repetition.frames import read_letterboxed
@@ -62,6 +63,9 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
     """
     data = config.data
     with open_run(config.run) as run:
+        # What is wrong with these is said before the videos are looked at, which takes its time.
+        run.ranks.share(config.optim.batch_size, "optim.batch_size")
+        load_pretrained(config.checkpoint, config.model)
         with run.ranks.main_first():
             index = run.output / _INDEX_FILE
             train, bad_videos = check_training_videos(load_videos(data.train, data.train_split), data, index)
