@@ -2,7 +2,7 @@
 # make docs: the documentation, into site/.      make wheel: a wheel to give away, into dist/.
 # make test-fast: the quick ones, in a minute.    make sanitize: the operators under ASan and UBSan.
 # make torch-headers: does every source compile against the oldest and the newest torch?
-# All need only Python 3.11+, a C++17 compiler and make; everything else goes into .venv.
+# The README says under Install what all of them need; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -79,6 +79,18 @@ def test_python_blocks_run(page, materials, monkeypatch):
             exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), namespace)
 
 
+HOW_TO = ("patches", "loader", "loss", "loop")
+COPIED = ["README.md", "docs/quick-start.md", *(f"docs/how-to/{page}.md" for page in HOW_TO)]
+
+
+@pytest.mark.parametrize("page", COPIED)
+def test_the_first_block_runs_wherever_it_is_pasted(page, tmp_path, monkeypatch):
+    """With nothing before it, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    first = next(block for block in blocks(ROOT / page) if block.language == "python")
+    exec(compile(first.text, page, "exec"), {"__name__": "page"})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_recipes_hold_known_settings(page, tmp_path):
     from tubeletx_train.config.parse import parse_config
@@ -123,8 +135,9 @@ def check_command(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_can_be_given(page, tmp_path, monkeypatch):
+def test_commands_can_be_given(page, tmp_path, materials, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_videos").symlink_to(materials / "my_videos")
     for block in blocks(page):
         if block.title is not None:
             (tmp_path / block.title).write_text(block.text, encoding="utf-8")
