@@ -14,7 +14,7 @@ LIBRARIES = sorted(Path(_C.__file__).parent.glob("*.so"))
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
 def test_a_library_exports_what_python_looks_up_and_no_more(library):
-    """Exported, the C++ runtime that some compilers link in mixes with torch's: messages lost their numbers, or died."""
+    """Exported, a C++ runtime that the compiler links in mixes with torch's: messages lost their numbers, or worse."""
     with library.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".dynsym")
         defined = {symbol.name for symbol in symbols.iter_symbols() if symbol["st_shndx"] != "SHN_UNDEF"}
