@@ -10,8 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 import docstring_parser
 import yaml
-from command_interfaces import Interface, command_interfaces
 
+from tubeletx_train.commands import COMMANDS, Command
 from tubeletx_train.config.recipes import recipe_names, recipe_text
 
 
@@ -19,10 +19,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill the places of a page that are marked by comments."""
     if "<!-- commands -->" not in markdown:
         return markdown
-    interfaces = command_interfaces()
     places = {
-        "<!-- commands -->": _commands(interfaces),
-        "<!-- settings -->": _settings(interfaces),
+        "<!-- commands -->": _commands(),
+        "<!-- settings -->": _settings(),
         "<!-- recipes -->": _recipes(),
     }
     for mark, text in places.items():
@@ -30,33 +29,31 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return markdown
 
 
-def _commands(interfaces: Iterable[Interface]) -> str:
-    return "\n\n".join(_command(interface) for interface in interfaces)
+def _commands() -> str:
+    return "\n\n".join(_command(command) for command in COMMANDS)
 
 
-def _command(interface: Interface) -> str:
-    about = interface.description or f"{interface.summary.capitalize()}."
-    parts = [f"### {interface.name}", _preformatted(about) if "\n\n" in about else about]
-    if interface.config_class is not None:
-        parts.append(_table(interface.config_class))
-        sections = [
-            f"[`{name}`](#{_anchor(section)}){_other_defaults(interface.config_class, name)}"
-            for name, section in _sections(interface.config_class)
-        ]
-        if sections:
-            parts.append(f"Sections: {', '.join(sections)}.")
-    if interface.epilog:
-        parts.append(_preformatted(interface.epilog))
+def _command(command: Command) -> str:
+    about = command.explain()
+    parts = [f"### {command.name}", _preformatted(about) if "\n\n" in about else about, _table(command.config_class)]
+    sections = [
+        f"[`{name}`](#{_anchor(section)}){_other_defaults(command.config_class, name)}"
+        for name, section in _sections(command.config_class)
+    ]
+    if sections:
+        parts.append(f"Sections: {', '.join(sections)}.")
+    if command.epilog:
+        parts.append(_preformatted(command.epilog))
     return "\n\n".join(part for part in parts if part)
 
 
-def _settings(interfaces: Iterable[Interface]) -> str:
+def _settings() -> str:
     names: dict[type, list[str]] = {}
     commands: dict[type, list[str]] = {}
-    for interface in interfaces:
-        for name, section in _sections(interface.config_class):
+    for command in COMMANDS:
+        for name, section in _sections(command.config_class):
             names.setdefault(section, []).append(f"`{name}`")
-            commands.setdefault(section, []).append(interface.name)
+            commands.setdefault(section, []).append(command.name)
     taken = [name for found in names.values() for name in _unique(found)]
     parts = []
     for section, found in names.items():
@@ -88,10 +85,8 @@ def _recipe_table(names: Iterable[str]) -> str:
     return "\n".join(rows)
 
 
-def _sections(config_class: type | None, prefix: str = "") -> Iterator[tuple[str, type]]:
+def _sections(config_class: type, prefix: str = "") -> Iterator[tuple[str, type]]:
     """Dotted names and dataclasses of a configuration's sections, nested ones after the one that holds them."""
-    if config_class is None:
-        return
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         section = hints[field.name]

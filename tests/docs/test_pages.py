@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,7 +22,6 @@ _FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 sys.path.append(str(ROOT / "docs" / "hooks"))
-from command_interfaces import command_interfaces  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -112,26 +108,14 @@ def test_recipes_hold_known_settings(page, tmp_path):
                 assert held[setting] == given[setting], setting
 
 
-class ParsedError(Exception):
-    """Ends a command once its settings are read."""
-
-
 def check_command(arguments: list[str]) -> None:
-    """Let a command read its arguments, and stop it there."""
-    from tubeletx_train.cli import _COMMANDS, main
-    from tubeletx_train.config.parse import parse_config
+    """Let a command read its arguments."""
+    from tubeletx_train.commands import find_command
 
-    def stop(*given: Any, **named: Any) -> NoReturn:
-        parse_config(*given, **named)
-        raise ParsedError
-
-    assert arguments[0] in _COMMANDS
-    module = importlib.import_module(f"tubeletx_train.commands.{arguments[0]}")
-    if not hasattr(module, "parse_config"):
-        assert main(arguments) == 0
-        return
-    with mock.patch.object(module, "parse_config", stop), pytest.raises(ParsedError):
-        module.main(arguments[1:], "test")
+    found = find_command(arguments)
+    assert not isinstance(found, str), arguments
+    command, rest = found
+    command.parse(rest)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -158,20 +142,15 @@ def test_commands_can_be_given(page, tmp_path, materials, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_mentioned_names_exist(page):
-    from tubeletx_train.cli import _COMMANDS
+    from tubeletx_train.commands import COMMANDS
     from tubeletx_train.config.parse import option_names
     from tubeletx_train.config.recipes import recipe_names
 
     content = page.read_text(encoding="utf-8")
-    assert set(re.findall(r"tubeletx-train ([a-z]\w*)", content)) <= _COMMANDS.keys()
+    assert set(re.findall(r"tubeletx-train ([a-z]\w*)", content)) <= {command.name.split()[0] for command in COMMANDS}
     folders = "|".join({recipe.partition("/")[0] for recipe in recipe_names() if "/" in recipe})
     assert set(re.findall(rf"`((?:{folders})/[a-z0-9_./]+)`", content)) <= set(recipe_names())
-    settings = {
-        setting
-        for command in command_interfaces()
-        if command.config_class is not None
-        for setting in option_names(command.config_class)
-    }
+    settings = {setting for command in COMMANDS for setting in option_names(command.config_class)}
     # `tubelets` is what the pages call a `Tubelets` too.
     sections = "|".join({setting.partition(".")[0] for setting in settings if "." in setting} - {"tubelets"})
     assert set(re.findall(rf"`((?:{sections})\.(?!pt`|py`)\w+)`", content)) <= settings

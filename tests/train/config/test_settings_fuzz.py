@@ -7,8 +7,6 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tubeletx_train.commands.check import CheckConfig
-from tubeletx_train.commands.export import ExportConfig
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.labelled import EvaluateConfig, FinetuneConfig
 from tubeletx_train.config.parse import parse_config
@@ -16,12 +14,14 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
 from tubeletx_train.config.settings import option_types
 from tubeletx_train.config.tree import flatten, to_tree
+from tubeletx_train.data.examine import CheckConfig
 from tubeletx_train.data.shards import ShardsConfig
 from tubeletx_train.demo import DemoConfig
 from tubeletx_train.evaluation.attention import AttentionConfig
 from tubeletx_train.evaluation.pair_retrieval import RetrievalConfig
 from tubeletx_train.evaluation.probe import ProbeConfig
 from tubeletx_train.evaluation.tables import TableConfig
+from tubeletx_train.models.weights.export_checkpoint import ExportConfig
 from tubeletx_train.pretrain.preview import PreviewConfig
 
 COMMANDS = {

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tubeletx_train.cli import main
-from tubeletx_train.commands.check import CheckConfig
 from tubeletx_train.data import VideoRecord, check_videos, scan_folder
 from tubeletx_train.data.decode_rate import measure_decode_rate
+from tubeletx_train.data.examine import CheckConfig
 
 
 def test_rates_are_of_the_time_that_passes(videos, monkeypatch):

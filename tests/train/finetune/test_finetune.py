@@ -390,10 +390,10 @@ def test_a_runs_folder_stands_for_its_weights(ucf101, finetuned, tmp_path, capsy
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "count"])
 @pytest.mark.parametrize("exit_code", [0, 143])
 def test_one_process_of_several_prints_the_last_line(command, exit_code, monkeypatch, capsys, tmp_path):
-    module, name = {
-        "pretrain": ("pretrain", "pretrain"),
-        "finetune": ("finetune", "finetune"),
-        "count": ("count", "train_counter"),
+    function = {
+        "pretrain": "pretrain.task.pretrain",
+        "finetune": "finetune.task.finetune",
+        "count": "repetition.run.train_counter",
     }[command]
     metrics = counting_metrics([3], [3]) if command == "count" else {"top1": 0.5}
     given = {
@@ -404,7 +404,7 @@ def test_one_process_of_several_prints_the_last_line(command, exit_code, monkeyp
     for is_main in (True, False):
         result = TrainingResult(tmp_path, tmp_path / "step-00000001.pt", 1, exit_code, is_main)
         returned = result if command == "pretrain" else (result, metrics)
-        monkeypatch.setattr(f"tubeletx_train.commands.{module}.{name}", lambda _, returned=returned: returned)
+        monkeypatch.setattr(f"tubeletx_train.{function}", lambda _, returned=returned: returned)
         assert main([command, *given]) == exit_code
         printed = capsys.readouterr()
         assert bool(printed.out + printed.err) == is_main

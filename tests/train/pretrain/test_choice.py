@@ -38,11 +38,11 @@ def test_more_videos_get_the_papers_network_and_no_queue_that_grows_stale(videos
 
 
 def test_the_command_looks_at_the_videos(videos, tmp_path, capsys):
-    assert main(["recipes", "--for", str(videos)]) == 0
+    assert main(["recipes", "--videos", str(videos)]) == 0
     out = capsys.readouterr().out
     assert f"# {videos}: 5 videos of about 4 s" in out
     assert f"tubeletx-train pretrain --config demo --data.videos {videos} --run.output runs/mine" in out
     (tmp_path / "torn.mp4").write_text("no video")
-    assert main(["recipes", "--for", str(tmp_path)]) == 2
+    assert main(["recipes", "--videos", str(tmp_path)]) == 2
     assert "not one of the 1 videos that were looked at can be read" in capsys.readouterr().err
-    assert main(["recipes", "demo", "--for", str(videos)]) == 2
+    assert main(["recipes", "demo", "--videos", str(videos)]) == 2

@@ -15,7 +15,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter,
 from tubeletx.config import TubeletConfig
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.recipes import given_settings, load_recipe, nearest
-from tubeletx_train.config.settings import as_meant, describe_type, option_types, recipe_types
+from tubeletx_train.config.settings import as_meant, describe_type, option_types, recipe_types, takes_list
 from tubeletx_train.config.tree import flatten, merge
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ def _in_words(message: str, types: dict[str, Any]) -> str:
 def _as_meant_on_command_line(arguments: list[str], types: dict[str, Any]) -> list[str]:
     meant: list[str] = []
     name: str | None = None
-    for argument in arguments:
+    for argument in _joined_lists(arguments, types):
         flag, has_value, value = argument.partition("=")
         if name is not None and not argument.startswith("--"):
             meant.append(_text(as_meant(argument, types[name])))
@@ -141,6 +141,21 @@ def _as_meant_on_command_line(arguments: list[str], types: dict[str, Any]) -> li
             meant.append(argument)
         name = argument[2:] if argument.startswith("--") and argument[2:] in types else None
     return meant
+
+
+def _joined_lists(arguments: list[str], types: dict[str, Any]) -> list[str]:
+    """`--names a b` as `--names ["a", "b"]`, for settings that are lists."""
+    joined: list[str] = []
+    values: list[str] = []
+    for argument in [*arguments, "--"]:
+        if not argument.startswith("--"):
+            values.append(argument)
+            continue
+        several = len(values) > 1 and joined and takes_list(types.get(joined[-1].removeprefix("--"), str))
+        joined += [json.dumps(values)] if several else values
+        joined.append(argument)
+        values = []
+    return joined[:-1]
 
 
 def _text(value: Any) -> str:

@@ -43,6 +43,11 @@ def takes_text(hint: Any) -> bool:
     return str in _members(hint)
 
 
+def takes_list(hint: Any) -> bool:
+    """Whether a type takes a list."""
+    return any(get_origin(member) is tuple for member in _members(hint))
+
+
 def as_meant(value: Any, hint: Any) -> Any:
     """A value as it was most likely meant: None as null, 1e3 as 1000, one value for a list of one, "1,2" as a list."""
     members = _members(hint)

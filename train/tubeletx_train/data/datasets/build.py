@@ -65,6 +65,7 @@ class ManifestConfig:
     allow_missing: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", self.dataset.replace("-", "_"))
         if self.dataset != FOLDER and self.dataset not in DATASETS:
             raise ValueError(f"dataset must be one of {', '.join([*DATASETS, FOLDER])}, not {self.dataset!r}")
         if self.subset is not None and self.per_class is not None:

@@ -1,9 +1,10 @@
-"""`tubeletx-train recipes`."""
+"""What there is of recipes, and the commands that run a table of the paper."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.ablation_commands import MANIFESTS, arm_commands
@@ -11,53 +12,39 @@ from tubeletx_train.config.ablations import AblationTable, ablation_tables, arms
 from tubeletx_train.config.recipes import describe, preparation, recipe_names, recipe_text
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
-    """List the recipes, print one, or print the commands that run a table."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="""List the recipes that come with the package, print one, print the commands that run a table, or
-choose one by the amount of data.""",
-        epilog=f"""examples:
-  {prog} pretrain/mini_kinetics
-  {prog} table3/linear
-  {prog} --table 3 > table3.sh
-  {prog} --figure 5 --protocol released
-  {prog} --for my_videos/""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", nargs="?", help="recipe to print")
-    parser.add_argument("--table", metavar="N", help=f"table of the paper: {', '.join(_numbers('table'))}")
-    parser.add_argument("--figure", metavar="N", help=f"figure of the paper: {', '.join(_numbers('figure'))}")
-    parser.add_argument("--for", dest="videos", metavar="VIDEOS", help="manifest or folder to choose a recipe for")
-    parser.add_argument(
-        "--protocol",
-        choices=("paper", "released"),
-        default="paper",
-        help="pretrain as the paper says (default), or as the released code does where it differs",
-    )
-    chosen = parser.parse_args(arguments)
-    if sum(value is not None for value in (chosen.name, chosen.table, chosen.figure, chosen.videos)) > 1:
-        raise UsageError("a recipe's name, --table, --figure and --for exclude each other")
-    if chosen.videos is not None:
-        print("\n".join(_chosen_for(chosen.videos)))
-        return 0
-    if chosen.table is not None or chosen.figure is not None:
-        kind, number = ("table", chosen.table) if chosen.table is not None else ("figure", chosen.figure)
-        print("\n".join(_commands(_find(kind, number), chosen.protocol)))
-    elif chosen.name is not None:
-        print(recipe_text(chosen.name), end="")
-    else:
-        print("\n".join(_list()))
-    return 0
+@dataclass(frozen=True)
+class RecipesConfig:
+    """What of the recipes is printed: the list of them, if nothing else is asked for.
+
+    Attributes:
+        name: Recipe to print.
+        table: Number of a table of the paper: print the commands that run it.
+        figure: Number of a figure of the paper, likewise.
+        videos: A manifest or folder: print which recipe its amount of data asks for.
+        protocol: Pretrain as the paper says, or as the released code does where it differs.
+    """
+
+    name: str | None = None
+    table: str | None = None
+    figure: str | None = None
+    videos: str | None = None
+    protocol: Literal["paper", "released"] = "paper"
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.name, self.table, self.figure, self.videos)) > 1:
+            raise ValueError("a recipe's name, --table, --figure and --videos exclude each other")
 
 
-def _chosen_for(path: str) -> list[str]:
-    # Readers and networks take a second to import, which a list of recipes need not wait for.
-    from tubeletx_train.data import load_videos
-    from tubeletx_train.pretrain.choice import choose_recipe, describe_choice, look_at
-
-    footage = look_at(load_videos(path))
-    return describe_choice(path, footage, choose_recipe(footage))
+def show_recipes(config: RecipesConfig) -> str:
+    """The list of the recipes, one of them, or a script of commands; raises UsageError where there is no such."""
+    if config.name is not None:
+        return recipe_text(config.name)
+    lines = _list()
+    if config.table is not None:
+        lines = _commands(_find("table", config.table), config.protocol)
+    elif config.figure is not None:
+        lines = _commands(_find("figure", config.figure), config.protocol)
+    return "\n".join(lines) + "\n"
 
 
 def _numbers(kind: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""`tubeletx-train export`."""
+"""Exports the encoder of a checkpoint, with a model card beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from tubeletx_train.common.checkpoint import MODEL_FILE, CheckpointError, checkp
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.files import writable_folder, write_text
 from tubeletx_train.config.labelled import FinetuneConfig
-from tubeletx_train.config.parse import config_from_tree, parse_config
+from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
-from tubeletx_train.models.weights import ExportFormat, export_encoder, load_encoder
 from tubeletx_train.models.weights.card import FineTuning, Training, model_card
-from tubeletx_train.models.weights.export import SUFFIXES
+from tubeletx_train.models.weights.export import SUFFIXES, ExportFormat, export_encoder
+from tubeletx_train.models.weights.load import load_encoder
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,13 @@ class ExportConfig:
     output: str | None = None
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Write the (query) encoder of a checkpoint for other code, with a model card."""
-    config = parse_config(
-        ExportConfig,
-        arguments,
-        prog=prog,
-        positional="checkpoint",
-        description="Write the query encoder of a pretraining checkpoint, or the encoder of a fine-tuned network, for "
-        "other code to load, with a model card.",
-        epilog=f"""examples:
-  {prog} runs/mini_kinetics --format torchvision
-  {prog} runs/ucf101/model.pt --format torchvision
-  {prog} runs/mini_kinetics/checkpoints/step-00240000.pt --format safetensors --output encoder.safetensors""",
-    )
+def export_checkpoint(config: ExportConfig) -> tuple[Path, Path]:
+    """Write the (query) encoder of a checkpoint for other code, and its card; returns both files.
+
+    Raises:
+        CheckpointError: It cannot be read, or is not one of ours.
+        UsageError: The format does not know the encoder, or is not read under that name.
+    """
     checkpoint = checkpoint_file(config.checkpoint)
     training = _training(checkpoint)
     model = training.model
@@ -63,9 +55,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     export_encoder(load_encoder(checkpoint), model, output, config.format)
     card = output.with_name(f"{output.name}.md")
     write_text(card, model_card(output, config.format, training))
-    print(output)
-    print(card)
-    return 0
+    return output, card
 
 
 def _training(path: Path) -> Training | FineTuning:

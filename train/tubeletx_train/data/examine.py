@@ -1,4 +1,4 @@
-"""`tubeletx-train check`."""
+"""What a list of videos is worth: which cannot be read, and how fast the others are decoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from tubeletx_train.common.files import write_json
 from tubeletx_train.common.limits import require_at_least
 from tubeletx_train.common.machine import processor_name
-from tubeletx_train.config.parse import parse_config
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
@@ -59,20 +58,8 @@ class CheckConfig:
             raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Check videos and time readers."""
-    config = parse_config(
-        CheckConfig,
-        arguments,
-        prog=prog,
-        description="""Decode the first and the last frame of every video, name those that cannot be read, and measure
-how many clips a second one process decodes.""",
-        epilog=f"""examples:
-  {prog} --videos my_videos/
-  {prog} --videos k400.csv --readers '[decord,pyav]' --num_workers 8 --output check.json
-
-The exit code is 2 where a video cannot be read.""",
-    )
+def examine(config: CheckConfig) -> int:
+    """Check videos and time readers, say what was found, and write it down; returns 2 where a video cannot be read."""
     for reader in config.readers:
         require_reader(reader)  # before the check, which takes its time
     good, bad = check_videos(
