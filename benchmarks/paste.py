@@ -217,7 +217,7 @@ def eager_step(pair: Pair) -> None:
     grid_sample(pair)
 
 
-def on_gpu(is_compiled: bool) -> None:
+def on_gpu(is_compiled: bool, alone: bool) -> None:
     batch, sets, calls = GPU_BATCH, GPU_SETS, GPU_CALLS
     pairs = [Pair(batch, seed=32 + number).to("cuda") for number in range(sets)]
     ids = [torch.arange(batch, device="cuda") + batch * number for number in range(calls)]
@@ -234,7 +234,9 @@ def on_gpu(is_compiled: bool) -> None:
         "crop and paste": on_pair(operator),
         "sample": sampled,
     }
-    if is_compiled:
+    if alone:
+        pass
+    elif is_compiled:
         candidates["grid_sample, compiled"] = on_pair(torch.compile(grid_sample))
         candidates["sampler and grid_sample, compiled"] = on_pair(torch.compile(eager_step))
     else:
@@ -261,6 +263,8 @@ def on_gpu(is_compiled: bool) -> None:
         f"B={batch} floor {floor * 1e6:.1f} us: {written / 1e6:.2f} MB at {bandwidth / 1e12:.2f} TB/s; "
         f"crop and paste takes {seconds['crop and paste'] / floor:.1f} times as long"
     )
+    if alone:
+        return
     result = {"seconds": seconds, "seconds_called": called, "ratios": ratios, "floor_seconds": floor}
     stem = "paste_compiled" if is_compiled else "paste"
     traffic = {"bytes_written": written, "copy_bytes_a_second": bandwidth}
@@ -314,9 +318,11 @@ def on_cpu() -> None:
 
 
 def main() -> None:
-    arguments = device_parser(__doc__).parse_args()
+    parser = device_parser(__doc__)
+    parser.add_argument("--alone", action="store_true", help="on a GPU: without peers, and writes no file")
+    arguments = parser.parse_args()
     if arguments.device == "cuda":
-        on_gpu(arguments.compiled)
+        on_gpu(arguments.compiled, arguments.alone)
     else:
         on_cpu()
 

@@ -39,7 +39,7 @@ class Usage:
 def kernel_name(symbol: str) -> str:
     """The kernel struct of a mangled instance of `run`."""
     text = subprocess.run(["c++filt", symbol], capture_output=True, text=True, check=True).stdout.strip()
-    text = re.sub(r"\(anonymous namespace\)::|tubeletx::(cuda::)?", "", text)
+    text = re.sub(r"\(anonymous namespace\)::|tubeletx::((cuda|device)::)?", "", text)
     inner = re.fullmatch(r"void run<(.*?) ?>\(\1\)", text)
     return inner[1] if inner else text.removeprefix("void ").split("(")[0]
 

@@ -24,9 +24,12 @@
 #define TUBELETX_OUTLINE
 #endif
 
-// Before a loop whose arrays must stay in registers. Host compilers need no such hint, and warn of it.
+// Before a loop whose arrays must stay in registers, and before one whose code shall stay short. Host compilers need no
+// such hints, and warn of them.
 #ifdef __CUDA_ARCH__
 #define TUBELETX_UNROLL _Pragma("unroll")
+#define TUBELETX_ROLL _Pragma("unroll 1")
 #else
 #define TUBELETX_UNROLL
+#define TUBELETX_ROLL
 #endif

@@ -134,26 +134,27 @@ TUBELETX_INLINE int64_t place_of(const BytePose& pose, int32_t column, int32_t r
          pose.start[axis];
 }
 
-// What follows takes places as int64_t or, where the pose is narrow and they are known to fit, as int32_t.
+// What follows takes places as int64_t or, where the pose is narrow and they are known to fit, as int32_t, and any pose
+// that has the members it reads.
 
 /// Whether a place lies in the patch. No shape reaches beyond it, and beyond it there are no texels.
-template <typename Place>
-TUBELETX_INLINE bool in_patch(const BytePose& pose, Place place_x, Place place_y) {
+template <typename SomePose, typename Place>
+TUBELETX_INLINE bool in_patch(const SomePose& pose, Place place_x, Place place_y) {
   using Unsigned = std::make_unsigned_t<Place>;
   return (static_cast<Unsigned>(place_x) < static_cast<Unsigned>(pose.extent[0])) &
          (static_cast<Unsigned>(place_y) < static_cast<Unsigned>(pose.extent[1]));
 }
 
 /// A place as float32 from the patch centre, in coarse places. It means nothing beyond the patch.
-template <typename Place>
-TUBELETX_INLINE float from_center(const BytePose& pose, Place place, int axis) {
+template <typename SomePose, typename Place>
+TUBELETX_INLINE float from_center(const SomePose& pose, Place place, int axis) {
   const Place offset = place - static_cast<Place>(pose.extent[axis] >> 1);
   return static_cast<float>(static_cast<int32_t>(offset >> pose.coarseness));
 }
 
 /// How strongly a layer covers a pixel, in 65535ths; 0: not at all.
-template <Shape kShape, typename Place>
-TUBELETX_INLINE int32_t byte_strength(const BytePose& pose, Place place_x, Place place_y) {
+template <Shape kShape, typename SomePose, typename Place>
+TUBELETX_INLINE int32_t byte_strength(const SomePose& pose, Place place_x, Place place_y) {
   const bool in = in_patch(pose, place_x, place_y);
   if (pose.hard && kShape == Shape::kRectangle) return in ? round_to_even(pose.opacity) : 0;
   const float x = from_center(pose, place_x, 0), y = from_center(pose, place_y, 1);
@@ -166,8 +167,8 @@ TUBELETX_INLINE int32_t byte_strength(const BytePose& pose, Place place_x, Place
   return in ? strength : 0;
 }
 
-template <typename Place>
-TUBELETX_INLINE int32_t byte_strength(Shape shape, const BytePose& pose, Place place_x, Place place_y) {
+template <typename SomePose, typename Place>
+TUBELETX_INLINE int32_t byte_strength(Shape shape, const SomePose& pose, Place place_x, Place place_y) {
   switch (shape) {
     case Shape::kRectangle:
       return byte_strength<Shape::kRectangle>(pose, place_x, place_y);
@@ -178,29 +179,46 @@ TUBELETX_INLINE int32_t byte_strength(Shape shape, const BytePose& pose, Place p
   }
 }
 
-/// The four texels that a pixel shows and their weights. Texels are counted with their border: 0 is the repeated one,
-/// 1 the first of the patch; the taps are (column, row), its right, its lower and its diagonal neighbour.
-struct ByteSight {
+/// Where a pixel looks at its patch: the texel left and above, counted with the border: 0 is the repeated one, 1 the
+/// first of the patch; and how far it lies towards the next, in 65536ths.
+struct ByteTexel {
   int32_t column, row;  ///< 0 to width, 0 to height
+  int32_t right, lower;
+};
+
+template <typename SomePose, typename Place>
+TUBELETX_INLINE ByteTexel find_texel(const SomePose& pose, Place place_x, Place place_y) {
+  const Place half_texel = Place{1} << (pose.fraction - 1);
+  const Place x = place_x + half_texel, y = place_y + half_texel;
+  const int32_t below = pose.fraction - kByteWeightBits;
+  return {static_cast<int32_t>(x >> pose.fraction), static_cast<int32_t>(y >> pose.fraction),
+          static_cast<int32_t>((x >> below) & kFullWeight), static_cast<int32_t>((y >> below) & kFullWeight)};
+}
+
+/// The weights of a texel, its right, its lower and its diagonal neighbour.
+TUBELETX_INLINE void weigh_texels(int32_t right, int32_t lower, int32_t (&weight)[4]) {
+  const int32_t diagonal = static_cast<int32_t>((static_cast<uint32_t>(right) * static_cast<uint32_t>(lower)) >> 16);
+  const int32_t first = kFullWeight - right - (lower - diagonal);
+  weight[0] = first > 0 ? first : 0;
+  weight[1] = right - diagonal;
+  weight[2] = lower - diagonal;
+  weight[3] = diagonal;
+}
+
+/// The four texels that a pixel shows, as (column, row), its right, its lower and its diagonal neighbour, and their
+/// weights.
+struct ByteSight {
+  int32_t column, row;
   int32_t weight[4];
 };
 
-template <typename Place>
-TUBELETX_INLINE ByteSight see_texels(const BytePose& pose, Place place_x, Place place_y) {
-  const Place half_texel = Place{1} << (pose.fraction - 1);
-  const Place x = place_x + half_texel, y = place_y + half_texel;
+template <typename SomePose, typename Place>
+TUBELETX_INLINE ByteSight see_texels(const SomePose& pose, Place place_x, Place place_y) {
+  const ByteTexel texel = find_texel(pose, place_x, place_y);
   ByteSight sight;
-  sight.column = static_cast<int32_t>(x >> pose.fraction);
-  sight.row = static_cast<int32_t>(y >> pose.fraction);
-  const int32_t below = pose.fraction - kByteWeightBits;
-  const int32_t right = static_cast<int32_t>((x >> below) & kFullWeight);
-  const int32_t lower = static_cast<int32_t>((y >> below) & kFullWeight);
-  const int32_t diagonal = static_cast<int32_t>((static_cast<uint32_t>(right) * static_cast<uint32_t>(lower)) >> 16);
-  const int32_t first = kFullWeight - right - (lower - diagonal);
-  sight.weight[0] = first > 0 ? first : 0;
-  sight.weight[1] = right - diagonal;
-  sight.weight[2] = lower - diagonal;
-  sight.weight[3] = diagonal;
+  sight.column = texel.column;
+  sight.row = texel.row;
+  weigh_texels(texel.right, texel.lower, sight.weight);
   return sight;
 }
 

@@ -6,7 +6,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 
 namespace tubeletx::cuda {
 

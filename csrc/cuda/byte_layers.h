@@ -20,90 +20,147 @@ struct alignas(16) Taps {
   uint32_t channel[4];
 };
 
-/// In one access. Nothing writes taps while they are read.
-TUBELETX_INLINE Taps load_taps(const Taps* taps) {
-#ifdef __CUDA_ARCH__
-  const uint4 words = __ldg(reinterpret_cast<const uint4*>(taps));
-  return {{words.x, words.y, words.z, words.w}};
-#else
-  return *taps;
-#endif
+/// A narrow pose as the pasting kernel reads it, without an anchor: places count modulo 2^32, and where a tile may
+/// touch the patch they are what they should be.
+struct alignas(16) NearPose {
+  static constexpr int32_t coarseness = 0;
+
+  int32_t step_x[2], step_y[2];
+  int32_t origin[2];  ///< the place of the frame's first pixel
+  int32_t extent[2];
+  float half[2], inverse_half[2];
+  float edge_slope, opacity;
+  int32_t fraction;
+  bool hard;
+
+  TUBELETX_HOST_DEVICE static NearPose of(const BytePose& pose) {
+    NearPose near;
+    for (int axis = 0; axis < 2; ++axis) {
+      near.step_x[axis] = static_cast<int32_t>(pose.step_x[axis]);
+      near.step_y[axis] = static_cast<int32_t>(pose.step_y[axis]);
+      near.origin[axis] = static_cast<int32_t>(static_cast<uint64_t>(place_of(pose, 0, 0, axis)));
+      near.extent[axis] = static_cast<int32_t>(pose.extent[axis]);
+      near.half[axis] = pose.half[axis];
+      near.inverse_half[axis] = pose.inverse_half[axis];
+    }
+    near.edge_slope = pose.edge_slope;
+    near.opacity = pose.opacity;
+    near.fraction = pose.fraction;
+    near.hard = pose.hard;
+    return near;
+  }
+};
+
+/// In 32 bits: the sum fits where the tile may touch the patch, whatever its terms do.
+TUBELETX_INLINE int32_t place_of(const NearPose& pose, int32_t x, int32_t y, int axis) {
+  return static_cast<int32_t>(static_cast<uint32_t>(pose.step_x[axis]) * static_cast<uint32_t>(x) +
+                              static_cast<uint32_t>(pose.step_y[axis]) * static_cast<uint32_t>(y) +
+                              static_cast<uint32_t>(pose.origin[axis]));
 }
 
-/// A tubelet in one frame of the clips that see it alike.
-struct ByteLayer {
-  BytePose pose;
-  Shape shape;
-  bool near;                                             ///< in a tile that touches the patch, places fit 32 bits
-  const Taps* taps;                                      ///< of its patch, row by row
-  int32_t pitch;                                         ///< of a row
-  int32_t column_begin, column_end, row_begin, row_end;  ///< pixels outside are not touched; empty: not painted
+/// Which tiles a layer may show in: those in a box of pixels whose centre lies near enough to the outline. Distances
+/// are measured along the patch's axes in half sizes, and what a tile's half diagonal adds is in the limits. It decides
+/// what is looked at, not what is painted: rounding only ever lets more tiles through.
+struct alignas(16) Reach {
+  float origin[2] = {}, step_x[2] = {}, step_y[2] = {};  ///< of tile centres, from the first pixel on
+  float limit[2] = {};                                   ///< of either axis
+  float round_limit = 0.0f;                              ///< of the distance, squared if `round`
+  int32_t round = 0;                                     ///< an ellipse
+  int32_t column_begin = 0, column_end = 0;              ///< pixels outside are not touched; empty: not painted
+  int32_t row_begin = 0, row_end = 0;
 
-  /// Whether the layer may show in the tile whose first pixel is (x, y), by the outline's bounding boxes on the axes of
-  /// the frame and on those of the patch, which for rectangles is all there is, and by the distance of other outlines.
-  TUBELETX_HOST_DEVICE bool touches(int32_t x, int32_t y) const {
-    if (x >= column_end || x + kByteTileWidth <= column_begin || y >= row_end || y + kByteTileHeight <= row_begin) {
-      return false;
-    }
-    if (!overlaps(x, y, 0) || !overlaps(x, y, 1)) return false;
-    return shape == Shape::kRectangle || distance(x, y) <= 1.001f;
+  /// Of the tile whose first pixel is (x, y).
+  TUBELETX_INLINE bool touches(int32_t x, int32_t y) const {
+    const bool in_box =
+        (x < column_end) & (x + kByteTileWidth > column_begin) & (y < row_end) & (y + kByteTileHeight > row_begin);
+    const float across = (origin[0] + step_x[0] * static_cast<float>(x)) + step_y[0] * static_cast<float>(y);
+    const float down = (origin[1] + step_x[1] * static_cast<float>(x)) + step_y[1] * static_cast<float>(y);
+    const float far_across = std::fabs(across), far_down = std::fabs(down);
+    const float distance = round != 0 ? across * across + down * down : far_across + far_down;
+    return in_box & (far_across <= limit[0]) & (far_down <= limit[1]) & (distance <= round_limit);
   }
 
-  /// Sets the pixels that may be touched: the outline's bounding box, from the map of patch axes to image axes. It is
-  /// never too small: rounding is allowed for, of this and of places, which are off by up to half a unit a pixel.
-  TUBELETX_HOST_DEVICE void bound(const Placement& placement, const float* linear, int64_t height, int64_t width) {
+  /// The outline's bounding box; `linear` maps patch axes to image axes. It is never too small: rounding is allowed
+  /// for, of this and of places, which are off by up to half a unit a pixel.
+  TUBELETX_HOST_DEVICE void set_box(const Placement& placement, const BytePose& pose, Shape shape,
+                                    const float (&linear)[4], int64_t height, int64_t width) {
     const float half_width = 0.5f * static_cast<float>(placement.width);
     const float half_height = 0.5f * static_cast<float>(placement.height);
-    const float reach_x = reach(std::fabs(linear[0]) * half_width, std::fabs(linear[1]) * half_height);
-    const float reach_y = reach(std::fabs(linear[2]) * half_width, std::fabs(linear[3]) * half_height);
-    const float error = (reach_x + reach_y + 4.0f) / static_cast<float>(int64_t{1} << pose.fraction);
+    const float far_x = extent(shape, std::fabs(linear[0]) * half_width, std::fabs(linear[1]) * half_height);
+    const float far_y = extent(shape, std::fabs(linear[2]) * half_width, std::fabs(linear[3]) * half_height);
+    const float error = (far_x + far_y + 4.0f) * (1.0f / static_cast<float>(int64_t{1} << pose.fraction));
     const double center_x = double(placement.anchor_x) - placement.rest_x;  // from which pixels count: less one half
     const double center_y = double(placement.anchor_y) - placement.rest_y;
-    const double far_x = reach_x * 1.00001f + (std::fabs(linear[0]) + std::fabs(linear[1])) * error;
-    const double far_y = reach_y * 1.00001f + (std::fabs(linear[2]) + std::fabs(linear[3])) * error;
-    column_begin = clamp(std::ceil(center_x - far_x), width);
-    column_end = clamp(std::floor(center_x + far_x) + 1.0, width);
-    row_begin = clamp(std::ceil(center_y - far_y), height);
-    row_end = clamp(std::floor(center_y + far_y) + 1.0, height);
+    const double most_x = far_x * 1.00001f + (std::fabs(linear[0]) + std::fabs(linear[1])) * error;
+    const double most_y = far_y * 1.00001f + (std::fabs(linear[2]) + std::fabs(linear[3])) * error;
+    column_begin = clamp(std::ceil(center_x - most_x), width);
+    column_end = clamp(std::floor(center_x + most_x) + 1.0, width);
+    row_begin = clamp(std::ceil(center_y - most_y), height);
+    row_end = clamp(std::floor(center_y + most_y) + 1.0, height);
+  }
+
+  /// Whether places fit 32 bits in all tiles that are let through. If not, all tiles in the box are.
+  TUBELETX_HOST_DEVICE bool set_distances(const BytePose& pose, Shape shape, int64_t height, int64_t width) {
+    constexpr float kHalfWidth = 0.5f * (kByteTileWidth - 1), kHalfHeight = 0.5f * (kByteTileHeight - 1);
+    constexpr float kRounding = 0x1p-20f;
+    float error = 0.0f;
+    bool fits = pose.narrow;
+    for (int axis = 0; axis < 2; ++axis) {
+      const float size = static_cast<float>(pose.extent[axis]), scale = 2.0f / size;
+      const float across = static_cast<float>(pose.step_x[axis]) * scale;
+      const float down = static_cast<float>(pose.step_y[axis]) * scale;
+      const float first = static_cast<float>(place_of(pose, 0, 0, axis) - (pose.extent[axis] >> 1)) * scale;
+      const float own_error =
+          kRounding * (std::fabs(first) + std::fabs(across) * static_cast<float>(width + kByteTileWidth) +
+                       std::fabs(down) * static_cast<float>(height + kByteTileHeight) + 1.0f);
+      const float tile = std::fabs(across) * kHalfWidth + std::fabs(down) * kHalfHeight;
+      step_x[axis] = across;
+      step_y[axis] = down;
+      origin[axis] = first + across * kHalfWidth + down * kHalfHeight;
+      limit[axis] = 1.0f + tile + own_error;
+      error += own_error;
+      // The farthest pixel of a tile that is let through, from the patch's corner.
+      fits = fits && (1.0f + tile + own_error) * size < 0x1p31f;
+    }
+    if (!fits) {
+      for (int axis = 0; axis < 2; ++axis) origin[axis] = step_x[axis] = step_y[axis] = limit[axis] = 0.0f;
+      return false;
+    }
+    round = shape == Shape::kEllipse;
+    const float tile = measure(shape, step_x) * kHalfWidth + measure(shape, step_y) * kHalfHeight;
+    const float most = (1.0f + tile) * 1.00001f + error;
+    round_limit = shape == Shape::kRectangle ? static_cast<float>(INFINITY) : (round != 0 ? most * most : most);
+    return true;
   }
 
  private:
-  /// How far the outline goes along an axis of the image, from what half the patch's sides reach there.
-  TUBELETX_HOST_DEVICE float reach(float first, float second) const {
+  /// How far an outline goes along an axis of the image, from what half the patch's sides reach there.
+  TUBELETX_HOST_DEVICE static float extent(Shape shape, float first, float second) {
     if (shape == Shape::kRectangle) return first + second;
     if (shape == Shape::kEllipse) return std::sqrt(first * first + second * second);
     return first > second ? first : second;
   }
 
-  TUBELETX_HOST_DEVICE static int32_t clamp(double value, int64_t extent) {
-    return static_cast<int32_t>(value > 0 ? (value < double(extent) ? value : double(extent)) : 0.0);
-  }
-
-  /// Of the outline's centre from the tile, in the measure in which the outline is at 1; or less.
-  TUBELETX_HOST_DEVICE float distance(int32_t x, int32_t y) const {
-    float center[2], along[2], down[2];  // of the tile, in half sizes of the patch
-    for (int axis = 0; axis < 2; ++axis) {
-      const float scale = pose.inverse_half[axis] / static_cast<float>(int64_t{1} << pose.coarseness);
-      along[axis] = static_cast<float>(pose.step_x[axis]) * scale * (0.5f * (kByteTileWidth - 1));
-      down[axis] = static_cast<float>(pose.step_y[axis]) * scale * (0.5f * (kByteTileHeight - 1));
-      const float first = static_cast<float>(place_of(pose, x, y, axis) - (pose.extent[axis] >> 1)) * scale;
-      center[axis] = first + along[axis] + down[axis];
-    }
-    return (measure(center) - measure(along) - measure(down)) * 0.9999f;
-  }
-
-  TUBELETX_HOST_DEVICE float measure(const float (&vector)[2]) const {
+  TUBELETX_HOST_DEVICE static float measure(Shape shape, const float (&vector)[2]) {
     if (shape == Shape::kEllipse) return std::sqrt(vector[0] * vector[0] + vector[1] * vector[1]);
     return std::fabs(vector[0]) + std::fabs(vector[1]);
   }
 
-  TUBELETX_HOST_DEVICE bool overlaps(int32_t x, int32_t y, int axis) const {
-    const int64_t first = place_of(pose, x, y, axis);
-    const int64_t along = pose.step_x[axis] * (kByteTileWidth - 1), down = pose.step_y[axis] * (kByteTileHeight - 1);
-    const int64_t lowest = first + (along < 0 ? along : 0) + (down < 0 ? down : 0);
-    const int64_t highest = first + (along > 0 ? along : 0) + (down > 0 ? down : 0);
-    return highest >= 0 && lowest < pose.extent[axis];
+  TUBELETX_HOST_DEVICE static int32_t clamp(double value, int64_t extent) {
+    return static_cast<int32_t>(value > 0 ? (value < double(extent) ? value : double(extent)) : 0.0);
   }
+};
+
+/// A tubelet in one frame of the clips that see it alike.
+struct ByteLayer {
+  Reach reach;
+  NearPose near_pose;  ///< if near
+  const Taps* taps;    ///< of its patch, row by row
+  int32_t pitch;       ///< of a row
+  Shape shape;
+  BytePaint paint;
+  bool near;      ///< in a tile that is let through, places fit 32 bits
+  BytePose pose;  ///< if not near
 };
 
 /// A patch as it is read: its size and its first texel. The size is 0 where it cannot be right, for nobody has looked
@@ -129,25 +186,41 @@ struct BytePatch {
   }
 };
 
-TUBELETX_HOST_DEVICE inline void make_byte_layer(const PasteArguments& arguments, const PatchBoxes& boxes, int64_t b,
-                                                 int64_t v, int64_t m, int64_t t, ByteLayer& layer) {
-  const int64_t tubelet = b * arguments.num_tubelets + m;
+/// Fills all but the taps. Everything is read before anything is written: a thread makes one layer, and would wait for
+/// each.
+TUBELETX_HOST_DEVICE inline void write_byte_layer(const PasteArguments& arguments, const PatchBoxes& boxes, int64_t b,
+                                                  int64_t v, int64_t m, int64_t t, ByteLayer& layer) {
+  const int64_t tubelet = b * arguments.num_tubelets + m, frame = tubelet * arguments.frames + t;
   const BytePatch patch(arguments, boxes, b, v, m);
-  layer.shape = static_cast<Shape>(arguments.shape[tubelet]);
-  layer.pitch = patch.width + 1;
-  layer.column_begin = layer.column_end = layer.row_begin = layer.row_end = 0;
-  Placement placement;
-  if (!placement_of(arguments, b, v, m, t, patch.width, patch.height, placement)) return;
-  const float opacity = arguments.opacity[tubelet * arguments.frames + t];
-  if (!make_byte_pose(placement, arguments.edge[tubelet], opacity, arguments.has_alpha, layer.pose)) return;
-  layer.near = layer.pose.narrow;
-  for (int axis = 0; axis < 2; ++axis) {
-    const int64_t along = layer.pose.step_x[axis] * (kByteTileWidth - 1);
-    const int64_t down = layer.pose.step_y[axis] * (kByteTileHeight - 1);
-    const int64_t reach = (along < 0 ? -along : along) + (down < 0 ? -down : down);
-    layer.near = layer.near && reach <= int64_t{1} << 30;
+  const float center[2] = {arguments.centers[2 * frame], arguments.centers[2 * frame + 1]};
+  float linear[4], offset[2] = {};
+  for (int i = 0; i < 4; ++i) linear[i] = arguments.linear[4 * frame + i];
+  const bool has_offset = arguments.offsets != nullptr;
+  if (has_offset) {
+    const float* given = arguments.offsets + 2 * ((b * arguments.num_clips + v) * arguments.num_tubelets + m);
+    for (int axis = 0; axis < 2; ++axis) offset[axis] = given[axis];
   }
-  layer.bound(placement, arguments.linear + 4 * (tubelet * arguments.frames + t), arguments.height, arguments.width);
+  const float opacity = arguments.opacity[frame], edge = arguments.edge[tubelet];
+  const Shape shape = static_cast<Shape>(arguments.shape[tubelet]);
+  Placement placement;
+  BytePose pose;
+  if (!place_patch(center, has_offset ? offset : nullptr, linear, patch.width, patch.height, opacity, placement) ||
+      !make_byte_pose(placement, edge, opacity, arguments.has_alpha, pose)) {
+    layer.reach = {};
+    return;
+  }
+  Reach reach;
+  reach.set_box(placement, pose, shape, linear, arguments.height, arguments.width);
+  layer.near = reach.set_distances(pose, shape, arguments.height, arguments.width);
+  if (layer.near) {
+    layer.near_pose = NearPose::of(pose);
+  } else {
+    layer.pose = pose;
+  }
+  layer.reach = reach;
+  layer.pitch = patch.width + 1;
+  layer.shape = shape;
+  layer.paint = pose.paint;
 }
 
 /// The texels of every patch, premultiplied, with the borders repeated: (height + 1, width + 1, groups) taps. Channel c
@@ -178,7 +251,7 @@ struct ByteTexels {
 /// Writes the layers of every frame, (B, T, views, M) in paint order, and the texels of every patch.
 struct PrepareBytes {
   static constexpr int kThreads = 128;
-  static constexpr int kResident = 8;
+  static constexpr int kResident = 7;
 
   PasteArguments arguments;
   PatchBoxes boxes;
@@ -207,25 +280,25 @@ struct PrepareBytes {
   TUBELETX_HOST_DEVICE int64_t layer_blocks() const { return (num_layers() + kThreads - 1) / kThreads; }
   /// Few enough that most have work to do where the patches are smaller than their storage.
   TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const {
-    constexpr int64_t kMost = 16;
+    constexpr int64_t kMost = 14;
     const int64_t blocks = (ByteTexels::places(arguments) + kThreads - 1) / kThreads;
     return blocks < kMost ? blocks : kMost;
   }
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const {
-    return layer_blocks() + ByteTexels::num_patches(arguments) * blocks_per_patch();
-  }
+  int64_t num_blocks() const { return layer_blocks() + ByteTexels::num_patches(arguments) * blocks_per_patch(); }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    block.each_thread([&](int thread) {
-      if (block.index < layer_blocks()) {
-        write_layer(block.index * kThreads + thread);
-      } else {
-        const uint32_t index = static_cast<uint32_t>(block.index - layer_blocks());
-        const uint32_t parts = static_cast<uint32_t>(blocks_per_patch());
-        write_patch(index / parts, static_cast<int32_t>(index % parts) * kThreads + thread);
-      }
-    });
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    device::let_next_kernel_start();
+    const int thread = device::thread();
+    if (block < layer_blocks()) {
+      device::wait_for_previous_kernel();
+      write_layer(block * kThreads + thread);
+    } else {
+      const uint32_t index = static_cast<uint32_t>(block - layer_blocks());
+      const uint32_t parts = static_cast<uint32_t>(blocks_per_patch());
+      device::wait_for_previous_kernel();
+      write_patch(index / parts, static_cast<int32_t>(index % parts) * kThreads + thread);
+    }
   }
 
  private:
@@ -239,7 +312,7 @@ struct PrepareBytes {
     const uint32_t sample_frame = frame / views, v = frame - sample_frame * views;
     const uint32_t b = sample_frame / frames, t = sample_frame - b * frames;
     ByteLayer& layer = layers[int64_t{frame} * tubelets + paint_position(arguments, b, m)];
-    make_byte_layer(arguments, boxes, b, v, m, t, layer);
+    write_byte_layer(arguments, boxes, b, v, m, t, layer);
     layer.taps = texels.of(arguments, b, v, m);
   }
 

@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "cuda/device.h"
+
 namespace tubeletx::cuda {
 namespace {
 
@@ -26,15 +28,12 @@ struct CropPatches {
   TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const {
     return (patch_elements() + kBlockElements - 1) / kBlockElements;
   }
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const {
-    return arguments.batch * arguments.num_tubelets * blocks_per_patch();
-  }
+  int64_t num_blocks() const { return arguments.batch * arguments.num_tubelets * blocks_per_patch(); }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    const int64_t patch = block.index / blocks_per_patch();
-    const int64_t begin = block.index % blocks_per_patch() * kBlockElements;
-    block.each_thread([&](int thread) { copy_word(patch, begin + kWord * thread); });
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const int64_t patch = block / blocks_per_patch(), part = block % blocks_per_patch();
+    copy_word(patch, part * kBlockElements + kWord * device::thread());
   }
 
  private:
@@ -86,10 +85,10 @@ struct CropPatches {
 template <typename Element>
 void crop(const CropArguments& arguments, const void* clip, const int32_t* patch_frame, const int32_t* patch_box,
           void* patches, Stream stream) {
-  launch("crop_patches",
-         CropPatches<Element>{arguments, static_cast<const Element*>(clip), patch_frame, patch_box,
-                              static_cast<Element*>(patches)},
-         stream);
+  device::launch("crop_patches",
+                 CropPatches<Element>{arguments, static_cast<const Element*>(clip), patch_frame, patch_box,
+                                      static_cast<Element*>(patches)},
+                 stream);
 }
 
 }  // namespace

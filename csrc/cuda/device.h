@@ -1,12 +1,26 @@
-// What a kernel asks of the GPU, in one place: who a thread is, exchange within a warp, asynchronous copies, products
-// on the matrix units. Everything else in a kernel is plain C++, so a host compiler that is given these few functions
-// (TUBELETX_EMULATED_DEVICE names the header) runs the kernels as they stand.
+// What a kernel asks of the GPU, in one place: who a thread is, exchange within a warp and a block, asynchronous
+// copies, products on the matrix units, the launch. Everything else in a kernel is plain C++, so a host compiler that
+// is given these few functions (emulated_device.h) runs the kernels as they stand.
+//
+// A kernel is a function of one struct, its arguments. Most are structs that do the work themselves, and then `run` is
+// the function:
+//
+//   struct Kernel {
+//     static constexpr int kThreads = 256;           // of a block
+//     static constexpr int kResident = 4;            // optional: blocks that a multiprocessor must have room for
+//     int64_t num_blocks() const;
+//     int64_t shared_bytes() const;                  // of a block, 0 for none
+//     TUBELETX_DEVICE void operator()(int64_t block) const;  // what a thread does
+//   };
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
 
 #include "core/blend.h"
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 
 #ifndef __CUDACC__
 #include "cuda/emulated_device.h"
@@ -146,17 +160,33 @@ TUBELETX_DEVICE void wait_for_previous_kernel() {
 #endif
 }
 
-/// When a kernel starts: after the one before it in the stream, or while that still runs. The latter is for kernels
-/// that wait_for_previous_kernel, in code for compute capability 9.0 or later.
+/// When a kernel starts: after the one before it in the stream, or, where that is possible, while that still runs. The
+/// latter is for kernels that wait_for_previous_kernel before they read or write.
 enum class Start { kInOrder, kEarly };
+
+inline void check_launch(cudaError_t error, const char* name) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(error));
+}
+
+/// Whether the code of a kernel for the current device knows how to wait, and graphs take it over.
+inline bool can_start_early(const char* name, const void* kernel) {
+  constexpr int has_waits = 90, captures_early_starts = 12030;
+  int driver = 0;
+  check_launch(cudaDriverGetVersion(&driver), name);
+  cudaFuncAttributes code{};
+  check_launch(cudaFuncGetAttributes(&code, kernel), name);
+  return code.ptxVersion >= has_waits && driver >= captures_early_starts && CUDART_VERSION >= captures_early_starts;
+}
 
 /// Queues the kernel on the stream of the current device; `name` is for the error.
 template <typename Arguments>
 void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64_t blocks_y, int threads,
             int64_t shared_bytes, const Arguments& arguments, cuda::Stream stream, Start start = Start::kInOrder) {
-  constexpr int64_t shared_without_asking = 48 * 1024;
+  constexpr int64_t shared_without_asking = 48 * 1024, vector = 16;
+  // Whole vectors: the compiler may read the last numbers together with what follows.
+  shared_bytes = (shared_bytes + vector - 1) / vector * vector;
   if (shared_bytes > shared_without_asking) {
-    cuda::check_launch(
+    check_launch(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
         name);
   }
@@ -169,9 +199,10 @@ void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64
   config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
   config.stream = stream;
   config.attrs = &early;
-  config.numAttrs = start == Start::kEarly ? 1 : 0;
+  const void* code = reinterpret_cast<const void*>(kernel);
+  config.numAttrs = start == Start::kEarly && can_start_early(name, code) ? 1 : 0;
   void* pointers[] = {const_cast<Arguments*>(&arguments)};
-  cuda::check_launch(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers), name);
+  check_launch(cudaLaunchKernelExC(&config, code, pointers), name);
 }
 
 }  // namespace tubeletx::device
@@ -181,6 +212,27 @@ void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64
 namespace tubeletx::device {
 
 constexpr int kWarp = 32;
+
+template <typename Kernel, typename = void>
+inline constexpr int kResidentBlocks = 1;
+template <typename Kernel>
+inline constexpr int kResidentBlocks<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
+
+template <typename Kernel>
+TUBELETX_KERNEL(Kernel::kThreads, kResidentBlocks<Kernel>)
+run(TUBELETX_KERNEL_ARGUMENT Kernel kernel) {
+  kernel(block_x());
+}
+
+/// Queues a kernel that does the work itself.
+template <typename Kernel>
+void launch(const char* name, const Kernel& kernel, cuda::Stream stream, Start start = Start::kInOrder) {
+  constexpr int64_t most_blocks = 0x7fffffff;
+  const int64_t blocks = kernel.num_blocks();
+  if (blocks > most_blocks) throw std::runtime_error(std::string(name) + ": too much work for one call");
+  if (blocks == 0) return;
+  launch(name, run<Kernel>, blocks, 1, Kernel::kThreads, kernel.shared_bytes(), kernel, stream, start);
+}
 
 /// Sum over the warp, in one order and with the same bits in every thread.
 template <typename T>

@@ -1,7 +1,7 @@
-// The functions of device.h on the host. Each thread of a block is a fibre; whoever waits for others hands over to the
-// next one. Asynchronous copies happen as late as they may (or as early, with TUBELETX_EMULATED_COPIES=early), shared
-// memory starts as NaN, and fragments follow the layouts of the PTX manual, so that a forgotten barrier or a wrong
-// index shows.
+// The functions of device.h on the host. The threads of a block run one after the other, each until it waits for
+// others: then it keeps its stack, and the next one runs on another. Asynchronous copies happen as late as they may (or
+// as early, with TUBELETX_EMULATED_COPIES=early), shared memory starts as NaN, and fragments follow the layouts of the
+// PTX manual, so that a forgotten barrier or a wrong index shows.
 #pragma once
 
 #include <ucontext.h>
@@ -76,9 +76,14 @@ struct Copy {
   }
 };
 
-struct Fibre {
+/// A stack that threads run on. A thread that waits keeps it; after one that ends, the next one follows.
+struct Worker {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
+};
+
+struct Fibre {
+  Worker* worker = nullptr;  // of a thread that has started
   int thread = 0;
   int64_t exchanges = 0;
   std::vector<std::vector<Copy>> groups;
@@ -112,7 +117,7 @@ void wait_until(const Condition& condition) {
   Fibre& self = fibre();
   while (!condition()) {
     self.may_go_on = condition;
-    swapcontext(&self.context, &current()->scheduler);
+    swapcontext(&self.worker->context, &current()->scheduler);
   }
   self.may_go_on = nullptr;
 }
@@ -132,7 +137,7 @@ inline const Slot* exchange(const Slot& mine) {
   return slots;
 }
 
-inline void run_fibre() {
+inline void run_thread() {
   current()->kernel();
   Fibre& self = fibre();
   require(self.groups.empty() || self.groups.back().empty(), "a thread ended with copies in flight");
@@ -140,6 +145,50 @@ inline void run_fibre() {
   self.finished = true;
   warp().barrier.leave();
   current()->barrier.leave();
+}
+
+/// Workers that no thread has; those of a host thread outlive its launches.
+inline std::vector<Worker*>& idle_workers() {
+  static thread_local std::deque<Worker> all;
+  static thread_local std::vector<Worker*> idle;
+  if (idle.empty()) idle.push_back(&all.emplace_back());
+  return idle;
+}
+
+/// What a worker does: the thread that it was given, and those of its warp that follow and have not started.
+inline void work() {
+  for (;;) {
+    Block& block = *current();
+    Worker* self = block.running->worker;
+    run_thread();
+    while (fibre().thread % 32 > 0 && (block.running - 1)->worker == nullptr) {
+      --block.running;
+      block.running->worker = self;
+      run_thread();
+    }
+    idle_workers().push_back(self);
+    swapcontext(&self->context, &block.scheduler);
+  }
+}
+
+/// Lets a thread that has not started or may go on run until it waits.
+inline void resume(Block& block, Fibre& fibre) {
+  block.running = &fibre;
+  if (fibre.worker == nullptr) {
+    constexpr size_t stack_bytes = TUBELETX_EMULATED_STACK;
+    fibre.worker = idle_workers().back();
+    idle_workers().pop_back();
+    if (fibre.worker->stack == nullptr) {
+      ucontext_t& context = fibre.worker->context;
+      fibre.worker->stack = std::unique_ptr<char[]>(new char[stack_bytes]);
+      getcontext(&context);
+      context.uc_stack.ss_sp = fibre.worker->stack.get();
+      context.uc_stack.ss_size = stack_bytes;
+      context.uc_link = nullptr;
+      makecontext(&context, &work, 0);
+    }
+  }
+  swapcontext(&block.scheduler, &fibre.worker->context);
 }
 
 /// Lets each thread of a warp run until it waits; false if all of them still do.
@@ -150,14 +199,12 @@ inline bool run_warp(Block& block, size_t warp) {
     Fibre& fibre = block.fibres[thread];
     if (fibre.finished || (fibre.may_go_on != nullptr && !fibre.may_go_on())) continue;
     moved = true;
-    block.running = &fibre;
-    swapcontext(&block.scheduler, &fibre.context);
+    resume(block, fibre);
   }
   return moved;
 }
 
 inline void run_block(Block& block, int threads) {
-  constexpr size_t stack_bytes = TUBELETX_EMULATED_STACK;
   current() = &block;
   block.fibres = std::vector<Fibre>(threads);
   block.warps = std::vector<Warp>((threads + 31) / 32);
@@ -167,13 +214,7 @@ inline void run_block(Block& block, int threads) {
     fibre.thread = thread;
     fibre.groups.resize(1);
     fibre.products.resize(1);
-    fibre.stack = std::unique_ptr<char[]>(new char[stack_bytes]);
     ++block.warps[thread / 32].barrier.expected;
-    getcontext(&fibre.context);
-    fibre.context.uc_stack.ss_sp = fibre.stack.get();
-    fibre.context.uc_stack.ss_size = stack_bytes;
-    fibre.context.uc_link = &block.scheduler;
-    makecontext(&fibre.context, &run_fibre, 0);
   }
   // A warp runs until all of it waits for the rest of the block: no two are further apart on a GPU.
   for (bool moved = true; moved;) {

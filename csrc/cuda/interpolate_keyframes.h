@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/trajectory.h"
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 
 namespace tubeletx::cuda {
 

@@ -6,12 +6,12 @@
 
 #include "core/blend.h"
 #include "core/pose.h"
-#include "cuda/launch.h"
+#include "cuda/device.h"
 #include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cuda {
 
-inline constexpr int kWarp = 32;
+using device::kWarp;
 
 /// A tubelet in one frame of one clip.
 template <typename Real>
@@ -36,6 +36,7 @@ TUBELETX_HOST_DEVICE inline int64_t num_views(const PasteArguments& arguments) {
 TUBELETX_HOST_DEVICE inline int64_t paint_position(const PasteArguments& arguments, int64_t b, int64_t m) {
   const int32_t* rank = arguments.order + b * arguments.num_tubelets;
   int64_t position = 0;
+  TUBELETX_ROLL
   for (int64_t other = 0; other < arguments.num_tubelets; ++other) {
     position += rank[other] < rank[m] || (rank[other] == rank[m] && other < m);
   }
@@ -77,19 +78,17 @@ struct PrepareLayers {
   }
   /// Of the workspace that `layers` is.
   int64_t bytes() const { return count() * static_cast<int64_t>(sizeof(Layer<Real>)); }
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return (count() + kThreads - 1) / kThreads; }
+  int64_t num_blocks() const { return (count() + kThreads - 1) / kThreads; }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    block.each_thread([&](int thread) {
-      const int64_t index = block.index * kThreads + thread;
-      if (index >= count()) return;
-      const int64_t frame = index / arguments.num_tubelets, m = index % arguments.num_tubelets;
-      const int64_t views = num_views(arguments);
-      const int64_t b = frame / views / arguments.frames;
-      make_layer(arguments, b, frame % views, m, frame / views % arguments.frames,
-                 layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)]);
-    });
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const int64_t index = block * kThreads + device::thread();
+    if (index >= count()) return;
+    const int64_t frame = index / arguments.num_tubelets, m = index % arguments.num_tubelets;
+    const int64_t views = num_views(arguments);
+    const int64_t b = frame / views / arguments.frames;
+    make_layer(arguments, b, frame % views, m, frame / views % arguments.frames,
+               layers[frame * arguments.num_tubelets + paint_position(arguments, b, m)]);
   }
 };
 

@@ -48,24 +48,18 @@ TUBELETX_INLINE void prefetch([[maybe_unused]] const void* address) {
 #endif
 }
 
-TUBELETX_INLINE int lowest_bit(uint32_t bits) {
-#ifdef __CUDA_ARCH__
-  return __ffs(static_cast<int>(bits)) - 1;
-#else
-  return __builtin_ctz(bits);
-#endif
-}
-
 /// The four weights of a pixel, split into their high and low bytes, for the taps of a channel at once.
 class Weights {
  public:
-  TUBELETX_INLINE Weights(const ByteSight& sight, int32_t bias) {
-    const uint32_t weight[4] = {static_cast<uint32_t>(sight.weight[0]), static_cast<uint32_t>(sight.weight[1]),
-                                static_cast<uint32_t>(sight.weight[2]), static_cast<uint32_t>(sight.weight[3])};
-    const uint32_t upper = permute_bytes(weight[0], weight[1], 0x5410);
-    const uint32_t lower = permute_bytes(weight[2], weight[3], 0x5410);
-    high_ = permute_bytes(upper, lower, 0x7531);
-    low_ = permute_bytes(upper, lower, 0x6420);
+  TUBELETX_INLINE Weights(int32_t right, int32_t lower, int32_t bias) {
+    int32_t part[4];
+    weigh_texels(right, lower, part);
+    const uint32_t weight[4] = {static_cast<uint32_t>(part[0]), static_cast<uint32_t>(part[1]),
+                                static_cast<uint32_t>(part[2]), static_cast<uint32_t>(part[3])};
+    const uint32_t first = permute_bytes(weight[0], weight[1], 0x5410);
+    const uint32_t last = permute_bytes(weight[2], weight[3], 0x5410);
+    high_ = permute_bytes(first, last, 0x7531);
+    low_ = permute_bytes(first, last, 0x6420);
     // weigh_bytes takes 128 off each tap.
     rest_ = static_cast<uint32_t>(bias) - 128u * (weight[0] + weight[1] + weight[2] + weight[3]);
   }
@@ -102,137 +96,125 @@ struct PaintLaw {
   }
 };
 
-/// Tiles of frames, shared out among the blocks.
+/// Tiles of frames, dealt out to warps: the tiles of a frame in turn to the warps that it has.
 class ByteTiles {
  public:
   explicit ByteTiles(const PasteArguments& arguments) {
-    constexpr int64_t kMostTiles = 128, kEnoughBlocks = 2048;
+    constexpr int64_t kEnoughWarps = 3072;
     frames_ = arguments.batch * arguments.frames * num_views(arguments);
-    across_ = (arguments.width + kByteTileWidth - 1) / kByteTileWidth;
-    tiles_ = across_ * ((arguments.height + kByteTileHeight - 1) / kByteTileHeight);
-    const int64_t wanted = frames_ > 0 ? (kEnoughBlocks + frames_ - 1) / frames_ : 1;
-    const int64_t shares = std::max((tiles_ + kMostTiles - 1) / kMostTiles, std::min(wanted, tiles_));
-    share_ = shares > 0 ? (tiles_ + shares - 1) / shares : 0;
-    shares_ = share_ > 0 ? (tiles_ + share_ - 1) / share_ : 0;
+    across_ = static_cast<uint32_t>((arguments.width + kByteTileWidth - 1) / kByteTileWidth);
+    tiles_ = across_ * static_cast<uint32_t>((arguments.height + kByteTileHeight - 1) / kByteTileHeight);
+    const int64_t wanted = frames_ > 0 ? (kEnoughWarps + frames_ - 1) / frames_ : 1;
+    warps_ = static_cast<uint32_t>(std::min<int64_t>(wanted, tiles_));
   }
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return frames_ * shares_; }
-  /// Tiles of a block, at most.
-  int64_t share() const { return share_; }
+  int64_t num_warps() const { return frames_ * warps_; }
 
-  /// Tiles of a frame that follow each other: the first, as row and column of tiles, and their number.
+  /// Of a warp; the first is where it begins among the tiles of the frame. Counts in 32 bits: the layers of so many
+  /// frames, or frames of so many tiles, would fit no device.
   struct Share {
-    int64_t frame;
-    int32_t row, column, count;
+    uint32_t frame, first;
   };
-  /// Counts in 32 bits: the layers of so many frames, or frames of so many tiles, would fit no device.
-  TUBELETX_HOST_DEVICE Share share_of(int64_t block) const {
-    const uint32_t index = static_cast<uint32_t>(block), shares = static_cast<uint32_t>(shares_);
-    const uint32_t frame = index / shares, across = static_cast<uint32_t>(across_);
-    const int64_t first = static_cast<int64_t>(index - frame * shares) * share_, left = tiles_ - first;
-    const uint32_t row = static_cast<uint32_t>(first) / across;
-    return {frame, static_cast<int32_t>(row), static_cast<int32_t>(static_cast<uint32_t>(first) - row * across),
-            static_cast<int32_t>(left < share_ ? left : share_)};
+  TUBELETX_HOST_DEVICE Share share_of(int64_t warp) const {
+    const uint32_t index = static_cast<uint32_t>(warp), frame = index / warps_;
+    return {frame, index - frame * warps_};
   }
+  TUBELETX_HOST_DEVICE bool is_over(int64_t warp) const { return warp >= frames_ * warps_; }
 
-  /// The first pixel of tile i of a share.
-  TUBELETX_HOST_DEVICE void corner(const Share& share, int32_t i, int32_t& x, int32_t& y) const {
-    const uint32_t column = static_cast<uint32_t>(share.column + i), across = static_cast<uint32_t>(across_);
-    const uint32_t rows = column / across;
-    x = static_cast<int32_t>(column - rows * across) * kByteTileWidth;
-    y = (share.row + static_cast<int32_t>(rows)) * kByteTileHeight;
+  TUBELETX_HOST_DEVICE uint32_t count() const { return tiles_; }
+  TUBELETX_HOST_DEVICE uint32_t step() const { return warps_; }
+
+  /// The first pixel of a tile.
+  TUBELETX_HOST_DEVICE void corner(uint32_t tile, int32_t& x, int32_t& y) const {
+    const uint32_t row = tile / across_;
+    x = static_cast<int32_t>(tile - row * across_) * kByteTileWidth;
+    y = static_cast<int32_t>(row) * kByteTileHeight;
   }
 
  private:
-  int64_t frames_, across_, tiles_, share_, shares_;
+  int64_t frames_;
+  uint32_t across_, tiles_, warps_;
 };
 
-/// Where a block works: the frame of each clip that sees the same layers.
+/// Where a warp works: the frame of each clip that sees the same layers.
 struct Frames {
   int32_t first_clip, last_clip;
-  uint8_t* pixels[kMaxClips];
+  uint8_t* const* pixels;  ///< of each clip, in shared memory
 };
 
 template <bool kRgb>
 struct PasteBytes {
   static constexpr int kThreads = 128;
-  static constexpr int kResident = 8;
+  static constexpr int kResident = 6;
+  static constexpr int kWarps = kThreads / kWarp;
   static constexpr int kLayersAtOnce = 32;
   static constexpr int kChannels = 3;
-  static constexpr int kWords = kByteRun * kChannels / 4;  ///< of a run of pixels
+  static constexpr int kWords = kByteRun * kChannels / 4;              ///< of a run of pixels
+  static constexpr int kRowVectors = kByteTileWidth * kChannels / 16;  ///< of 16 bytes, of a row of a tile
+  static constexpr int kVectors = kByteTileHeight * kRowVectors;
+  static_assert(kVectors <= kWarp, "a lane writes one vector of a tile");
 
   PasteArguments arguments;
   const ByteLayer* layers;
   ByteTexels texels;
   ByteTiles tiles;
-  bool aligned;  ///< a run of pixels may be read and written in words
+  bool words;    ///< a run of pixels may be read and written in words
+  bool vectors;  ///< and the row of a tile in vectors
 
   explicit PasteBytes(const PrepareBytes& prepared)
-      : arguments(prepared.arguments),
-        layers(prepared.layers),
-        texels(prepared.texels),
-        tiles(arguments),
-        aligned(true) {
+      : arguments(prepared.arguments), layers(prepared.layers), texels(prepared.texels), tiles(arguments) {
+    uint64_t bits = 0;
     for (int64_t v = 0; v < arguments.num_clips; ++v) {
       const ClipView& clip = arguments.clips[v];
-      const int64_t strides = clip.batch_stride | clip.frame_stride | clip.row_stride;
-      aligned = aligned && reinterpret_cast<uintptr_t>(clip.data) % 4 == 0 && strides % 4 == 0;
+      bits |= static_cast<uint64_t>(clip.batch_stride | clip.frame_stride | clip.row_stride);
+      bits |= reinterpret_cast<uintptr_t>(clip.data);
     }
+    words = bits % 4 == 0;
+    vectors = bits % 16 == 0;
   }
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.num_tubelets > 0 ? tiles.num_blocks() : 0; }
-  int64_t shared_bytes() const {
-    return static_cast<int64_t>(sizeof(Frames)) + tiles.share() * static_cast<int64_t>(sizeof(uint32_t));
-  }
+  int64_t num_blocks() const { return arguments.num_tubelets > 0 ? (tiles.num_warps() + kWarps - 1) / kWarps : 0; }
+  int64_t shared_bytes() const { return kWarps * static_cast<int64_t>(sizeof(Memory)); }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void* shared) const {
-    Frames& frames = *static_cast<Frames*>(shared);
-    uint32_t* touched = reinterpret_cast<uint32_t*>(&frames + 1);  // a bit for each layer at hand, of every tile
-    const ByteTiles::Share share = tiles.share_of(block.index);
-    block.each_thread([&](int thread) {
-      if (thread >= arguments.num_clips) return;
-      const uint32_t views = static_cast<uint32_t>(num_views(arguments));
-      const uint32_t sample_frame = static_cast<uint32_t>(share.frame) / views;
-      const int32_t view = static_cast<int32_t>(static_cast<uint32_t>(share.frame) - sample_frame * views);
-      const uint32_t clip_frames = static_cast<uint32_t>(arguments.frames);
-      const uint32_t b = sample_frame / clip_frames, t = sample_frame - b * clip_frames;
-      frames.pixels[thread] = pixel_at<uint8_t>(arguments.clips[thread], b, t, 0, 0);
-      frames.first_clip = views == 1 ? 0 : view;
-      frames.last_clip = views == 1 ? static_cast<int32_t>(arguments.num_clips) : view + 1;
-    });
-    const ByteLayer* frame = layers + share.frame * arguments.num_tubelets;
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const int lane = device::thread() % kWarp;
+    const int64_t warp = block * kWarps + device::thread() / kWarp;
+    if (tiles.is_over(warp)) return;
+    const ByteTiles::Share share = tiles.share_of(warp);
+    const Frames frames = frames_of(share.frame, lane);
+    const ByteLayer* frame = layers + int64_t{share.frame} * arguments.num_tubelets;
+    device::wait_for_previous_kernel();
     for (int64_t first = 0; first < arguments.num_tubelets; first += kLayersAtOnce) {
       const int64_t left = arguments.num_tubelets - first;
       const int count = static_cast<int>(left < kLayersAtOnce ? left : kLayersAtOnce);
-      block.each_thread([&](int thread) {
-        for (int32_t i = thread; i < share.count; i += kThreads) {
-          int32_t x, y;
-          tiles.corner(share, i, x, y);
-          uint32_t bits = 0;
-          for (int k = 0; k < count; ++k) bits |= static_cast<uint32_t>(frame[first + k].touches(x, y)) << k;
-          touched[i] = bits;
-        }
-      });
-      block.each_thread([&](int thread) {
-        const int lane = thread % kWarp;
-        for (int32_t i = thread / kWarp; i < share.count; i += kThreads / kWarp) {
-          uint32_t bits = touched[i];
-          if (bits == 0) continue;
-          int32_t x, y;
-          tiles.corner(share, i, x, y);
-          x += lane % (kByteTileWidth / kByteRun) * kByteRun;
-          y += lane / (kByteTileWidth / kByteRun);
-          if (x >= arguments.width || y >= arguments.height) continue;
-          for (; bits != 0; bits &= bits - 1) {
-            const ByteLayer& layer = frame[first + lowest_bit(bits)];
-            if (kRgb && layer.near) {
-              paint_run(frames, layer, x, y);
-            } else {
-              paint_pixels(frames, layer, x, y);
-            }
+      for (uint32_t begin = share.first; begin < tiles.count(); begin += kWarp * tiles.step()) {
+        // Each lane looks which layers touch a tile of its own; then all of them paint one tile after the other.
+        const uint32_t own_tile = begin + static_cast<uint32_t>(lane) * tiles.step();
+        int32_t own_x, own_y;
+        tiles.corner(own_tile, own_x, own_y);
+        uint32_t own_layers = 0;
+        if (own_tile < tiles.count()) {
+          for (int k = 0; k < count; ++k) {
+            own_layers |= static_cast<uint32_t>(frame[first + k].reach.touches(own_x, own_y)) << k;
           }
         }
-      });
+        for (uint32_t left_tiles = device::ballot(own_layers != 0); left_tiles != 0; left_tiles &= left_tiles - 1) {
+          const int owner = device::lowest_bit(left_tiles);
+          const int32_t x = device::shuffle(own_x, owner), y = device::shuffle(own_y, owner);
+          for (uint32_t bits = device::shuffle(own_layers, owner); bits != 0; bits &= bits - 1) {
+            const ByteLayer& layer = frame[first + device::lowest_bit(bits)];
+            const NearPose pose = layer.near_pose;  // read before it is known whether it is needed
+            if (!layer.near) {
+              paint_pixels(frames, layer, layer.pose, x, y);
+            } else if constexpr (kRgb) {
+              paint_tile(frames, layer, pose, x, y);
+            } else {
+              paint_pixels(frames, layer, pose, x, y);
+            }
+            device::synchronize_warp();  // a byte may have another lane under the next layer
+          }
+        }
+      }
     }
   }
 
@@ -242,41 +224,20 @@ struct PasteBytes {
     uint32_t word[kWords];
   };
 
-  /// place_of for a layer that is near: the sum fits 32 bits, whatever its terms do.
-  TUBELETX_INLINE static int32_t near_place(const BytePose& pose, int32_t x, int32_t y, int axis) {
-    return static_cast<int32_t>(static_cast<uint32_t>(pose.step_x[axis]) * static_cast<uint32_t>(x - pose.anchor_x) +
-                                static_cast<uint32_t>(pose.step_y[axis]) * static_cast<uint32_t>(y - pose.anchor_y) +
-                                static_cast<uint32_t>(pose.start[axis]));
-  }
+  struct alignas(16) Vector {
+    uint32_t word[4];
+  };
 
-  /// How strongly a layer covers a run of pixels, from its places on; whether it does at all.
-  template <Shape kShape>
-  TUBELETX_INLINE static bool cover_pixels(const BytePose& pose, int32_t place_x, int32_t place_y,
-                                           int32_t (&strength)[kByteRun]) {
-    bool any = false;
-    TUBELETX_UNROLL
-    for (int j = 0; j < kByteRun; ++j) {
-      strength[j] = byte_strength<kShape>(pose, place_x, place_y);
-      any = any | (strength[j] > 0);
-      place_x += static_cast<int32_t>(pose.step_x[0]);
-      place_y += static_cast<int32_t>(pose.step_x[1]);
-    }
-    return any;
-  }
+  /// What a warp has in shared memory: its frames, and a tile on its way from runs of pixels to vectors of bytes, row
+  /// after row without gaps.
+  struct alignas(16) Memory {
+    uint8_t* pixels[kMaxClips];
+    uint32_t shown[kWarp * kWords];
+    uint32_t covered[kWarp * kWords];  ///< bytes of all ones
+  };
 
-  /// kHard says what pose.hard is, so that it is looked at once.
-  template <bool kHard>
-  TUBELETX_INLINE static bool cover_pixels(Shape shape, BytePose pose, int32_t place_x, int32_t place_y,
-                                           int32_t (&strength)[kByteRun]) {
-    pose.hard = kHard;
-    switch (shape) {
-      case Shape::kRectangle:
-        return cover_pixels<Shape::kRectangle>(pose, place_x, place_y, strength);
-      case Shape::kEllipse:
-        return cover_pixels<Shape::kEllipse>(pose, place_x, place_y, strength);
-      default:
-        return cover_pixels<Shape::kRhombus>(pose, place_x, place_y, strength);
-    }
+  TUBELETX_DEVICE static Memory& memory() {
+    return static_cast<Memory*>(device::shared_memory())[device::thread() / kWarp];
   }
 
   TUBELETX_INLINE uint8_t* pixel_of(const Frames& frames, int32_t v, int32_t x, int32_t y) const {
@@ -284,79 +245,190 @@ struct PasteBytes {
            (kRgb ? int64_t{kChannels} : arguments.clips[v].column_stride) * x;
   }
 
-  /// Pixels x .. x + 3 of row y, in clips whose channels and pixels stand side by side.
-  TUBELETX_INLINE void paint_run(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
-    const BytePose pose = layer.pose;  // read once
+  TUBELETX_DEVICE Frames frames_of(uint32_t frame, int lane) const {
+    const uint32_t views = static_cast<uint32_t>(num_views(arguments));
+    const uint32_t sample_frame = frame / views;
+    const int32_t view = static_cast<int32_t>(frame - sample_frame * views);
+    const uint32_t clip_frames = static_cast<uint32_t>(arguments.frames);
+    const uint32_t b = sample_frame / clip_frames, t = sample_frame - b * clip_frames;
+    Memory& own = memory();
+    if (lane < arguments.num_clips) own.pixels[lane] = pixel_at<uint8_t>(arguments.clips[lane], b, t, 0, 0);
+    device::synchronize_warp();
+    if (views > 1) return {view, view + 1, own.pixels};
+    return {0, static_cast<int32_t>(arguments.num_clips), own.pixels};
+  }
+
+  /// How strongly a layer covers a run of pixels, from its places on: 16 bits for each. kHard says what pose.hard is,
+  /// so that it is looked at once.
+  template <Shape kShape>
+  TUBELETX_INLINE static uint64_t cover_hard(NearPose pose, int32_t place_x, int32_t place_y) {
+    pose.hard = true;
+    uint32_t half[2];
+    TUBELETX_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      uint32_t strength[2];
+      TUBELETX_UNROLL
+      for (int k = 0; k < 2; ++k) {
+        strength[k] = static_cast<uint32_t>(byte_strength<kShape>(pose, place_x, place_y));
+        place_x += pose.step_x[0];
+        place_y += pose.step_x[1];
+      }
+      half[i] = permute_bytes(strength[0], strength[1], 0x5410);
+    }
+    return uint64_t{half[1]} << 32 | half[0];
+  }
+
+  TUBELETX_INLINE static uint64_t cover_soft(Shape shape, NearPose pose, int32_t place_x, int32_t place_y) {
+    pose.hard = false;
+    uint64_t strengths = 0;
+    TUBELETX_ROLL
+    for (int j = 0; j < kByteRun; ++j) {
+      const uint64_t strength = static_cast<uint64_t>(byte_strength(shape, pose, place_x, place_y));
+      strengths = strengths >> 16 | strength << 48;
+      place_x += pose.step_x[0];
+      place_y += pose.step_x[1];
+    }
+    return strengths;
+  }
+
+  TUBELETX_INLINE static uint64_t cover(Shape shape, const NearPose& pose, int32_t place_x, int32_t place_y) {
+    if (!pose.hard) return cover_soft(shape, pose, place_x, place_y);
+    if (shape == Shape::kRectangle) return cover_hard<Shape::kRectangle>(pose, place_x, place_y);
+    if (shape == Shape::kEllipse) return cover_hard<Shape::kEllipse>(pose, place_x, place_y);
+    return cover_hard<Shape::kRhombus>(pose, place_x, place_y);
+  }
+
+  TUBELETX_INLINE static uint32_t strength_of(uint64_t strengths, int j) {
+    return static_cast<uint32_t>(strengths >> (16 * j)) & 0xffffu;
+  }
+
+  /// What a lane sees of a layer: the taps of a run of pixels, and how far these lie between them, right in the lower
+  /// half.
+  struct Sights {
+    uint64_t strengths;
+    Taps taps[kByteRun];
+    uint32_t between[kByteRun];
+
+    TUBELETX_INLINE Weights weights(int j, int32_t bias) const {
+      return Weights(static_cast<int32_t>(between[j] & 0xffffu), static_cast<int32_t>(between[j] >> 16), bias);
+    }
+  };
+
+  /// A tile of clips whose channels and pixels stand side by side. All lanes take part.
+  TUBELETX_DEVICE void paint_tile(const Frames& frames, const ByteLayer& layer, const NearPose& pose, int32_t tile_x,
+                                  int32_t tile_y) const {
+    const int lane = device::thread() % kWarp;
+    const int32_t x = tile_x + lane % (kByteTileWidth / kByteRun) * kByteRun;
+    const int32_t y = tile_y + lane / (kByteTileWidth / kByteRun);
     const Taps* const patch = layer.taps;
     const int32_t pitch = layer.pitch;
-    int32_t place_x = near_place(pose, x, y, 0), place_y = near_place(pose, x, y, 1);
-    int32_t strength[kByteRun];
-    const bool any = pose.hard ? cover_pixels<true>(layer.shape, pose, place_x, place_y, strength)
-                               : cover_pixels<false>(layer.shape, pose, place_x, place_y, strength);
-    if (!any) return;
-    const bool hidden =
-        pose.paint == BytePaint::kOpaque && strength[0] > 0 && strength[1] > 0 && strength[2] > 0 && strength[3] > 0;
-    if (!hidden) {  // the background is read, but not before the taps are weighed
-      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) prefetch(pixel_of(frames, v, x, y));
+    int32_t place_x = place_of(pose, x, y, 0), place_y = place_of(pose, x, y, 1);
+    Sights sights;
+    sights.strengths = cover(layer.shape, pose, place_x, place_y);
+    const int32_t left = y < arguments.height ? static_cast<int32_t>(arguments.width) - x : 0;
+    if (left < kByteRun) sights.strengths = left > 0 ? sights.strengths & ((uint64_t{1} << (16 * left)) - 1) : 0;
+    if (device::ballot(sights.strengths != 0) == 0) return;
+    TUBELETX_UNROLL
+    for (int j = 0; j < kByteRun; ++j) {  // all taps are on their way before the first is looked at
+      const ByteTexel texel = find_texel(pose, place_x, place_y);
+      const int32_t index = texel.row * pitch + texel.column;
+      sights.taps[j] = patch[strength_of(sights.strengths, j) != 0 ? index : 0];
+      sights.between[j] = permute_bytes(static_cast<uint32_t>(texel.right), static_cast<uint32_t>(texel.lower), 0x5410);
+      place_x += pose.step_x[0];
+      place_y += pose.step_x[1];
     }
-    Taps taps[kByteRun];  // all on their way before the first is looked at
-    ByteSight sight[kByteRun];
+    if (layer.paint == BytePaint::kOpaque) {
+      paint_opaque(frames, sights, tile_x, tile_y);
+    } else if (sights.strengths != 0) {
+      paint_blended(frames, layer.paint, sights, x, y, left);
+    }
+  }
+
+  /// Lanes write what they weighed to shared memory, and read it as vectors of 16 bytes.
+  TUBELETX_DEVICE void paint_opaque(const Frames& frames, const Sights& sights, int32_t tile_x, int32_t tile_y) const {
+    const int lane = device::thread() % kWarp;
+    Memory& stage = memory();
+    uint32_t all[kByteRun];  // all ones where a pixel is covered
+    TUBELETX_UNROLL
+    for (int j = 0; j < kByteRun; ++j) all[j] = strength_of(sights.strengths, j) != 0 ? ~0u : 0u;
+    stage.covered[kWords * lane] = permute_bytes(all[0], all[1], 0x4210);
+    stage.covered[kWords * lane + 1] = permute_bytes(all[1], all[2], 0x5410);
+    stage.covered[kWords * lane + 2] = permute_bytes(all[2], all[3], 0x6540);
+    device::synchronize_warp();
+    Vector covered = {};
+    if (lane < kVectors) covered = reinterpret_cast<const Vector*>(stage.covered)[lane];
+    const bool any = (covered.word[0] | covered.word[1] | covered.word[2] | covered.word[3]) != 0;
+    const bool hidden = (covered.word[0] & covered.word[1] & covered.word[2] & covered.word[3]) == ~0u;
+    // A vector that the frame does not have in whole is written byte by byte.
+    const bool whole = vectors && tile_x + kByteTileWidth <= arguments.width;
+    const int32_t row = tile_y + lane / kRowVectors, column = tile_x * kChannels + lane % kRowVectors * 16;
+    if (any && !hidden && whole) {  // the background is read, but not before the taps are weighed
+      TUBELETX_ROLL
+      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
+        prefetch(frames.pixels[v] + arguments.clips[v].row_stride * row + column);
+      }
+    }
+    const int32_t bias = byte_bias(BytePaint::kOpaque);
+    uint32_t sum[kByteRun * kChannels];
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
-      sight[j] = see_texels(pose, place_x, place_y);
-      const uint32_t index = static_cast<uint32_t>(sight[j].row * pitch + sight[j].column);
-      taps[j] = load_taps(patch + (strength[j] > 0 ? index : 0u));
-      place_x += static_cast<int32_t>(pose.step_x[0]);
-      place_y += static_cast<int32_t>(pose.step_x[1]);
+      const Weights weights = sights.weights(j, bias);
+      TUBELETX_UNROLL
+      for (int c = 0; c < kChannels; ++c) sum[j * kChannels + c] = weights(sights.taps[j].channel[c]);
     }
-    const bool whole = aligned && x + kByteRun <= arguments.width;
-    const int32_t left = static_cast<int32_t>(arguments.width) - x;
-    const int32_t elements = kChannels * (left < kByteRun ? left : kByteRun);
-    const int32_t bias = byte_bias(pose.paint);
-    if (pose.paint == BytePaint::kOpaque) {
-      uint32_t sum[kByteRun * kChannels], cover[kByteRun * kChannels];
+    TUBELETX_UNROLL
+    for (int i = 0; i < kWords; ++i) stage.shown[kWords * lane + i] = third_bytes(sum + 4 * i);
+    device::synchronize_warp();
+    if (!any) return;
+    const Vector shown = reinterpret_cast<const Vector*>(stage.shown)[lane];
+    TUBELETX_ROLL
+    for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
+      write(frames.pixels[v] + arguments.clips[v].row_stride * row + column, shown, covered, whole, hidden);
+    }
+  }
+
+  TUBELETX_INLINE static void write(uint8_t* bytes, const Vector& shown, const Vector& covered, bool whole,
+                                    bool hidden) {
+    if (!whole) {
       TUBELETX_UNROLL
-      for (int j = 0; j < kByteRun; ++j) {
-        const Weights weights(sight[j], bias);
-        TUBELETX_UNROLL
-        for (int c = 0; c < kChannels; ++c) {
-          sum[j * kChannels + c] = weights(taps[j].channel[c]);
-          cover[j * kChannels + c] = strength[j] > 0 ? 0x00ff0000u : 0u;
+      for (int i = 0; i < 16; ++i) {
+        if ((covered.word[i / 4] >> (8 * (i % 4)) & 1u) != 0) {
+          bytes[i] = static_cast<uint8_t>(shown.word[i / 4] >> (8 * (i % 4)));
         }
-      }
-      Run shown, covered;
-      TUBELETX_UNROLL
-      for (int i = 0; i < kWords; ++i) {
-        shown.word[i] = third_bytes(sum + 4 * i);
-        covered.word[i] = third_bytes(cover + 4 * i);
-      }
-      for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
-        uint8_t* pixels = pixel_of(frames, v, x, y);
-        Run run = shown;
-        if (!hidden) {
-          run = load(pixels, whole, elements);
-          TUBELETX_UNROLL
-          for (int i = 0; i < kWords; ++i) {
-            run.word[i] = (run.word[i] & ~covered.word[i]) | (shown.word[i] & covered.word[i]);
-          }
-        }
-        store(pixels, whole, elements, run);
       }
       return;
     }
-    const PaintLaw law(pose.paint);
+    Vector vector = shown;
+    if (!hidden) {
+      vector = *reinterpret_cast<const Vector*>(bytes);
+      TUBELETX_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        vector.word[i] = (vector.word[i] & ~covered.word[i]) | (shown.word[i] & covered.word[i]);
+      }
+    }
+    *reinterpret_cast<Vector*>(bytes) = vector;
+  }
+
+  /// Pixels x .. x + 3 of row y, of which the frame has `left`.
+  TUBELETX_DEVICE void paint_blended(const Frames& frames, BytePaint paint, const Sights& sights, int32_t x, int32_t y,
+                                     int32_t left) const {
+    const bool whole = words && left >= kByteRun;
+    const int32_t elements = kChannels * left;
+    const int32_t bias = byte_bias(paint);
+    const PaintLaw law(paint);
     uint32_t light01[kByteRun], light2_keep[kByteRun];  // in halves of words
     TUBELETX_UNROLL
     for (int j = 0; j < kByteRun; ++j) {
-      const Weights weights(sight[j], bias);
-      const uint32_t scale = law.scale(strength[j]);
-      const uint32_t light0 = PaintLaw::scaled(weights(taps[j].channel[0]), scale) + law.light;
-      const uint32_t light1 = PaintLaw::scaled(weights(taps[j].channel[1]), scale) + law.light;
-      const uint32_t light2 = PaintLaw::scaled(weights(taps[j].channel[2]), scale) + law.light;
-      const uint32_t keep = law.full - PaintLaw::scaled(weights(taps[j].channel[3]), scale);
+      const Weights weights = sights.weights(j, bias);
+      const uint32_t scale = law.scale(static_cast<int32_t>(strength_of(sights.strengths, j)));
+      const uint32_t light0 = PaintLaw::scaled(weights(sights.taps[j].channel[0]), scale) + law.light;
+      const uint32_t light1 = PaintLaw::scaled(weights(sights.taps[j].channel[1]), scale) + law.light;
+      const uint32_t light2 = PaintLaw::scaled(weights(sights.taps[j].channel[2]), scale) + law.light;
+      const uint32_t keep = law.full - PaintLaw::scaled(weights(sights.taps[j].channel[3]), scale);
       light01[j] = permute_bytes(light0, light1, 0x5410);
       light2_keep[j] = permute_bytes(light2, keep, 0x5410);
     }
+    TUBELETX_ROLL
     for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
       uint8_t* pixels = pixel_of(frames, v, x, y);
       store(pixels, whole, elements, blend(law, load(pixels, whole, elements), light01, light2_keep));
@@ -420,23 +492,31 @@ struct PasteBytes {
     return run;
   }
 
-  /// The same pixels, for any pose, channels and strides.
-  TUBELETX_INLINE void paint_pixels(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
-    const BytePose& pose = layer.pose;
-    const BytePaint paint = pose.paint;
+  /// A tile, for any pose, channels and strides.
+  template <typename SomePose>
+  TUBELETX_DEVICE void paint_pixels(const Frames& frames, const ByteLayer& layer, const SomePose& pose, int32_t tile_x,
+                                    int32_t tile_y) const {
+    const int lane = device::thread() % kWarp;
+    int32_t x = tile_x + lane % (kByteTileWidth / kByteRun) * kByteRun;
+    const int32_t y = tile_y + lane / (kByteTileWidth / kByteRun);
+    if (y >= arguments.height) return;
+    const BytePaint paint = layer.paint;
     const int32_t channels = static_cast<int32_t>(arguments.channels);
+    TUBELETX_ROLL
     for (int32_t end = x + kByteRun; x < end && x < arguments.width; ++x) {
-      const int64_t place_x = place_of(pose, x, y, 0), place_y = place_of(pose, x, y, 1);
+      const auto place_x = place_of(pose, x, y, 0), place_y = place_of(pose, x, y, 1);
       const int32_t strength = byte_strength(layer.shape, pose, place_x, place_y);
       if (strength == 0) continue;
-      const ByteSight sight = see_texels(pose, place_x, place_y);
-      const Weights weights(sight, byte_bias(paint));
-      const Taps* taps = layer.taps + int64_t{sight.row * layer.pitch + sight.column} * texels.groups;
+      const ByteTexel texel = find_texel(pose, place_x, place_y);
+      const Weights weights(texel.right, texel.lower, byte_bias(paint));
+      const Taps* taps = layer.taps + int64_t{texel.row * layer.pitch + texel.column} * texels.groups;
       const uint32_t keep =
           paint == BytePaint::kOpaque ? 0 : keep_of(paint, weights(taps[channels / 4].channel[channels % 4]), strength);
+      TUBELETX_ROLL
       for (int32_t c = 0; c < channels; ++c) {
         const uint32_t sum = weights(taps[c / 4].channel[c % 4]);
         const uint32_t light = light_of(paint, sum, strength);
+        TUBELETX_ROLL
         for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
           const ClipView& clip = arguments.clips[v];
           uint8_t& pixel = pixel_of(frames, v, x, y)[c * clip.channel_stride];
@@ -464,11 +544,11 @@ int64_t paste_bytes_workspace(const PasteArguments& arguments) { return PrepareB
 void launch_paste_bytes(const PasteArguments& arguments, const PatchBoxes& boxes, void* workspace, Stream stream) {
   constexpr const char* kName = "paste_tubelets";
   const PrepareBytes prepare(arguments, boxes, workspace);
-  launch(kName, prepare, stream);
+  device::launch(kName, prepare, stream, device::Start::kEarly);
   if (is_rgb(arguments)) {
-    launch(kName, PasteBytes<true>(prepare), stream);
+    device::launch(kName, PasteBytes<true>(prepare), stream, device::Start::kEarly);
   } else {
-    launch(kName, PasteBytes<false>(prepare), stream);
+    device::launch(kName, PasteBytes<false>(prepare), stream, device::Start::kEarly);
   }
 }
 

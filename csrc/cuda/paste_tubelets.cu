@@ -41,26 +41,24 @@ struct PasteTubelets {
     }
   }
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.num_tubelets > 0 ? bands.num_blocks() : 0; }
+  int64_t num_blocks() const { return arguments.num_tubelets > 0 ? bands.num_blocks() : 0; }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    const Region region = bands.region(arguments, block.index);
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const Region region = bands.region(arguments, block);
     const Layer<Number>* frame = layers + region.frame * arguments.num_tubelets;
-    block.each_thread([&](int thread) {
-      const int lane = thread % kWarp;
-      for_each_tile(region, frame, arguments.num_tubelets, thread, kThreads, [&](int32_t x, int32_t y, int32_t end) {
-        for (int64_t k = 0; k < arguments.num_tubelets; ++k) {
-          if (!frame[k].touches(x, y, kTileWidth, kTileHeight)) continue;
-          if constexpr (kRuns) {
-            if (packed) {
-              paint_run(region, frame[k], x + lane % 8 * kRun, y + lane / 8, end);
-              continue;
-            }
+    const int thread = device::thread(), lane = thread % kWarp;
+    for_each_tile(region, frame, arguments.num_tubelets, thread, kThreads, [&](int32_t x, int32_t y, int32_t end) {
+      for (int64_t k = 0; k < arguments.num_tubelets; ++k) {
+        if (!frame[k].touches(x, y, kTileWidth, kTileHeight)) continue;
+        if constexpr (kRuns) {
+          if (packed) {
+            paint_run(region, frame[k], x + lane % 8 * kRun, y + lane / 8, end);
+            continue;
           }
-          paint_column(region, frame[k], x + lane, y, end);
         }
-      });
+        paint_column(region, frame[k], x + lane, y, end);
+      }
     });
   }
 
@@ -155,8 +153,8 @@ template <typename Pixel>
 void launch_paste_tubelets(const PasteArguments& arguments, void* workspace, Stream stream) {
   constexpr const char* kName = "paste_tubelets";
   auto* layers = static_cast<Layer<Real<Pixel>>*>(workspace);
-  launch(kName, PrepareLayers<Real<Pixel>>{arguments, layers}, stream);
-  launch(kName, PasteTubelets<Pixel>(arguments, layers), stream);
+  device::launch(kName, PrepareLayers<Real<Pixel>>{arguments, layers}, stream);
+  device::launch(kName, PasteTubelets<Pixel>(arguments, layers), stream);
 }
 
 #define TUBELETX_INSTANTIATE(Pixel)                               \

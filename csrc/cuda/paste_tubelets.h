@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 #include "ops/paste_tubelets_arguments.h"
 
 namespace tubeletx::cuda {

@@ -90,36 +90,32 @@ struct PatchGradients : Gradients<Pixel> {
   TUBELETX_HOST_DEVICE int64_t texels() const { return arguments.patch_height * arguments.patch_width; }
   TUBELETX_HOST_DEVICE int64_t blocks_per_patch() const { return (texels() + kThreads - 1) / kThreads; }
   TUBELETX_HOST_DEVICE int64_t appearances() const { return arguments.patches_per_clip ? arguments.num_clips : 1; }
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const {
-    return arguments.batch * appearances() * arguments.num_tubelets * blocks_per_patch();
-  }
+  int64_t num_blocks() const { return arguments.batch * appearances() * arguments.num_tubelets * blocks_per_patch(); }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    block.each_thread([&](int thread) {
-      const int64_t patch = block.index / blocks_per_patch();
-      const int64_t texel = block.index % blocks_per_patch() * kThreads + thread;
-      if (texel >= texels()) return;
-      const int64_t m = patch % arguments.num_tubelets;
-      const int64_t appearance = patch / arguments.num_tubelets % appearances();
-      const int64_t b = patch / arguments.num_tubelets / appearances();
-      const int32_t column = static_cast<int32_t>(texel % arguments.patch_width);
-      const int32_t row = static_cast<int32_t>(texel / arguments.patch_width);
-      for (int64_t first = 0; first < arguments.patch_channels; first += kGroup) {
-        double sums[kGroup] = {};
-        const int64_t last_clip = arguments.patches_per_clip ? appearance + 1 : arguments.num_clips;
-        for (int64_t v = appearance; v < last_clip; ++v) {
-          for (int64_t t = 0; t < arguments.frames; ++t) gather(b, v, t, m, column, row, first, sums);
-        }
-        TUBELETX_UNROLL
-        for (int i = 0; i < kGroup; ++i) {
-          if (first + i < arguments.patch_channels) {
-            patches_gradient[(patch * arguments.patch_channels + first + i) * texels() + texel] =
-                from_real<Pixel>(static_cast<Number>(sums[i]));
-          }
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const int64_t patch = block / blocks_per_patch();
+    const int64_t texel = block % blocks_per_patch() * kThreads + device::thread();
+    if (texel >= texels()) return;
+    const int64_t m = patch % arguments.num_tubelets;
+    const int64_t appearance = patch / arguments.num_tubelets % appearances();
+    const int64_t b = patch / arguments.num_tubelets / appearances();
+    const int32_t column = static_cast<int32_t>(texel % arguments.patch_width);
+    const int32_t row = static_cast<int32_t>(texel / arguments.patch_width);
+    for (int64_t first = 0; first < arguments.patch_channels; first += kGroup) {
+      double sums[kGroup] = {};
+      const int64_t last_clip = arguments.patches_per_clip ? appearance + 1 : arguments.num_clips;
+      for (int64_t v = appearance; v < last_clip; ++v) {
+        for (int64_t t = 0; t < arguments.frames; ++t) gather(b, v, t, m, column, row, first, sums);
+      }
+      TUBELETX_UNROLL
+      for (int i = 0; i < kGroup; ++i) {
+        if (first + i < arguments.patch_channels) {
+          patches_gradient[(patch * arguments.patch_channels + first + i) * texels() + texel] =
+              from_real<Pixel>(static_cast<Number>(sums[i]));
         }
       }
-    });
+    }
   }
 
  private:
@@ -220,20 +216,19 @@ struct ClipGradients : Gradients<Pixel> {
 
   explicit ClipGradients(const Base& base) : Base(base), bands(base.arguments) {}
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.num_tubelets > 0 ? bands.num_blocks() : 0; }
+  int64_t num_blocks() const { return arguments.num_tubelets > 0 ? bands.num_blocks() : 0; }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    const Region region = bands.region(arguments, block.index);
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const Region region = bands.region(arguments, block);
     const Layer<Number>* frame = this->layers_of(region.b, region.first_clip, region.t);
-    block.each_thread([&](int thread) {
-      for_each_tile(region, frame, arguments.num_tubelets, thread, kThreads, [&](int32_t x, int32_t y, int32_t end) {
-        x += thread % kWarp;
-        if (x >= arguments.width) return;
-        for (int32_t row = y; row < y + kTileHeight && row < end; ++row) {
-          for (int64_t v = region.first_clip; v < region.last_clip; ++v) descend_pixel(region, frame, v, x, row);
-        }
-      });
+    const int thread = device::thread();
+    for_each_tile(region, frame, arguments.num_tubelets, thread, kThreads, [&](int32_t x, int32_t y, int32_t end) {
+      x += thread % kWarp;
+      if (x >= arguments.width) return;
+      for (int32_t row = y; row < y + kTileHeight && row < end; ++row) {
+        for (int64_t v = region.first_clip; v < region.last_clip; ++v) descend_pixel(region, frame, v, x, row);
+      }
     });
   }
 
@@ -276,9 +271,9 @@ void launch_paste_tubelets_backward(const PasteArguments& arguments, const ClipV
   auto* layers = static_cast<Layer<Real<Pixel>>*>(workspace);
   Gradients<Pixel> gradients{arguments, {}, layers};
   if (arguments.has_alpha) std::copy(clips, clips + arguments.num_clips, gradients.clips);
-  launch(kName, PrepareLayers<Real<Pixel>>{arguments, layers}, stream);
-  launch(kName, PatchGradients<Pixel>(gradients, patches_gradient), stream);
-  launch(kName, ClipGradients<Pixel>(gradients), stream);
+  device::launch(kName, PrepareLayers<Real<Pixel>>{arguments, layers}, stream);
+  device::launch(kName, PatchGradients<Pixel>(gradients, patches_gradient), stream);
+  device::launch(kName, ClipGradients<Pixel>(gradients), stream);
 }
 
 #define TUBELETX_INSTANTIATE(Pixel)                                        \

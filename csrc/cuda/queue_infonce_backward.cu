@@ -1,6 +1,8 @@
 // Gradients of queue InfoNCE, in one kernel: O(B D), the queue is not looked at again. A block takes a row.
 #include "cuda/queue_infonce_backward.h"
 
+#include "cuda/device.h"
+
 namespace tubeletx::cuda {
 namespace {
 
@@ -10,18 +12,16 @@ struct WriteGradients {
 
   QueueInfoNCEGradients<Element> gradients;
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return gradients.batch; }
+  int64_t num_blocks() const { return gradients.batch; }
   int64_t shared_bytes() const { return 0; }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void*) const {
-    block.each_thread([&](int thread) {
-      const auto row = gradients.row(block.index);
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    const auto row = gradients.row(block);
 #pragma unroll 1
-      for (int64_t feature = thread; feature < gradients.features; feature += kThreads) {
-        if (gradients.query_gradient != nullptr) gradients.write_query_gradient(row, block.index, feature);
-        if (gradients.key_gradient != nullptr) gradients.write_key_gradient(row, block.index, feature);
-      }
-    });
+    for (int64_t feature = device::thread(); feature < gradients.features; feature += kThreads) {
+      if (gradients.query_gradient != nullptr) gradients.write_query_gradient(row, block, feature);
+      if (gradients.key_gradient != nullptr) gradients.write_key_gradient(row, block, feature);
+    }
   }
 };
 
@@ -29,7 +29,7 @@ struct WriteGradients {
 
 template <typename Element>
 void launch_queue_infonce_backward(const QueueInfoNCEGradients<Element>& gradients, Stream stream) {
-  launch("queue_infonce_backward", WriteGradients<Element>{gradients}, stream);
+  device::launch("queue_infonce_backward", WriteGradients<Element>{gradients}, stream);
 }
 
 template void launch_queue_infonce_backward(const QueueInfoNCEGradients<Half>&, Stream);

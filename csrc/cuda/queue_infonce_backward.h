@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/queue_infonce_gradients.h"
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 
 namespace tubeletx::cuda {
 

@@ -5,6 +5,7 @@
 #include "cuda/sample_tubelets.h"
 
 #include "core/gaussian.h"
+#include "cuda/device.h"
 
 namespace tubeletx::cuda {
 namespace {
@@ -24,7 +25,7 @@ struct DraftSlot {
 enum DraftWarp { kSideWarp, kPathWarp, kLookWarp, kScaleWarp, kTurnWarp, kDraftWarps };
 
 struct SampleTubelets {
-  static constexpr int kWarp = 32;
+  static constexpr int kWarp = device::kWarp;
   static constexpr int kThreads = (kDraftWarps + 6) * kWarp;
   static constexpr int kMaxGroup = kWarp / (2 * kMaxKeys);  ///< a lane for each axis and keyframe of a tubelet
 
@@ -44,72 +45,68 @@ struct SampleTubelets {
     while (group > 1 && shared_bytes() > kEnough) --group;
   }
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.batch; }
+  int64_t num_blocks() const { return arguments.batch; }
   int64_t shared_bytes() const {
     return taps_bytes() + int64_t{group} * slot_bytes() + sizeof(uint32_t) * kFixedWords +
            sizeof(float) * arguments.plan.num_tubelets;
   }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void* memory) const {
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    device::let_next_kernel_start();
     const SamplerPlan& plan = arguments.plan;
-    const Shared shared(*this, memory);
+    const Shared shared(*this, device::shared_memory());
+    const int thread = device::thread();
     const uint32_t epoch =
         arguments.epoch_on_device == nullptr ? arguments.epoch : static_cast<uint32_t>(*arguments.epoch_on_device);
-    const DrawStream stream = {arguments.seed, static_cast<uint64_t>(arguments.sample_ids[block.index]), epoch};
+    const DrawStream stream = {arguments.seed, static_cast<uint64_t>(arguments.sample_ids[block]), epoch};
     for (int32_t first = 0; first < plan.num_tubelets; first += group) {
       const int32_t left = plan.num_tubelets - first;
       const int32_t count = left < group ? left : group;
-      block.each_thread([&](int thread) {
-        draw_words(shared, stream, first, count, thread);
-        if (first == 0) write_taps(shared, kThreads - 1 - thread);  // the last threads have no words to draw
-      });
-      block.each_thread([&](int thread) { draft_timings(shared, count, thread); });
-      block.each_thread([&](int thread) {
-        constexpr int kDrafting = kDraftWarps * kWarp;
-        if (thread >= kDrafting) {
-          smooth_points(shared, count, thread - kDrafting, kThreads - kDrafting);
-        } else {
-          draft(shared, count, static_cast<DraftWarp>(thread / kWarp), thread % kWarp);
-        }
-      });
+      draw_words(shared, stream, first, count, thread);
+      if (first == 0) write_taps(shared, kThreads - 1 - thread);  // the last threads have no words to draw
+      device::synchronize_block();
+      draft_timings(shared, count, thread);
+      device::synchronize_block();
+      constexpr int kDrafting = kDraftWarps * kWarp;
+      if (thread >= kDrafting) {
+        smooth_points(shared, count, thread - kDrafting, kThreads - kDrafting);
+      } else {
+        draft(shared, count, static_cast<DraftWarp>(thread / kWarp), thread % kWarp);
+      }
+      device::synchronize_block();
       for (int32_t time = 0; time < plan.num_frames; time += DraftSlot::kFrames) {
         const int32_t ahead = plan.num_frames - time;
         const int32_t frames = ahead < DraftSlot::kFrames ? ahead : DraftSlot::kFrames;
-        block.each_thread([&](int thread) {
-          for (int32_t item = thread; item < count * frames; item += kThreads) {
-            const int32_t index = item / frames, frame = item - index * frames;
-            write_pose(shared, index, block.index * plan.num_tubelets + first + index, time + frame,
-                       shared.slot(index).areas[frame]);
-          }
-          // The last threads have fewer frames.
-          if (time == 0 && points > 0) find_extremes(shared, count, kThreads - 1 - thread);
-        });
+        for (int32_t item = thread; item < count * frames; item += kThreads) {
+          const int32_t index = item / frames, frame = item - index * frames;
+          write_pose(shared, index, block * plan.num_tubelets + first + index, time + frame,
+                     shared.slot(index).areas[frame]);
+        }
+        // The last threads have fewer frames.
+        if (time == 0 && points > 0) find_extremes(shared, count, kThreads - 1 - thread);
+        device::synchronize_block();
         // The areas of the last frames are added up beside the centres.
         if (ahead == frames) break;
-        block.each_thread([&](int thread) {
-          if (thread < count) add_areas(shared.slot(thread), frames, time == 0);
-        });
+        if (thread < count) add_areas(shared.slot(thread), frames, time == 0);
+        device::synchronize_block();
       }
-      block.each_thread([&](int thread) {
-        for (int32_t item = thread; item < count * plan.num_frames; item += kThreads) {
-          const int32_t index = item / plan.num_frames;
-          write_center(shared, index, block.index * plan.num_tubelets + first + index, item - index * plan.num_frames);
-        }
-        const int from_end = kThreads - 1 - thread;
-        if (from_end < count) {
-          DraftSlot& slot = shared.slot(from_end);
-          const int32_t last = (plan.num_frames - 1) % DraftSlot::kFrames + 1;
-          add_areas(slot, last, last == plan.num_frames);
-          shared.areas[first + from_end] = mean_area(plan, slot.draft, slot.area);
-        }
-      });
+      for (int32_t item = thread; item < count * plan.num_frames; item += kThreads) {
+        const int32_t index = item / plan.num_frames;
+        write_center(shared, index, block * plan.num_tubelets + first + index, item - index * plan.num_frames);
+      }
+      const int from_end = kThreads - 1 - thread;
+      if (from_end < count) {
+        DraftSlot& slot = shared.slot(from_end);
+        const int32_t last = (plan.num_frames - 1) % DraftSlot::kFrames + 1;
+        add_areas(slot, last, last == plan.num_frames);
+        shared.areas[first + from_end] = mean_area(plan, slot.draft, slot.area);
+      }
+      device::synchronize_block();
     }
-    block.each_thread([&](int thread) {
-      for (int32_t tubelet = thread; tubelet < plan.num_tubelets; tubelet += kThreads) {
-        arguments.fields.order[block.index * plan.num_tubelets + tubelet] =
-            paint_rank(shared.areas, plan.num_tubelets, tubelet);
-      }
-    });
+    for (int32_t tubelet = thread; tubelet < plan.num_tubelets; tubelet += kThreads) {
+      arguments.fields.order[block * plan.num_tubelets + tubelet] =
+          paint_rank(shared.areas, plan.num_tubelets, tubelet);
+    }
   }
 
  private:
@@ -291,7 +288,7 @@ struct SampleTubelets {
 }  // namespace
 
 void launch_sample_tubelets(const SampleTubeletsArguments& arguments, Stream stream) {
-  launch("sample_tubelets", SampleTubelets(arguments), stream);
+  device::launch("sample_tubelets", SampleTubelets(arguments), stream);
 }
 
 }  // namespace tubeletx::cuda

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/tubelet_sampler.h"
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 
 namespace tubeletx::cuda {
 

@@ -4,6 +4,7 @@
 
 #include "core/gaussian.h"
 #include "core/trajectory.h"
+#include "cuda/device.h"
 
 namespace tubeletx::cuda {
 namespace {
@@ -19,17 +20,16 @@ struct SmoothPath {
   explicit SmoothPath(const SmoothPathArguments& given)
       : arguments(given), radius(gaussian_radius(given.sigma)), total(gaussian_total(given.sigma, radius)) {}
 
-  TUBELETX_HOST_DEVICE int64_t num_blocks() const { return arguments.shape.rows * arguments.shape.axes; }
+  int64_t num_blocks() const { return arguments.shape.rows * arguments.shape.axes; }
   TUBELETX_HOST_DEVICE int64_t shared_taps() const { return radius < kMaxSharedTaps ? radius + 1 : 0; }
   int64_t shared_bytes() const { return (2 * kThreads + shared_taps()) * sizeof(double); }
 
-  TUBELETX_HOST_DEVICE void operator()(const Block& block, void* shared) const {
-    double* extremes = static_cast<double*>(shared);
+  TUBELETX_DEVICE void operator()(int64_t block) const {
+    double* extremes = static_cast<double*>(device::shared_memory());
     double* taps = extremes + 2 * kThreads;
-    block.each_thread([&](int thread) {
-      for (int64_t k = thread; k < shared_taps(); k += kThreads) taps[k] = weight(k);
-    });
     const int64_t known = shared_taps();
+    for (int64_t k = device::thread(); k < known; k += kThreads) taps[k] = weight(k);
+    device::synchronize_block();
     smooth_axis(block, [=](int64_t k) { return k < known ? taps[k] : weight(k); }, extremes);
   }
 
@@ -37,9 +37,10 @@ struct SmoothPath {
   TUBELETX_HOST_DEVICE double weight(int64_t k) const { return gaussian_weight(arguments.sigma, k) / total; }
 
   template <typename Tap>
-  TUBELETX_HOST_DEVICE void smooth_axis(const Block& block, const Tap& tap, double* extremes) const {
+  TUBELETX_DEVICE void smooth_axis(int64_t block, const Tap& tap, double* extremes) const {
     const PathShape& shape = arguments.shape;
-    const int64_t row = block.index / shape.axes, axis = block.index % shape.axes;
+    const int thread = device::thread();
+    const int64_t row = block / shape.axes, axis = block % shape.axes;
     const float* source = arguments.points + row * shape.points * shape.axes + axis;
     const auto point = [=](int64_t i) { return static_cast<double>(source[i * shape.axes]); };
     const auto smoothed = [=](int64_t i) { return smoothed_point(point, tap, radius, shape.points, i); };
@@ -48,36 +49,33 @@ struct SmoothPath {
     double* low = extremes;
     double* high = extremes + lanes;
     if (rescales) {
-      block.each_thread([&](int thread) {
-        for (int64_t i = thread; i < shape.points; i += kThreads) {
-          const double value = smoothed(i);
-          low[thread] = i == thread || value < low[thread] ? value : low[thread];
-          high[thread] = i == thread || value > high[thread] ? value : high[thread];
-        }
-      });
+      for (int64_t i = thread; i < shape.points; i += kThreads) {
+        const double value = smoothed(i);
+        low[thread] = i == thread || value < low[thread] ? value : low[thread];
+        high[thread] = i == thread || value > high[thread] ? value : high[thread];
+      }
+      device::synchronize_block();
     }
-    block.each_thread([&](int thread) {
-      if (thread >= shape.num_frames) return;
-      Span span = {0.0, 0.0};
-      float extent = 0.0f;
-      if (rescales) {
-        span = span_of(extremes, 2 * lanes);
-        extent = arguments.extent[row * arguments.extent_row_stride + axis * arguments.extent_axis_stride];
-      }
-      const float offset = arguments.offset ? arguments.offset[row * shape.axes + axis] : 0.0f;
-      for (int64_t time = thread; time < shape.num_frames; time += kThreads) {
-        const double value = smoothed(downsample_index(time, shape.num_frames, shape.points));
-        arguments.output[(row * shape.num_frames + time) * shape.axes + axis] =
-            rescales ? rescaled(value, span, extent, offset) : static_cast<float>(value + offset);
-      }
-    });
+    if (thread >= shape.num_frames) return;
+    Span span = {0.0, 0.0};
+    float extent = 0.0f;
+    if (rescales) {
+      span = span_of(extremes, 2 * lanes);
+      extent = arguments.extent[row * arguments.extent_row_stride + axis * arguments.extent_axis_stride];
+    }
+    const float offset = arguments.offset ? arguments.offset[row * shape.axes + axis] : 0.0f;
+    for (int64_t time = thread; time < shape.num_frames; time += kThreads) {
+      const double value = smoothed(downsample_index(time, shape.num_frames, shape.points));
+      arguments.output[(row * shape.num_frames + time) * shape.axes + axis] =
+          rescales ? rescaled(value, span, extent, offset) : static_cast<float>(value + offset);
+    }
   }
 };
 
 }  // namespace
 
 void launch_smooth_path(const SmoothPathArguments& arguments, Stream stream) {
-  launch("smooth_path", SmoothPath(arguments), stream);
+  device::launch("smooth_path", SmoothPath(arguments), stream);
 }
 
 }  // namespace tubeletx::cuda

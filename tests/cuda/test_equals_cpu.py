@@ -167,6 +167,26 @@ def test_poses_of_all_sizes_on_bytes(kernel: Kernel, layout: str, alpha: bool) -
     assert same(paste(kernel("paste_tubelets"), case), paste(cpu.paste_tubelets, case))
 
 
+@pytest.mark.parametrize("width", [16, 48, 112, 40, 37])
+@pytest.mark.parametrize("first", [0, 16, 4, 1])
+def test_bytes_in_vectors_and_beside_them(kernel_in_place: Kernel, width: int, first: int) -> None:
+    """Rows that start at multiples of 16 bytes, of 4 and of none, with memory around them that is not the clip's."""
+    batch, frames, height = 2, 3, 21
+    case = draw_paste(width, torch.uint8, batch=batch, frames=frames, height=height, width=width, hard=True)
+    case = replace(case, opacity=torch.where(case.opacity > 0.3, torch.ones(()), case.opacity))
+    length = batch * frames * height * width * 3
+    memories = [torch.randint(256, (first + length + 16,), dtype=torch.uint8) for _ in case.clips]
+
+    def clip_in(memory: Tensor) -> Tensor:
+        return memory[first : first + length].view(batch, frames, height, width, 3).permute(0, 4, 1, 2, 3)
+
+    expected = [memory.clone() for memory in memories]
+    cpu.paste_tubelets_([clip_in(memory) for memory in expected], case.patches, *case.geometry)
+    clips = [clip_in(memory) for memory in memories]
+    kernel_in_place("paste_tubelets_")(clips, channels_last(case.patches), *case.geometry)
+    assert same(memories, expected)
+
+
 @pytest.mark.parametrize("axis", ["batch", "tubelets", "frames", "height", "width", "channels"])
 def test_empty_axes(kernel: Kernel, axis: str) -> None:
     case = draw_paste(13, **{axis: 0})  # type: ignore[arg-type]
