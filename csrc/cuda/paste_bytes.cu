@@ -3,6 +3,8 @@
 // which tile; then a warp takes a tile at a time, and a pixel stays with its thread while layer follows layer.
 #include "cuda/paste_bytes.h"
 
+#include <cstdlib>
+
 #include "cuda/byte_layers.h"
 
 namespace tubeletx::cuda {
@@ -100,7 +102,8 @@ struct PaintLaw {
 class ByteTiles {
  public:
   explicit ByteTiles(const PasteArguments& arguments) {
-    constexpr int64_t kEnoughWarps = 3072;
+    const char* tuned = std::getenv("TUBELETX_TUNE_WARPS");
+    const int64_t kEnoughWarps = tuned != nullptr ? std::atoll(tuned) : 3072;
     frames_ = arguments.batch * arguments.frames * num_views(arguments);
     across_ = static_cast<uint32_t>((arguments.width + kByteTileWidth - 1) / kByteTileWidth);
     tiles_ = across_ * static_cast<uint32_t>((arguments.height + kByteTileHeight - 1) / kByteTileHeight);
