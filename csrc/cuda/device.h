@@ -31,7 +31,17 @@
 #define TUBELETX_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define TUBELETX_KERNEL_ARGUMENT const __grid_constant__
 
+namespace tubeletx::cuda {
+
+inline void check_launch(cudaError_t error, const char* name) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(error));
+}
+
+}  // namespace tubeletx::cuda
+
 namespace tubeletx::device {
+
+using cuda::check_launch;
 
 TUBELETX_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 TUBELETX_DEVICE int64_t block_x() { return blockIdx.x; }
@@ -164,10 +174,6 @@ TUBELETX_DEVICE void wait_for_previous_kernel() {
 /// When a kernel starts: after the one before it in the stream, or, where that is possible, while that still runs. The
 /// latter is for kernels that wait_for_previous_kernel before they read or write.
 enum class Start { kInOrder, kEarly };
-
-inline void check_launch(cudaError_t error, const char* name) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(error));
-}
 
 /// Whether the code of a kernel for the current device knows how to wait, and graphs take it over.
 inline bool can_start_early(const char* name, const void* kernel) {
