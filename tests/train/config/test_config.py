@@ -64,6 +64,23 @@ def test_presets_lie_under_the_other_settings(tmp_path):
     assert config.tubelets == dataclasses.replace(released, num_tubelets=3)
 
 
+@pytest.mark.parametrize(
+    ("config_class", "short", "long", "others"),
+    [
+        (PretrainConfig, "videos", "data.videos", ()),
+        (PretrainConfig, "output", "run.output", ("--videos", "x")),
+        (PretrainConfig, "device", "run.device", ("--videos", "x")),
+        (EvaluateConfig, "output", "run.output", ("--checkpoint", "x")),
+        (EvaluateConfig, "num_workers", "data.num_workers", ("--checkpoint", "x")),
+    ],
+)
+def test_every_command_knows_the_words_that_others_have(config_class, short, long, others):
+    value = "3" if short == "num_workers" else "cpu"
+    one, other = (parse_config(config_class, [*others, f"--{name}", value], prog="test") for name in (short, long))
+    assert one == other
+    assert one != parse_config(config_class, [*others, f"--{long}=2"], prog="test")
+
+
 @pytest.mark.parametrize("queue_size", [-1, 0])
 def test_a_loss_without_negatives_is_refused(queue_size):
     with pytest.raises(UsageError, match="queue_size"):

@@ -508,7 +508,7 @@ def test_unreadable_test_videos_are_named(dataset, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["count"], "usage: "),
-        (["count", "trian"], "did you mean 'train'"),
+        (["count", "trian"], "did you mean 'count train'"),
         (["count", "videos", "--checkpoint", "/nowhere.pt", "--videos", "x"], "/nowhere.pt"),
         (["count", "train", "--checkpoint", "scratch", "--data.train", "/nowhere.csv"], "/nowhere.csv"),
     ],

@@ -22,6 +22,13 @@ T = TypeVar("T")
 
 # What a command that is no training calls a setting of one.
 _OTHER_NAMES = {"run.seed": "seed", "run.device": "device", "run.threads": "threads", "optim.precision": "precision"}
+# The same on the command line, where either name is good for every command. In a recipe these are the training's own.
+_COMMON_NAMES = _OTHER_NAMES | {
+    "run.output": "output",
+    "data.videos": "videos",
+    "data.split": "split",
+    "data.num_workers": "num_workers",
+}
 
 _PRESET = "tubelets.preset"
 _BUILT_IN_FLAGS = {"config", "print_config", "help", _PRESET}
@@ -87,6 +94,7 @@ def parse_config(
         arguments = [f"--{positional}", *arguments]
     described = () if describes is None else option_names(describes)
     recipe, rest = _take_recipes(arguments, names, described, prog)
+    rest = [_own_name(argument, names) for argument in rest]
     for argument in rest:
         name = argument[2:].split("=", 1)[0]
         sections = {known.split(".")[0] for known in names if "." in known}
@@ -108,6 +116,19 @@ def config_from_tree(config_class: type[T], tree: dict[str, Any], origin: str) -
     _check_names(tree, names, origin)
     parser = build_parser(config_class, origin, "")
     return _instantiate(config_class, parser, lambda: parser.parse_object(tree))
+
+
+def _own_name(argument: str, names: Sequence[str]) -> str:
+    """An option under the name that this command has for it."""
+    flag, has_value, value = argument.partition("=")
+    name = flag.removeprefix("--")
+    if name == flag or name in names:
+        return argument
+    for long, short in _COMMON_NAMES.items():
+        other = {long: short, short: long}.get(name)
+        if other in names:
+            return f"--{other}{has_value}{value}"
+    return argument
 
 
 def _instantiate(config_class: type[T], parser: ArgumentParser, parse: Any) -> T:
