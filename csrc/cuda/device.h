@@ -80,6 +80,13 @@ TUBELETX_DEVICE float power_of_two(float x) {
 }
 TUBELETX_DEVICE double power_of_two(double x) { return exp2(x); }
 
+/// a b + c within 0 and 1, and 0 for what is no number.
+TUBELETX_DEVICE float saturated_fma(float a, float b, float c) {
+  float result;
+  asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+  return result;
+}
+
 /// Copies 16 bytes to shared memory, or zeros where `valid` is false, in the background.
 TUBELETX_DEVICE void copy_16_bytes(void* shared, const void* global, bool valid) {
   const uint32_t target = static_cast<uint32_t>(__cvta_generic_to_shared(shared));

@@ -321,6 +321,11 @@ inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
 inline float power_of_two(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
 inline double power_of_two(double x) { return std::exp2(x); }
 
+inline float saturated_fma(float a, float b, float c) {
+  const float sum = std::fma(a, b, c);
+  return sum > 0 ? std::min(sum, 1.0f) : 0.0f;
+}
+
 inline void copy_16_bytes(void* shared, const void* global, bool valid) {
   const auto aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; };
   emulation::require(aligned(shared) && aligned(global), "a copy of 16 bytes is not aligned");

@@ -21,7 +21,6 @@ void pass_over_queue(const QueueInfoNCEArguments& arguments, Stream stream) {
 }
 
 void pass_over_queue(const QueueInfoNCEArguments& arguments, Stream stream) {
-  if (arguments.plan.splits == 0) return;
   if (arguments.plan.parts == 0) {
     launch_exact(arguments, stream);
   } else if (arguments.queue.type == NumberType::kHalf) {
@@ -34,9 +33,9 @@ void pass_over_queue(const QueueInfoNCEArguments& arguments, Stream stream) {
 template <typename T>
 void combine(const QueueInfoNCEArguments& arguments, Stream stream) {
   const int64_t slices = arguments.need_gradient ? infonce::divide_up(arguments.features, kCombineColumns) : 1;
-  const bool early = arguments.plan.combines_early && arguments.plan.splits > 0;
-  device::launch(kQueueInfoNCE, queue_infonce_combine<T>, arguments.batch * slices, 1, kCombineWarps * device::kWarp,
-                 sizeof(CombineMemory<T>), arguments, stream, early ? device::Start::kEarly : device::Start::kInOrder);
+  device::launch(kQueueInfoNCE, queue_infonce_combine<T>, arguments.batch, slices, kCombineThreads,
+                 sizeof(CombineMemory<T>), arguments, stream,
+                 arguments.plan.combines_early ? device::Start::kEarly : device::Start::kInOrder);
 }
 
 }  // namespace
@@ -54,14 +53,18 @@ Multiprocessors multiprocessors() {
   int driver = 0;
   check_launch(cudaDriverGetVersion(&driver), kQueueInfoNCE);
   const bool warpgroups = have_warpgroups();
+  const char* variant = std::getenv("TUBELETX_INFONCE_VARIANT");
+  const char name = variant == nullptr ? ' ' : *variant;
   return {attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor), warpgroups,
-          warpgroups && CUDART_VERSION >= captures_early_starts && driver >= captures_early_starts};
+          name == 'w',
+          name != 'o' && warpgroups && CUDART_VERSION >= captures_early_starts && driver >= captures_early_starts};
 #else
   // Few by default, so that a block of a small example works through several tiles.
   const char* count = std::getenv("TUBELETX_EMULATED_MULTIPROCESSORS");
   const char* warpgroups = std::getenv("TUBELETX_EMULATED_WARPGROUPS");
-  return {count == nullptr ? 3 : std::atoll(count), 228 * 1024, warpgroups == nullptr || std::atoi(warpgroups) != 0,
-          false};
+  const char* shared_bytes = std::getenv("TUBELETX_EMULATED_SHARED_BYTES");
+  return {count == nullptr ? 3 : std::atoll(count), shared_bytes == nullptr ? 228 * 1024 : std::atoll(shared_bytes),
+          warpgroups == nullptr || std::atoi(warpgroups) != 0, false};
 #endif
 }
 

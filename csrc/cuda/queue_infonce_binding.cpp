@@ -8,10 +8,10 @@
 namespace tubeletx::cuda {
 namespace {
 
-/// Whether rows of `multiple` numbers each, or a multiple of that, can be copied 16 bytes at a time.
-bool is_aligned(const Tensor& rows, int64_t multiple) {
+/// Whether rows can be read eight numbers at a time, a whole number of times, from 16-byte aligned places.
+bool is_aligned(const Tensor& rows) {
   const int64_t vector = 16 / rows.element_size();
-  return rows.stride(1) == 1 && rows.stride(0) % vector == 0 && rows.size(1) % multiple == 0 &&
+  return rows.stride(1) == 1 && rows.stride(0) % vector == 0 && rows.size(1) % 8 == 0 &&
          reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0;
 }
 
@@ -32,11 +32,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query, co
   arguments.scale = 1 / temperature;
   arguments.need_gradient = need_gradient;
   const bool is_double = query.scalar_type() == ScalarType::Double;
-  arguments.queue_is_aligned = is_aligned(queue, 16 / queue.element_size());
+  arguments.queue_is_aligned = is_aligned(queue);
   arguments.plan = plan_queue_infonce(arguments, multiprocessors());
   // Off the matrix units, half precision is converted on the way to shared memory.
   if (arguments.plan.parts == 0 && queue.element_size() == 2) arguments.queue_is_aligned = false;
-  arguments.query_is_aligned = is_aligned(query, 8) && is_aligned(key, 8);
+  arguments.query_is_aligned = is_aligned(query) && is_aligned(key);
 
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {
     return torch::stable::new_empty(query, sizes, dtype);

@@ -106,6 +106,19 @@ def test_blocks_that_work_through_many_tiles(
     assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
 
 
+@pytest.mark.parametrize("dim", [40, 128, 200, 300])
+@pytest.mark.parametrize("dtypes", ON_MATRIX_UNITS[:2], ids=str)
+def test_little_shared_memory(
+    operator: Operator, dtypes: tuple[torch.dtype, torch.dtype], dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUBELETX_EMULATED_SHARED_BYTES", str(100 * 1024))
+    monkeypatch.setenv("TUBELETX_EMULATED_MULTIPROCESSORS", "1")
+    monkeypatch.setenv("TUBELETX_EMULATED_WARPGROUPS", "0")
+    dtype, queue_dtype = dtypes
+    query, key, queue = draw(0, 20, dim), draw(1, 20, dim), draw(2, 700, dim)
+    assert_matches(operator, query.to(dtype), key.to(dtype), queue.to(queue_dtype), 0.2)
+
+
 @pytest.mark.parametrize("batch", [20, 70])
 @pytest.mark.parametrize("dtypes", [ON_MATRIX_UNITS[1], WIDE[0]], ids=str)
 def test_copies_that_land_as_soon_as_they_are_asked_for(
@@ -164,6 +177,28 @@ def test_scores_that_overflow_a_naive_exponential(operator: Operator, queue_dtyp
     assert_matches(operator, integers(9, 64), integers(9, 64), integers(300, 64).to(queue_dtype), 0.25)
     huge = torch.full((3, 4), 100.0)
     assert_matches(operator, huge, -huge, -huge.repeat(40, 1).to(queue_dtype), 0.5)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 0.2, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1e13, 1e15, 1e19, 1e30, 1e36])
+@pytest.mark.parametrize(("dtype", "batch"), [(torch.float32, 6), (torch.bfloat16, 6), (torch.bfloat16, 66)], ids=str)
+def test_scores_of_any_size(
+    operator: Operator, dtype: torch.dtype, batch: int, size: float, temperature: float
+) -> None:
+    """Where float32 holds the loss, it is that of float64; where it does not, the loss is infinite, not NaN."""
+    sizes = [(batch, 8), (batch, 8), (300, 8), (batch, 2, 8)]
+    query, key, queue, own = ((draw(i, *each, unit=False) * size).to(dtype) for i, each in enumerate(sizes))
+    loss, rank, _, mean = operator(query, key, queue, own, temperature, True)
+    wide = query.double(), key.double(), queue.double(), own.double()
+    scores = reference.scores(*wide)
+    expected = (scores / temperature).logsumexp(dim=1) - scores[:, 0] / temperature
+    torch.testing.assert_close(loss, expected.float(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(rank, (scores[:, 1:] > scores[:, :1]).sum(dim=1))
+    weights = (scores / temperature).softmax(dim=1)[:, 1:]
+    negatives = torch.cat([wide[2].expand(batch, -1, -1), wide[3]], dim=1)
+    expected_mean = torch.einsum("bn,bnd->bd", weights, negatives)
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-2
+    assert ((mean.double() - expected_mean).abs() <= tolerance * negatives.abs().max()).all()
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

@@ -129,6 +129,8 @@ template <typename Real>
 inline Real smaller_or_nan(Real left, Real right) {
   return std::isunordered(left, right) ? std::numeric_limits<Real>::quiet_NaN() : smaller(left, right);
 }
+/// The nearest value between 0 and 1; 0 for what is no number.
+inline float within_one(float value) { return value > 0 ? (value < 1 ? value : 1.0f) : 0.0f; }
 template <typename Real>
 inline Real larger_or_nan(Real left, Real right) {
   return std::isunordered(left, right) ? std::numeric_limits<Real>::quiet_NaN() : larger(left, right);

@@ -312,7 +312,9 @@ class Translator:
     _do_mad = _do_mul
 
     def _do_fma(self, qualifiers: list[str], operands: list[str]) -> str:
-        return self._binary(qualifiers, operands, "std::fma({a}, {b}, {c})")
+        *saturates, kind = qualifiers
+        sum_of_product = "std::fma({a}, {b}, {c})"
+        return self._binary([kind], operands, f"within_one({sum_of_product})" if saturates else sum_of_product)
 
     def _signed(self, qualifiers: list[str], operands: list[str], function: str) -> str:
         """A function of the operands as what they are."""

@@ -1,152 +1,241 @@
 // Last kernel of queue InfoNCE: merges the splits of the queue, the row's own negatives and the positive. A block takes
-// 32 features of a row, a column of threads for each; its warps share out the splits, always in the same way.
+// 64 features of a row: 16 threads four features each, of every 16th split; always in the same order.
 #pragma once
 
 #include "cuda/infonce/parts.h"
 
 namespace tubeletx::cuda {
 
-constexpr int kCombineWarps = 8;
-constexpr int kCombineColumns = device::kWarp;
+constexpr int kCombineThreads = 256;
+constexpr int kCombineColumns = 64;
+constexpr int kCombineGroups = kCombineThreads * 4 / kCombineColumns;  // of threads, each with all columns
+constexpr int kCombineWarps = kCombineThreads / device::kWarp;
 
 /// Shared memory of a block.
 template <typename T>
 struct CombineMemory {
-  double own_scores[device::kWarp];
-  T sums[kCombineWarps][kCombineColumns];
+  Four<T> means[kCombineGroups][kCombineColumns / 4];
+  double maxima[kCombineWarps];
+  double own_scores[kCombineThreads];
+  T shares[kCombineThreads];  // what multiplies the sums of a split, or of an own negative
+  T sums[kCombineWarps];
+  long long ranks[kCombineWarps];
 };
-
-/// The row's state over all splits, the same in every thread.
-template <typename T>
-TUBELETX_DEVICE SoftmaxState<T> merge_splits(const QueueInfoNCEArguments& arguments, int64_t row, int64_t& rank) {
-  const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
-  const int64_t splits = arguments.plan.splits;
-  const int lane = device::thread() % device::kWarp;
-  SoftmaxState<T> merged = empty_softmax_state<T>();
-  long long count = 0;
-  // A lane's own maximum first, so that every split is read once.
-#pragma unroll 4
-  for (int64_t split = lane; split < splits; split += device::kWarp) {
-    const SoftmaxState<T> state = states[split * arguments.batch + row];
-    const T keep = raise_maximum(merged.maximum, state.maximum);
-    merged.sum = merged.sum * keep + state.sum * device::power_of_two(state.maximum - merged.maximum);
-    count += arguments.ranks[split * arguments.batch + row];
-  }
-  const T keep = raise_maximum(merged.maximum, device::warp_maximum(merged.maximum));
-  merged.sum = device::warp_sum(merged.sum * keep);
-  rank = device::warp_sum(count);
-  return merged;
-}
 
 /// 2^x for an x <= 0 that is known more precisely than to T.
 template <typename T>
 TUBELETX_DEVICE T power_of_difference(double x) {
   if constexpr (sizeof(T) == sizeof(double)) return exp2(x);
   // In float, x would lose what stands behind the point.
-  const double inside = x < -1000 ? -1000 : x;
-  const double whole = rint(inside);
+  if (!(x > -1000)) return x == x ? T(0) : static_cast<T>(x);
+  const double whole = rint(x);
   const double scale = bit_cast<double>(static_cast<uint64_t>(static_cast<int64_t>(whole) + 1023) << 52);
-  return static_cast<T>(device::power_of_two(static_cast<float>(inside - whole)) * scale);
+  return static_cast<T>(device::power_of_two(static_cast<float>(x - whole)) * scale);
 }
 
+/// A block's row.
 template <typename T>
-TUBELETX_KERNEL(kCombineWarps* device::kWarp, 2)
-queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
-  CombineMemory<T>& memory = *static_cast<CombineMemory<T>*>(device::shared_memory());
-  const int64_t slices = arguments.need_gradient ? infonce::divide_up(arguments.features, kCombineColumns) : 1;
-  const int64_t row = device::block_x() / slices;
-  const int64_t slice = device::block_x() % slices;
-  const int lane = device::thread() % device::kWarp;
-  const int warp = device::thread() / device::kWarp;
-  const int64_t feature = slice * kCombineColumns + lane;
-  const bool has_mean = arguments.need_gradient && feature < arguments.features;
-  const T factor = exponent_factor<T>(arguments);
-  const int64_t splits = arguments.plan.splits;
-  const SoftmaxState<T>* states = static_cast<const SoftmaxState<T>*>(arguments.states);
-  const T* means = static_cast<const T*>(arguments.means);
+struct CombinedRow {
+  const QueueInfoNCEArguments& arguments;
+  CombineMemory<T>& memory;
+  int64_t row;
+  int64_t feature;  // first of the thread's four
+  bool has_mean;
+  double factor;    // log2(e) / temperature
+  double positive;  // its score
+  double maximum;   // of the negatives' scores
+  T sum;            // of this thread's negatives
+  long long rank;   // likewise
+  Four<T> mean;     // of this thread's features, over the negatives of its group
 
-  // Of the arguments alone, so that it need not wait for the pass over the queue.
-  const bool is_first = warp == 0;
-  const double positive = is_first || arguments.own_size > 0 ? score_of_positive<T>(arguments, row) : 0;
-  device::wait_for_previous_kernel();
-  // Under way while the rest is worked out.
-  constexpr int ahead = 16;
-  T early[ahead];
+  static TUBELETX_DEVICE int lane() { return device::thread() % device::kWarp; }
+  static TUBELETX_DEVICE int warp() { return device::thread() / device::kWarp; }
+  static TUBELETX_DEVICE int group() { return device::thread() / (kCombineColumns / 4); }
+
+  TUBELETX_DEVICE void take(const Four<T>& numbers, T share) {
 #pragma unroll
-  for (int i = 0; i < ahead; ++i) {
-    const int64_t split = warp + i * kCombineWarps;
-    early[i] =
-        has_mean && split < splits ? means[(split * arguments.batch + row) * arguments.features + feature] : T(0);
-  }
-  int64_t rank = 0;
-  SoftmaxState<T> state = merge_splits<T>(arguments, row, rank);
-  const auto share_of = [&](int64_t split) {
-    return device::power_of_two(states[split * arguments.batch + row].maximum - state.maximum);
-  };
-  T mean = 0;
-#pragma unroll
-  for (int i = 0; i < ahead; ++i) {
-    const int64_t split = warp + i * kCombineWarps;
-    if (split < splits) mean = fma(early[i], share_of(split), mean);
-  }
-  if (has_mean) {
-#pragma unroll 8
-    for (int64_t split = warp + ahead * kCombineWarps; split < splits; split += kCombineWarps) {
-      mean = fma(means[(split * arguments.batch + row) * arguments.features + feature], share_of(split), mean);
-    }
+    for (int c = 0; c < 4; ++c) mean.values[c] = fma(numbers.values[c], share, mean.values[c]);
   }
 
-  const Numbers& own = arguments.own;
-  for (int64_t first = 0; first < arguments.own_size; first += device::kWarp) {
-    const int64_t rest = arguments.own_size - first;
-    const int count = static_cast<int>(rest < device::kWarp ? rest : device::kWarp);
-    const int64_t offset = row * own.strides[0] + first * own.strides[1];
+  /// The largest value of the block.
+  TUBELETX_DEVICE double largest_of_block(double value) {
+    value = device::warp_maximum(value);
+    if (lane() == 0) memory.maxima[warp()] = value;
     device::synchronize_block();
-    for (int i = warp; i < count; i += kCombineWarps) {
-      double score[1];
-      exact_dots<T, 4>(row_of(arguments.query, row), {NumberRow{own, offset + i * own.strides[1], own.strides[2]}},
-                       arguments.features, score);
-      if (lane == 0) memory.own_scores[i] = score[0];
+#pragma unroll
+    for (int i = 0; i < kCombineWarps; ++i) value = memory.maxima[i] > value ? memory.maxima[i] : value;
+    return value;
+  }
+
+  static TUBELETX_DEVICE SplitState<T> empty() { return {empty_softmax_state<double>().maximum, T(0), 0}; }
+  static TUBELETX_DEVICE SplitState<T> load_state(const SplitState<T>* place) {
+    const SplitState<T> state = *place;
+    return state.sum == 0 ? empty() : state;
+  }
+
+  TUBELETX_DEVICE void take_splits() {
+    const int64_t splits = arguments.plan.splits;
+    const SplitState<T>* states = static_cast<const SplitState<T>*>(arguments.states) + row * splits;
+    const T* means = static_cast<const T*>(arguments.means) + row * arguments.mean_stride + feature;
+    const int64_t stride = arguments.batch * arguments.mean_stride;
+    // Under way while the shares are worked out.
+    constexpr int ahead = sizeof(T) == sizeof(float) ? 8 : 2;
+    Four<T> early[ahead];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      const int64_t split = group() + i * kCombineGroups;
+      early[i] = Four<T>{};
+      if (has_mean && split < splits) early[i] = four_at(means + split * stride);
     }
-    device::synchronize_block();
-    const double exact = lane < count ? memory.own_scores[lane] : -static_cast<double>(kInfinity);
-    rank += device::count_bits(device::ballot(!(exact <= positive)));
-    const T score = static_cast<T>(exact);
-    const T keep = raise_maximum(state.maximum, device::warp_maximum(score) * factor);
-    const T weight = device::power_of_two(fma(score, factor, -state.maximum));
-    state.sum = state.sum * keep + device::warp_sum(weight);
-    mean *= keep;
-    for (int i = warp; i < count; i += kCombineWarps) {
-      const T share = device::shuffle(weight, i);
-      if (has_mean) {
-        mean =
-            fma(share, static_cast<T>(load_number(own, offset + i * own.strides[1] + feature * own.strides[2])), mean);
+    SplitState<T> state = empty();
+    double largest = state.maximum;
+#pragma unroll 1
+    for (int64_t split = device::thread(); split < splits; split += kCombineThreads) {
+      const SplitState<T> other = load_state(states + split);
+      if (split == device::thread()) state = other;
+      largest = other.maximum > largest ? other.maximum : largest;
+    }
+    maximum = largest_of_block(largest);
+#pragma unroll 1
+    for (int64_t first = 0; first < splits; first += kCombineThreads) {
+      const int64_t mine = first + device::thread();
+      if (first > 0) {
+        device::synchronize_block();
+        state = mine < splits ? load_state(states + mine) : empty();
+      }
+      const T share = power_of_difference<T>((state.maximum - maximum) * factor);
+      memory.shares[device::thread()] = share;
+      sum = fma(state.sum, share, sum);
+      rank += state.rank;
+      device::synchronize_block();
+      if (!has_mean) continue;
+      const int count = static_cast<int>(splits - first < kCombineThreads ? splits - first : kCombineThreads);
+      if (first == 0) {
+#pragma unroll
+        for (int i = 0; i < ahead; ++i) {
+          const int place = group() + i * kCombineGroups;
+          if (place < count) take(early[i], memory.shares[place]);
+        }
+      }
+#pragma unroll 4
+      for (int place = group() + (first == 0 ? ahead * kCombineGroups : 0); place < count; place += kCombineGroups) {
+        take(four_at(means + (first + place) * stride), memory.shares[place]);
       }
     }
   }
 
-  if (has_mean) memory.sums[warp][lane] = mean;
-  device::synchronize_block();
-  if (!is_first) return;
-  // How far the negatives stand above the positive, in powers of 2: a small difference of what may be large numbers.
-  const double gap = static_cast<double>(state.maximum) - static_cast<double>(factor) * positive;
-  const bool negatives_lead = gap > 0;
-  const T smaller = power_of_difference<T>(negatives_lead ? -gap : gap);
-  if (has_mean) {
-    T total = 0;
-    for (int i = 0; i < kCombineWarps; ++i) total += memory.sums[i][lane];
-    total *= negatives_lead ? 1 / (state.sum + smaller) : smaller / (1 + state.sum * smaller);
-    static_cast<T*>(arguments.negative_mean)[row * arguments.features + feature] = total;
+  TUBELETX_DEVICE void take_own_negatives() {
+    const Numbers& own = arguments.own;
+#pragma unroll 1
+    for (int64_t first = 0; first < arguments.own_size; first += kCombineThreads) {
+      const int64_t rest = arguments.own_size - first;
+      const int count = static_cast<int>(rest < kCombineThreads ? rest : kCombineThreads);
+      const int64_t offset = row * own.strides[0] + first * own.strides[1];
+      device::synchronize_block();
+      for (int base = warp() * kDotsOfWarp; base < count; base += kCombineWarps * kDotsOfWarp) {
+        const int place = base + dot_of_thread() < count ? base + dot_of_thread() : base;
+        double score[1];
+        exact_dots<T, 1>(row_of(arguments.query, row, false),
+                         {NumberRow{own, offset + place * own.strides[1], own.strides[2], false}}, arguments.features,
+                         score);
+        if (device::thread() % kThreadsOfDot == 0) memory.own_scores[place] = score[0];
+      }
+      device::synchronize_block();
+      const bool is_one = device::thread() < count;
+      const double score = is_one ? memory.own_scores[device::thread()] : -static_cast<double>(kInfinity);
+      rank += is_one && !(score <= positive);
+      const double earlier = maximum;
+      maximum = largest_of_block(score > maximum ? score : maximum);
+      const T keep = power_of_difference<T>((earlier - maximum) * factor);
+      const T share = is_one ? power_of_difference<T>((score - maximum) * factor) : T(0);
+      memory.shares[device::thread()] = share;
+      sum = fma(sum, keep, share);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) mean.values[c] *= keep;
+      device::synchronize_block();
+      if (!has_mean) continue;
+#pragma unroll 1
+      for (int place = group(); place < count; place += kCombineGroups) {
+        Four<T> numbers{};
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          if (feature + c >= arguments.features) continue;
+          const int64_t at = offset + place * own.strides[1] + (feature + c) * own.strides[2];
+          numbers.values[c] = static_cast<T>(load_number(own, at));
+        }
+        take(numbers, memory.shares[place]);
+      }
+    }
   }
-  if (slice == 0 && lane == 0) {
-    const double rest = negatives_lead ? log(static_cast<double>(state.sum + smaller))
-                                       : log1p(static_cast<double>(state.sum) * smaller);
-    const double loss = negatives_lead ? gap * 0.69314718055994530942 + rest : rest;
-    static_cast<T*>(arguments.loss)[row] = static_cast<T>(loss);
-    static_cast<T*>(arguments.log_sum_exp)[row] = static_cast<T>(positive * arguments.scale + loss);
-    // A diverged run has no hits.
-    arguments.rank[row] = positive == positive ? rank : arguments.queue_size + arguments.own_size;
+
+  /// Sums over the block, the same in all threads.
+  TUBELETX_DEVICE void merge_threads() {
+    sum = device::warp_sum(sum);
+    rank = device::warp_sum(rank);
+    if (lane() == 0) {
+      memory.sums[warp()] = sum;
+      memory.ranks[warp()] = rank;
+    }
+    if (has_mean) memory.means[group()][device::thread() % (kCombineColumns / 4)] = mean;
+    device::synchronize_block();
+    sum = 0;
+    rank = 0;
+#pragma unroll
+    for (int i = 0; i < kCombineWarps; ++i) {
+      sum += memory.sums[i];
+      rank += memory.ranks[i];
+    }
   }
+
+  TUBELETX_DEVICE void store(bool is_first) {
+    // How far the negatives stand above the positive, in powers of 2.
+    const double gap = (maximum - positive) * factor;
+    const bool negatives_lead = gap > 0;
+    const T smaller = power_of_difference<T>(negatives_lead ? -gap : gap);
+    const int64_t column = device::block_y() * kCombineColumns + device::thread();
+    if (arguments.need_gradient && device::thread() < kCombineColumns && column < arguments.features) {
+      const T* numbers = memory.means[0][0].values + device::thread();
+      T total = 0;
+#pragma unroll
+      for (int i = 0; i < kCombineGroups; ++i) total += numbers[i * kCombineColumns];
+      total *= negatives_lead ? 1 / (sum + smaller) : smaller / (1 + sum * smaller);
+      static_cast<T*>(arguments.negative_mean)[row * arguments.features + column] = total;
+    }
+    if (is_first && device::thread() == kCombineThreads - 1) {
+      const double rest =
+          negatives_lead ? log(static_cast<double>(sum + smaller)) : log1p(static_cast<double>(sum) * smaller);
+      const double loss = negatives_lead ? gap * 0.69314718055994530942 + rest : rest;
+      static_cast<T*>(arguments.loss)[row] = static_cast<T>(loss);
+      static_cast<T*>(arguments.log_sum_exp)[row] = static_cast<T>(positive * arguments.scale + loss);
+      // A diverged run has no hits.
+      arguments.rank[row] = positive == positive ? rank : arguments.queue_size + arguments.own_size;
+    }
+  }
+};
+
+template <typename T>
+TUBELETX_KERNEL(kCombineThreads, 4)
+queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
+  CombineMemory<T>& memory = *static_cast<CombineMemory<T>*>(device::shared_memory());
+  const int slice = device::block_y();
+  const int64_t row = device::block_x();
+  const int64_t feature = int64_t{slice} * kCombineColumns + device::thread() % (kCombineColumns / 4) * 4;
+  device::wait_for_previous_kernel();
+  CombinedRow<T> combined{arguments,
+                          memory,
+                          row,
+                          feature,
+                          arguments.need_gradient && feature < arguments.mean_stride,
+                          arguments.scale * 1.44269504088896340736,
+                          arguments.positives[row],
+                          0,
+                          T(0),
+                          0,
+                          {}};
+  combined.take_splits();
+  combined.take_own_negatives();
+  combined.merge_threads();
+  combined.store(slice == 0);
 }
 
 }  // namespace tubeletx::cuda

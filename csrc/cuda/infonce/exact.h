@@ -7,10 +7,10 @@
 namespace tubeletx::cuda {
 
 /// Features [first_feature, ...) of rows [first, last) into shared memory, zeros past the last of both up to `rows` and
-/// the width of the tile. Aligned rows are of type T.
-template <typename T, typename Tile>
+/// the width of the tile. Aligned rows are of type T; others are multiplied by scale(row).
+template <typename T, typename Tile, typename Scale>
 TUBELETX_DEVICE void load_exact_rows(const Numbers& source, bool is_aligned, T* target, int rows, int64_t first,
-                                     int64_t last, int64_t first_feature, int64_t features) {
+                                     int64_t last, int64_t first_feature, int64_t features, const Scale& scale) {
   const int64_t row_stride = source.strides[0];
   const int64_t column_stride = source.strides[1];
   if (is_aligned) {
@@ -33,7 +33,8 @@ TUBELETX_DEVICE void load_exact_rows(const Numbers& source, bool is_aligned, T* 
     const int64_t feature = first_feature + i % Tile::width;
     const bool valid = row < last && feature < features;
     target[i / Tile::width * Tile::stride + i % Tile::width] =
-        valid ? static_cast<T>(load_number(source, row * row_stride + feature * column_stride)) : T(0);
+        valid ? static_cast<T>(load_number(source, row * row_stride + feature * column_stride)) * scale(i / Tile::width)
+              : T(0);
   }
 }
 
@@ -123,19 +124,20 @@ struct ExactBlock {
         const int column = lane() + j * device::kWarp;
         row[j] = column < count ? weights[column * Tile::score_stride + warp_row() + q] : -T(kInfinity);
         largest = row[j] > largest ? row[j] : largest;
-        const bool above = !(row[j] <= thresholds.above);
+        const bool above = !(row[j] <= thresholds.positive + thresholds.tolerance);
         rank[q] += above;
-        undecided |= static_cast<uint32_t>(row[j] > thresholds.maybe && !above) << j;
+        undecided |= static_cast<uint32_t>(row[j] > thresholds.positive - thresholds.tolerance && !above) << j;
       }
       if (device::ballot(undecided != 0) != 0) {
         recount(arguments, first_row + warp_row() + q, first_negative, undecided, rank[q]);
       }
-      const T keep = raise_maximum(state[q].maximum, device::warp_maximum(largest) * thresholds.factor);
+      const T keep = raise_maximum(state[q].maximum, device::warp_maximum(largest), thresholds.factor);
       T sum = 0;
 #pragma unroll
       for (int j = 0; j < columns; ++j) {
         const int column = lane() + j * device::kWarp;
-        const T weight = device::power_of_two(fma(row[j], thresholds.factor, -state[q].maximum));
+        // The difference first: what is large may be so large that its multiple is not a number.
+        const T weight = device::power_of_two((row[j] - state[q].maximum) * thresholds.factor);
         if (column < Tile::negatives) weights[column * Tile::score_stride + warp_row() + q] = weight;
         sum += weight;
       }
@@ -155,7 +157,7 @@ struct ExactBlock {
       const int owner = device::lowest_bit(owners);
       for (uint32_t bits = device::shuffle(marks, owner); bits != 0; bits &= bits - 1) {
         const int64_t negative = first_negative + owner + device::lowest_bit(bits) * device::kWarp;
-        const bool above = beats_positive<T, 2>(arguments, row, negative);
+        const bool above = beats_positive<T, 1>(arguments, row, negative);
         rank += above && lane() == owner;
       }
     }
@@ -183,26 +185,26 @@ struct ExactBlock {
     }
   }
 
-  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, int64_t split, int64_t first_row,
-                             int64_t first_feature) {
+  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const RowThresholds<T>* block_thresholds,
+                             int64_t split, int64_t first_row, int64_t first_feature) {
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
       const int count = device::warp_sum(rank[q]);
       const int64_t row = first_row + warp_row() + q;
       if (row >= arguments.batch) continue;
-      const int64_t place = split * arguments.batch + row;
       if (first_feature == 0 && lane() == 0) {
-        static_cast<SoftmaxState<T>*>(arguments.states)[place] = state[q];
-        arguments.ranks[place] = count;
+        const double magnitude = block_thresholds[warp_row() + q].magnitude;
+        static_cast<SplitState<T>*>(arguments.states)[row * arguments.plan.splits + split] = {
+            static_cast<double>(state[q].maximum) * magnitude, state[q].sum, count};
       }
       if (!arguments.need_gradient) continue;
-      T* target = static_cast<T*>(arguments.means) + place * arguments.features;
+      T* target = static_cast<T*>(arguments.means) + (split * arguments.batch + row) * arguments.mean_stride;
 #pragma unroll
       for (int v = 0; v < vectors; ++v) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const int64_t feature = first_feature + 4 * (lane() + v * device::kWarp) + c;
-          if (feature < arguments.features) target[feature] = means[q][v][c];
+          if (feature < arguments.mean_stride) target[feature] = means[q][v][c];
         }
       }
     }
@@ -225,7 +227,7 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
       reinterpret_cast<RowThresholds<T>*>(weights + Tile::negatives * Tile::score_stride);
   ExactBlock<T, Tile> block;
   block.start();
-  prepare_queries<T, Tile>(
+  prepare_queries<T, T, 0, Tile>(
       arguments, first_row,
       [&](int row, int64_t feature, const T(&values)[8]) {
         if (chunks > 1) return;
@@ -233,11 +235,13 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
         for (int i = 0; i < 8; ++i) queries[row * Tile::stride + feature + i] = values[i];
       },
       [&](int row, const RowThresholds<T>& prepared) { thresholds[row] = prepared; });
+  if (slice == 0 && device::thread() < device::kWarp) store_positives<T>(arguments, share);
+  device::synchronize_block();
   for (int64_t first = begin; first < end; first += Tile::negatives) {
     const int count = static_cast<int>(end - first < Tile::negatives ? end - first : Tile::negatives);
     const auto load_negatives = [&](int64_t first_feature) {
       load_exact_rows<T, Tile>(arguments.queue, arguments.queue_is_aligned, negatives, Tile::negatives, first, end,
-                               first_feature, arguments.features);
+                               first_feature, arguments.features, [](int) { return T(1); });
     };
     block.clear_scores();
     // Every slice sums its scores in this order: all of them find the same weights.
@@ -247,7 +251,7 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
       device::synchronize_block();
       if (chunks > 1) {
         load_exact_rows<T, Tile>(arguments.query, false, queries, Tile::rows, first_row, arguments.batch, feature,
-                                 arguments.features);
+                                 arguments.features, [&](int row) { return 1 / thresholds[row].magnitude; });
       }
       load_negatives(feature);
       device::synchronize_block();
@@ -263,7 +267,7 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
     device::synchronize_warp();
     if (arguments.need_gradient) block.accumulate(weights, negatives, count);
   }
-  block.store(arguments, share.split, first_row, slice * Tile::width);
+  block.store(arguments, thresholds, share.split, first_row, slice * Tile::width);
 }
 
 }  // namespace tubeletx::cuda

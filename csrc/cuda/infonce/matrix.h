@@ -1,5 +1,6 @@
-// First kernel of queue InfoNCE, for queues in half precision: both products on the matrix units, scores and weights
-// in registers in between. The layout of the sums of one product is that of the left factor of the next.
+// First kernel of queue InfoNCE, for queues in half precision: both products on the matrix units. The warps of a block
+// score different negatives, and tell each other the largest scores and then the weights, for they sum different
+// features over all of them. All that a block reads at first is asked for at once.
 #pragma once
 
 #include "cuda/infonce/queries.h"
@@ -7,18 +8,22 @@
 
 namespace tubeletx::cuda {
 
-/// Negatives [first, first + Tile::negatives) into shared memory, zeros from `last` and past the features on.
+/// Negatives [first, first + Tile::negatives) into shared memory, zeros from `last` and past the features on. A warp
+/// loads those that it multiplies.
 template <typename Element, typename Tile>
 TUBELETX_DEVICE void load_negatives(const QueueInfoNCEArguments& arguments, Element* target, int64_t first,
                                     int64_t last) {
   const Element* queue = static_cast<const Element*>(arguments.queue.data);
   const int64_t row_stride = arguments.queue.strides[0];
   const int64_t column_stride = arguments.queue.strides[1];
+  const int lane = device::thread() % device::kWarp;
+  const int first_row = device::thread() / device::kWarp * 16;
   if (arguments.queue_is_aligned) {
     constexpr int vector = 8;
     constexpr int vectors = Tile::width / vector;
-    for (int i = device::thread(); i < Tile::negatives * vectors; i += Tile::threads) {
-      const int row = i / vectors;
+#pragma unroll 4
+    for (int i = lane; i < 16 * vectors; i += device::kWarp) {
+      const int row = first_row + i / vectors;
       const int column = i % vectors * vector;
       const bool valid = first + row < last && column < arguments.features;
       const Element* source = valid ? queue + (first + row) * row_stride + column : queue;
@@ -26,8 +31,8 @@ TUBELETX_DEVICE void load_negatives(const QueueInfoNCEArguments& arguments, Elem
     }
     return;
   }
-  for (int i = device::thread(); i < Tile::negatives * Tile::width; i += Tile::threads) {
-    const int row = i / Tile::width;
+  for (int i = lane; i < 16 * Tile::width; i += device::kWarp) {
+    const int row = first_row + i / Tile::width;
     const int column = i % Tile::width;
     const bool valid = first + row < last && column < arguments.features;
     target[row * Tile::stride + column] =
@@ -38,11 +43,10 @@ TUBELETX_DEVICE void load_negatives(const QueueInfoNCEArguments& arguments, Elem
 /// The block's queries in 16-bit numbers, and behind each its thresholds.
 template <typename Element, typename Tile>
 TUBELETX_DEVICE void load_queries(const QueueInfoNCEArguments& arguments, Element* target, int64_t first) {
-  const int parts = static_cast<int>(arguments.plan.parts);
-  prepare_queries<float, Tile>(
+  prepare_queries<float, Element, Tile::parts, Tile>(
       arguments, first,
       [&](int row, int64_t feature, const float (&values)[8]) {
-        write_parts(target + row * Tile::stride + feature, Tile::rows * Tile::stride, parts, values);
+        write_parts<Element, Tile::parts>(target + row * Tile::stride + feature, Tile::rows * Tile::stride, values);
       },
       [&](int row, const RowThresholds<float>& thresholds) {
         static_assert(sizeof(thresholds) <= sizeof(Element) * (Tile::stride - Tile::width));
@@ -50,30 +54,44 @@ TUBELETX_DEVICE void load_queries(const QueueInfoNCEArguments& arguments, Elemen
       });
 }
 
+/// A block's shared memory.
+template <typename Element, typename Tile>
+struct MatrixMemory {
+  static constexpr int tile = Tile::negatives * Tile::stride;  // elements
+
+  Element* queries;
+  Element* negatives;  // a ring of tiles
+  Element* weights;    // (rows, negatives) of the tile at work
+  float* of_warps;     // (rows, warps) what the warps tell each other of a row
+
+  TUBELETX_DEVICE MatrixMemory(void* memory, int64_t stages)
+      : queries(static_cast<Element*>(memory)),
+        negatives(queries + Tile::parts * Tile::rows * Tile::stride),
+        weights(negatives + stages * tile),
+        of_warps(reinterpret_cast<float*>(weights + Tile::rows * Tile::weight_stride)) {}
+};
+
 /// What a thread of the kernel holds.
 template <typename Element, typename Tile>
 struct MatrixBlock {
   static constexpr int row_tiles = Tile::row_tiles;
-  static constexpr int score_tiles = Tile::negatives / 8;
-  static constexpr int share = Tile::width / Tile::column_warps;  // features of a warp
+  static constexpr int score_tiles = 2;                    // of 8 negatives, of a warp
+  static constexpr int share = Tile::width / Tile::warps;  // features of a warp
   static constexpr int mean_tiles = share / 8;
-  using Rows = MatrixRows<row_tiles, score_tiles>;
+  using Rows = MatrixRows<Element, row_tiles, score_tiles>;
+  using Memory = MatrixMemory<Element, Tile>;
 
+  const Memory& memory;
   Rows rows;
   typename Rows::Scores scores;
   float means[row_tiles][mean_tiles][4];
 
   static TUBELETX_DEVICE int lane() { return device::thread() % device::kWarp; }
-  static TUBELETX_DEVICE int column_warp() { return device::thread() / device::kWarp % Tile::column_warps; }
-  /// First query of the warp in the block.
-  static TUBELETX_DEVICE int warp_row() {
-    return device::thread() / (device::kWarp * Tile::column_warps) * 16 * row_tiles;
-  }
+  static TUBELETX_DEVICE int warp() { return device::thread() / device::kWarp; }
 
-  TUBELETX_DEVICE void start(const Element* query_rows) {
+  explicit TUBELETX_DEVICE MatrixBlock(const Memory& shared) : memory(shared) {
     rows.start([&](int row) {
-      const Element* query = query_rows + (warp_row() + row) * Tile::stride;
-      return *reinterpret_cast<const RowThresholds<float>*>(query + Tile::width);
+      return *reinterpret_cast<const RowThresholds<float>*>(memory.queries + row * Tile::stride + Tile::width);
     });
 #pragma unroll
     for (int t = 0; t < row_tiles; ++t) {
@@ -85,8 +103,8 @@ struct MatrixBlock {
     }
   }
 
-  /// scores = queries negatives^T
-  TUBELETX_DEVICE void score(const Element* query_rows, const Element* negatives, int parts) {
+  /// scores = queries negatives^T for the warp's 16 negatives
+  TUBELETX_DEVICE void score(const Element* negatives) {
 #pragma unroll
     for (int t = 0; t < row_tiles; ++t) {
 #pragma unroll
@@ -95,35 +113,56 @@ struct MatrixBlock {
         for (int c = 0; c < 4; ++c) scores[t][n][c] = 0;
       }
     }
-    const Element* left_row = query_rows + (warp_row() + lane() % 16) * Tile::stride + lane() / 16 * 8;
-    const Element* right_row = negatives + (lane() / 16 * 8 + lane() % 8) * Tile::stride + lane() / 8 % 2 * 8;
+    const Element* left_row = memory.queries + lane() % 16 * Tile::stride + lane() / 16 * 8;
+    const Element* right_row =
+        negatives + (16 * warp() + lane() / 16 * 8 + lane() % 8) * Tile::stride + lane() / 8 % 2 * 8;
     // The small parts first, as in any sum.
-    for (int part = parts - 1; part >= 0; --part) {
-#pragma unroll 4
+#pragma unroll
+    for (int part = Tile::parts - 1; part >= 0; --part) {
+#pragma unroll 8
       for (int step = 0; step < Tile::width / 16; ++step) {
-        uint32_t left[row_tiles][4];
+        uint32_t right[4];
+        device::load_matrices(right, right_row + 16 * step);
 #pragma unroll
         for (int t = 0; t < row_tiles; ++t) {
-          device::load_matrices(left[t], left_row + (part * Tile::rows + 16 * t) * Tile::stride + 16 * step);
-        }
-#pragma unroll
-        for (int n = 0; n < score_tiles; n += 2) {
-          uint32_t right[4];
-          device::load_matrices(right, right_row + 8 * n * Tile::stride + 16 * step);
-#pragma unroll
-          for (int t = 0; t < row_tiles; ++t) {
-            device::multiply_accumulate<Element>(scores[t][n], left[t], right[0], right[1]);
-            device::multiply_accumulate<Element>(scores[t][n + 1], left[t], right[2], right[3]);
-          }
+          uint32_t left[4];
+          device::load_matrices(left, left_row + (part * Tile::rows + 16 * t) * Tile::stride + 16 * step);
+          device::multiply_accumulate<Element>(scores[t][0], left, right[0], right[1]);
+          device::multiply_accumulate<Element>(scores[t][1], left, right[2], right[3]);
         }
       }
     }
   }
 
-  /// scores = softmax weights relative to each row's running maximum, means likewise
-  TUBELETX_DEVICE void soften() {
+  /// Tells the other warps the largest score of each row.
+  TUBELETX_DEVICE void share_largest(const float (&largest)[Rows::queries]) const {
+#pragma unroll
+    for (int q = 0; q < Rows::queries; ++q) {
+      if (lane() % 4 == 0) memory.of_warps[Rows::row_of(q, lane()) * Tile::warps + warp()] = largest[q];
+    }
+  }
+
+  /// Weights relative to each row's running maximum over all warps, for all of them; the means likewise.
+  TUBELETX_DEVICE void soften(float (&largest)[Rows::queries]) {
+#pragma unroll
+    for (int q = 0; q < Rows::queries; ++q) {
+      const float* of_row = memory.of_warps + Rows::row_of(q, lane()) * Tile::warps;
+#pragma unroll
+      for (int i = 0; i < Tile::warps; ++i) largest[q] = fmaxf(largest[q], of_row[i]);
+    }
     float keep[Rows::queries];
-    if (!rows.soften(scores, kHeadroom<Element>, keep)) return;
+    const bool raised = rows.soften(scores, largest, keep);
+#pragma unroll
+    for (int q = 0; q < Rows::queries; ++q) {
+#pragma unroll
+      for (int n = 0; n < score_tiles; ++n) {
+        const float (&pair)[4] = scores[q / 2][n];
+        *reinterpret_cast<uint32_t*>(memory.weights + Rows::row_of(q, lane()) * Tile::weight_stride + 16 * warp() +
+                                     8 * n + lane() % 4 * 2) =
+            device::pack<Element>(pair[q % 2 * 2], pair[q % 2 * 2 + 1]);
+      }
+    }
+    if (!raised) return;
 #pragma unroll
     for (int t = 0; t < row_tiles; ++t) {
 #pragma unroll
@@ -134,14 +173,17 @@ struct MatrixBlock {
     }
   }
 
-  /// means += weights negatives, for the warp's features
+  /// means += weights negatives, over all negatives of the tile, for the warp's features
   TUBELETX_DEVICE void accumulate(const Element* negatives) {
-    const Element* right_row = negatives + lane() % 16 * Tile::stride + column_warp() * share + lane() / 16 * 8;
+    const Element* left_row = memory.weights + lane() % 16 * Tile::weight_stride + lane() / 16 * 8;
+    const Element* right_row = negatives + lane() % 16 * Tile::stride + warp() * share + lane() / 16 * 8;
 #pragma unroll
-    for (int step = 0; step < score_tiles / 2; ++step) {
+    for (int step = 0; step < Tile::negatives / 16; ++step) {
       uint32_t left[row_tiles][4];
 #pragma unroll
-      for (int t = 0; t < row_tiles; ++t) pack_weights<Element>(left[t], scores[t], step);
+      for (int t = 0; t < row_tiles; ++t) {
+        device::load_matrices(left[t], left_row + 16 * t * Tile::weight_stride + 16 * step);
+      }
 #pragma unroll
       for (int n = 0; n < mean_tiles; n += 2) {
         uint32_t right[4];
@@ -156,11 +198,39 @@ struct MatrixBlock {
   }
 
   TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& part) {
-    const int64_t first_row = part.first_row + warp_row();
     if (arguments.need_gradient) {
-      Rows::template store_means<mean_tiles>(arguments, means, part.split, first_row, column_warp() * share);
+      Rows::template store_means<mean_tiles>(arguments, means, part.split, part.first_row, warp() * share);
     }
-    if (column_warp() == 0) rows.store(arguments, part, first_row);
+    rows.recount(arguments, part.first_row, part.begin + 16 * warp(), part.end, Tile::negatives);
+    rows.finish();
+    // A row's sum and rank over the warps, in their order.
+    int* const ranks = reinterpret_cast<int*>(memory.weights);
+    static_assert(sizeof(int) * Tile::rows * Tile::warps <= sizeof(Element) * Tile::rows * Tile::weight_stride);
+    device::synchronize_block();
+#pragma unroll
+    for (int q = 0; q < Rows::queries; ++q) {
+      if (lane() % 4 != 0) continue;
+      const int place = Rows::row_of(q, lane()) * Tile::warps + warp();
+      memory.of_warps[place] = rows.sum[q];
+      ranks[place] = rows.rank[q];
+    }
+    device::synchronize_block();
+    if (warp() != 0) return;
+#pragma unroll
+    for (int q = 0; q < Rows::queries; ++q) {
+      const int row = Rows::row_of(q, lane());
+      if (lane() % 4 != 0) continue;
+      float sum = 0;
+      int rank = 0;
+#pragma unroll
+      for (int i = 0; i < Tile::warps; ++i) {
+        sum += memory.of_warps[row * Tile::warps + i];
+        rank += ranks[row * Tile::warps + i];
+      }
+      const auto& thresholds =
+          *reinterpret_cast<const RowThresholds<float>*>(memory.queries + row * Tile::stride + Tile::width);
+      Rows::store_state(arguments, part.split, part.first_row + row, rows.maximum[q], thresholds.magnitude, sum, rank);
+    }
   }
 };
 
@@ -169,38 +239,52 @@ TUBELETX_KERNEL(Tile::threads, Tile::blocks)
 queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments);
-  const int64_t first_row = share.first_row, begin = share.begin, end = share.end;
-  const int parts = static_cast<int>(arguments.plan.parts);
-
-  Element* const queries = static_cast<Element*>(device::shared_memory());
-  Element* current = queries + parts * Tile::rows * Tile::stride;
-  Element* next = current + Tile::negatives * Tile::stride;
-  load_negatives<Element, Tile>(arguments, current, begin, end);
-  device::commit_copies();
-  load_queries<Element, Tile>(arguments, queries, first_row);
-  device::synchronize_block();
-
-  MatrixBlock<Element, Tile> block;
-  block.start(queries);
-  for (int64_t first = begin; first < end; first += Tile::negatives) {
-    if (first + Tile::negatives < end) {
-      load_negatives<Element, Tile>(arguments, next, first + Tile::negatives, end);
+  const int stages = static_cast<int>(arguments.plan.stages);
+  const int tiles = share.tiles();
+  const MatrixMemory<Element, Tile> memory(device::shared_memory(), stages);
+  int stage = 0;  // of the next tile that is loaded
+  int loaded = 0;
+  const auto load_next = [&] {
+    if (loaded < tiles) {
+      load_negatives<Element, Tile>(arguments, memory.negatives + stage * memory.tile,
+                                    share.begin + int64_t{loaded} * Tile::negatives, share.end);
     }
     device::commit_copies();
-    device::wait_for_copies<1>();
-    device::synchronize_block();
-    block.score(queries, current, parts);
-    if (first + Tile::negatives > end) block.rows.mask(block.scores, static_cast<int>(end - first));
-    if (block.column_warp() == 0) {
-      block.rows.count_above(block.scores, first);
+    ++loaded;
+    stage = stage + 1 == stages ? 0 : stage + 1;
+  };
+  for (int i = 1; i < stages; ++i) load_next();
+  load_queries<Element, Tile>(arguments, memory.queries, share.first_row);
+  if (device::thread() / device::kWarp == Tile::warps - 1) store_positives<float>(arguments, share);
+  device::synchronize_block();
+
+  MatrixBlock<Element, Tile> block(memory);
+  int current = 0;
+#pragma unroll 1
+  for (int index = 0; index < tiles; ++index) {
+    const int64_t first = share.begin + int64_t{index} * Tile::negatives + 16 * (device::thread() / device::kWarp);
+    const Element* const negatives = memory.negatives + current * memory.tile;
+    if (stages == Tile::most_stages) {
+      device::wait_for_copies<Tile::most_stages - 2>();
+    } else {
+      device::wait_for_copies<Tile::most_stages - 3>();
     }
-    block.soften();
-    if (arguments.need_gradient) block.accumulate(current);
+    device::synchronize_warp();
+    block.score(negatives);
+    if (first + 16 > share.end) block.rows.mask(block.scores, static_cast<int>(share.end - first));
+    float largest[decltype(block.rows)::queries];
+    block.rows.find_largest(block.scores, largest);
+    block.share_largest(largest);
+    block.rows.count_above(block.scores, first);
     device::synchronize_block();
-    Element* const done = current;
-    current = next;
-    next = done;
+    // All warps are done with the tile before.
+    load_next();
+    block.soften(largest);
+    device::synchronize_block();
+    if (arguments.need_gradient) block.accumulate(negatives);
+    current = current + 1 == stages ? 0 : current + 1;
   }
+  device::wait_for_copies<0>();
   block.store(arguments, share);
 }
 
@@ -209,21 +293,20 @@ void launch_matrix(const QueueInfoNCEArguments& arguments, Stream stream) {
   const auto launch = [&](void (*kernel)(QueueInfoNCEArguments)) {
     launch_planned(kernel, arguments, arguments.plan, stream);
   };
+  const bool whole = arguments.plan.parts == 1;
   switch (arguments.plan.kernel) {
-    case QueueKernel::kSmallMatrix64:
-      return launch(queue_infonce_matrix<Element, SmallMatrixTile64>);
-    case QueueKernel::kLargeMatrix64:
-      return launch(queue_infonce_matrix<Element, LargeMatrixTile64>);
-    case QueueKernel::kSmallMatrix128:
-      return launch(queue_infonce_matrix<Element, SmallMatrixTile128>);
-    case QueueKernel::kLargeMatrix128:
-      return launch(queue_infonce_matrix<Element, LargeMatrixTile128>);
-    case QueueKernel::kSmallMatrix256:
-      return launch(queue_infonce_matrix<Element, SmallMatrixTile256>);
-    case QueueKernel::kLargeMatrix256:
-      return launch(queue_infonce_matrix<Element, LargeMatrixTile256>);
+    case QueueKernel::kMatrix64:
+      return launch(whole ? queue_infonce_matrix<Element, MatrixTile64<1>>
+                          : queue_infonce_matrix<Element, MatrixTile64<2>>);
+    case QueueKernel::kMatrix128:
+      return launch(whole ? queue_infonce_matrix<Element, MatrixTile128<1>>
+                          : queue_infonce_matrix<Element, MatrixTile128<2>>);
+    case QueueKernel::kMatrix256:
+      return launch(whole ? queue_infonce_matrix<Element, MatrixTile256<1>>
+                          : queue_infonce_matrix<Element, MatrixTile256<2>>);
     default:
-      return launch(queue_infonce_matrix<Element, MatrixTile512>);
+      return launch(whole ? queue_infonce_matrix<Element, MatrixTile512<1>>
+                          : queue_infonce_matrix<Element, MatrixTile512<2>>);
   }
 }
 

@@ -28,62 +28,131 @@ template <typename Tile>
 struct BlockShare {
   int64_t split, first_row, begin, end;
 
-  explicit TUBELETX_DEVICE BlockShare(const QueueInfoNCEArguments& arguments)
-      : split(device::block_x() % arguments.plan.splits),
-        first_row(device::block_x() / arguments.plan.splits * Tile::rows),
-        begin(split * arguments.plan.split_tiles * Tile::negatives),
-        end(begin + arguments.plan.split_tiles * Tile::negatives) {
+  explicit TUBELETX_DEVICE BlockShare(const QueueInfoNCEArguments& arguments) {
+    // In 32 bits, where a division is short.
+    const uint32_t block = static_cast<uint32_t>(device::block_x());
+    const uint32_t splits = static_cast<uint32_t>(arguments.plan.splits);
+    const uint32_t row_block = block / splits;
+    split = block - row_block * splits;
+    first_row = static_cast<int64_t>(row_block) * Tile::rows;
+    begin = split * arguments.plan.split_tiles * Tile::negatives;
+    end = begin + arguments.plan.split_tiles * Tile::negatives;
     if (end > arguments.queue_size) end = arguments.queue_size;
   }
+
+  TUBELETX_DEVICE int tiles() const { return static_cast<int>((end - begin + Tile::negatives - 1) / Tile::negatives); }
 };
 
-/// The number at `offset` from the start; where T is float, without branches, so that several are loaded together.
-template <typename T>
-TUBELETX_DEVICE T load_real(const Numbers& numbers, int64_t offset) {
-  if constexpr (sizeof(T) == sizeof(double)) {
-    return load_number(numbers, offset);
+/// Eight numbers as they are stored, of 16 or 32 bits: widened when all that shall be loaded together is under way.
+struct StoredEight {
+  Four<uint32_t> low, high;
+};
+
+/// `offset` is that of a 16-byte aligned place; zeros where not `inside`. Without branches.
+TUBELETX_DEVICE StoredEight load_stored(const Numbers& numbers, NumberType type, int64_t offset, bool inside) {
+  const bool is_wide = type == NumberType::kFloat;
+  const char* source = static_cast<const char*>(numbers.data) + offset * (is_wide ? 4 : 2);
+  StoredEight stored{};
+  if (inside) stored.low = *reinterpret_cast<const Four<uint32_t>*>(source);
+  if (inside && is_wide) stored.high = *reinterpret_cast<const Four<uint32_t>*>(source + 16);
+  return stored;
+}
+
+TUBELETX_DEVICE void widen_eight(const StoredEight& stored, NumberType type, float (&values)[8]) {
+  const auto bits = [&](int i) { return static_cast<uint16_t>(stored.low.values[i / 2] >> (16 * (i % 2))); };
+  if (type == NumberType::kFloat) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      values[i] = bit_cast<float>(i < 4 ? stored.low.values[i % 4] : stored.high.values[i % 4]);
+  } else if (type == NumberType::kHalf) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) values[i] = device::widen(Half{bits(i)});
   } else {
-    const bool is_wide = numbers.type == NumberType::kFloat;
-    const char* place = static_cast<const char*>(numbers.data) + offset * (is_wide ? 4 : 2);
-    float wide = 0;
-    uint16_t bits = 0;
-    if (is_wide) wide = *reinterpret_cast<const float*>(place);
-    if (!is_wide) bits = *reinterpret_cast<const uint16_t*>(place);
-    return is_wide ? wide : numbers.type == NumberType::kHalf ? device::widen(Half{bits}) : to_real(BFloat16{bits});
+#pragma unroll
+    for (int i = 0; i < 8; ++i) values[i] = to_real(BFloat16{bits(i)});
   }
 }
 
-/// A row of features.
+/// Eight numbers from `offset` on, `stride` apart, zeros from the `count`th on.
+template <typename T>
+TUBELETX_DEVICE void load_eight(const Numbers& numbers, int64_t offset, int64_t stride, int64_t count, T (&values)[8]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    values[i] = i < count ? static_cast<T>(load_number(numbers, offset + i * stride)) : T(0);
+  }
+}
+
+/// A row of features; where it is aligned, its numbers are dense, eight from any multiple of eight on can be loaded
+/// together, and their count is such a multiple.
 struct NumberRow {
   const Numbers& numbers;
   int64_t offset, stride;
+  bool aligned;
 };
 
-TUBELETX_DEVICE NumberRow row_of(const Numbers& matrix, int64_t row) {
-  return {matrix, row * matrix.strides[0], matrix.strides[1]};
+TUBELETX_DEVICE NumberRow row_of(const Numbers& matrix, int64_t row, bool aligned) {
+  return {matrix, row * matrix.strides[0], matrix.strides[1], aligned};
 }
 
 /// Threads that work out an exact scalar product, and how many a warp works out at a time.
-constexpr int kThreadsOfDot = 8;
+constexpr int kThreadsOfDot = 4;
 constexpr int kDotsOfWarp = device::kWarp / kThreadsOfDot;
 
 TUBELETX_DEVICE int dot_of_thread() { return device::thread() % device::kWarp / kThreadsOfDot; }
 
 /// Scalar products of one row with `count` others, which may differ between the groups of threads. Sums in double, in
 /// an order that depends on the size alone: equal rows give equal results, whichever kernel asks, so that ties stay
-/// ties. `ahead` features of a thread are loaded together.
+/// ties. `ahead` pieces of a row, of eight features for each thread, are loaded together.
 template <typename T, int ahead, int count>
 TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[count], int64_t size,
                                 double (&sums)[count]) {
 #pragma unroll
   for (int r = 0; r < count; ++r) sums[r] = 0;
-#pragma unroll ahead
-  for (int64_t i = device::thread() % kThreadsOfDot; i < size; i += kThreadsOfDot) {
-    const double number = load_real<T>(left.numbers, left.offset + i * left.stride);
+  const auto add = [&](const auto(&numbers)[8], const auto(&others)[8], double& sum) {
 #pragma unroll
-    for (int r = 0; r < count; ++r) {
-      sums[r] = fma(number, static_cast<double>(load_real<T>(right[r].numbers, right[r].offset + i * right[r].stride)),
-                    sums[r]);
+    for (int i = 0; i < 8; ++i) sum = fma(static_cast<double>(numbers[i]), static_cast<double>(others[i]), sum);
+  };
+  const int first = device::thread() % kThreadsOfDot * 8;
+  constexpr int step = kThreadsOfDot * 8;
+  bool aligned = left.aligned;
+#pragma unroll
+  for (int r = 0; r < count; ++r) aligned = aligned && right[r].aligned;
+  if (sizeof(T) == sizeof(float) && aligned) {
+#pragma unroll 1
+    for (int64_t feature = first; feature < size; feature += ahead * step) {
+      StoredEight lefts[ahead], rights[count][ahead];
+#pragma unroll
+      for (int piece = 0; piece < ahead; ++piece) {
+        const int64_t place = feature + piece * step;
+        lefts[piece] = load_stored(left.numbers, left.numbers.type, left.offset + place, place < size);
+#pragma unroll
+        for (int r = 0; r < count; ++r) {
+          const Numbers& numbers = right[r].numbers;
+          rights[r][piece] = load_stored(numbers, numbers.type, right[r].offset + place, place < size);
+        }
+      }
+#pragma unroll
+      for (int piece = 0; piece < ahead; ++piece) {
+        float numbers[8], others[8];
+        widen_eight(lefts[piece], left.numbers.type, numbers);
+#pragma unroll
+        for (int r = 0; r < count; ++r) {
+          widen_eight(rights[r][piece], right[r].numbers.type, others);
+          add(numbers, others, sums[r]);
+        }
+      }
+    }
+  } else {
+#pragma unroll 1
+    for (int64_t feature = first; feature < size; feature += step) {
+      T numbers[8], others[8];
+      load_eight(left.numbers, left.offset + feature * left.stride, left.stride, size - feature, numbers);
+#pragma unroll
+      for (int r = 0; r < count; ++r) {
+        const NumberRow& row = right[r];
+        load_eight(row.numbers, row.offset + feature * row.stride, row.stride, size - feature, others);
+        add(numbers, others, sums[r]);
+      }
     }
   }
 #pragma unroll
@@ -93,35 +162,39 @@ TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[
   }
 }
 
-template <typename T>
-TUBELETX_DEVICE double score_of_positive(const QueueInfoNCEArguments& arguments, int64_t row) {
-  double score[1];
-  exact_dots<T, 4>(row_of(arguments.query, row), {row_of(arguments.key, row)}, arguments.features, score);
-  return score[0];
-}
-
 /// Decides by exact scores, in double.
 template <typename T, int ahead>
 TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
   double scores[2];
-  exact_dots<T, ahead>(row_of(arguments.query, row), {row_of(arguments.queue, negative), row_of(arguments.key, row)},
+  exact_dots<T, ahead>(row_of(arguments.query, row, arguments.query_is_aligned),
+                       {row_of(arguments.queue, negative, arguments.queue_is_aligned),
+                        row_of(arguments.key, row, arguments.query_is_aligned)},
                        arguments.features, scores);
   return !(scores[0] <= scores[1]);
 }
 
-/// log2(e) / temperature: softmax weights are powers of 2, for which the hardware has an instruction.
-template <typename T>
-TUBELETX_DEVICE T exponent_factor(const QueueInfoNCEArguments& arguments) {
-  return static_cast<T>(arguments.scale * 1.44269504088896340736);
+/// A warp writes the exact scores of the positives of a block's rows; the splits share the rows out.
+template <typename T, typename Tile>
+TUBELETX_DEVICE void store_positives(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& share) {
+#pragma unroll 1
+  for (int64_t first = share.split; first < Tile::rows; first += arguments.plan.splits * kDotsOfWarp) {
+    const int64_t place = first + dot_of_thread() * arguments.plan.splits;
+    const int64_t row = share.first_row + place;
+    const bool valid = place < Tile::rows && row < arguments.batch;
+    double score[1];
+    exact_dots<T, 2>(row_of(arguments.query, valid ? row : 0, arguments.query_is_aligned),
+                     {row_of(arguments.key, valid ? row : 0, arguments.query_is_aligned)}, arguments.features, score);
+    if (valid && device::thread() % kThreadsOfDot == 0) arguments.positives[row] = score[0];
+  }
 }
 
 /// Takes scores up to `largest` into a row's running maximum, and returns what multiplies everything that is relative
 /// to the earlier one. Scores that are not numbers do not move the maximum; they show in the weights.
 template <typename T>
-TUBELETX_DEVICE T raise_maximum(T& maximum, T largest) {
+TUBELETX_DEVICE T raise_maximum(T& maximum, T largest, T factor) {
   const T earlier = maximum;
   maximum = largest > maximum ? largest : maximum;
-  return device::power_of_two(earlier - maximum);
+  return device::power_of_two((earlier - maximum) * factor);
 }
 
 /// Launches a kernel over the queue as planned.

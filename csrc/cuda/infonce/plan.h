@@ -10,31 +10,48 @@
 
 namespace tubeletx {
 
-/// What the scores of a row are held against, in units of the scores that the kernel computes.
+/// What the scores of a row are held against. A kernel computes scores over the query's magnitude, a power of two, so
+/// that none overflows.
 template <typename T>
 struct RowThresholds {
-  T above;   // higher scores beat the positive for sure
-  T maybe;   // lower ones do not; between the two, rounding decides and the score is computed again
-  T factor;  // log2(e) / temperature, for a score of 1
+  T positive;   // the positive's score, in the kernel's units
+  T tolerance;  // within which rounding decides whether a score is above it, likewise; never zero
+  T factor;     // log2(e) / temperature, for a score of 1 in the kernel's units
+  T magnitude;  // of the query
 };
 
-/// A block of the kernel on matrix units. Its warps stand in rows x columns; each multiplies `row_tiles` x 16 queries
-/// with all negatives of a tile, and keeps its share of the columns of the sums weighted by the softmax.
-template <int width_, int row_tiles_, int row_warps_, int column_warps_, int negatives_>
+/// What a split of the queue leaves of a row: the softmax state of its scores, their maximum in double, where all fit,
+/// and how many of them beat the positive.
+template <typename T>
+struct alignas(16) SplitState {
+  double maximum;
+  T sum;  // relative to the maximum
+  int32_t rank;
+};
+
+/// A block of the kernel on matrix units: `row_tiles` x 16 queries. Each warp multiplies all of them with its own 16
+/// negatives of a tile, and keeps its share of the columns of the sums weighted by the softmax over the whole tile.
+template <int width_, int row_tiles_, int warps_, int parts_>
 struct MatrixTile {
   static constexpr int width = width_;  // most features; fewer are filled up with zeros
   static constexpr int row_tiles = row_tiles_;
-  static constexpr int row_warps = row_warps_;
-  static constexpr int column_warps = column_warps_;
-  static constexpr int negatives = negatives_;  // of a tile; two tiles are in memory at a time
-  static constexpr int rows = 16 * row_tiles * row_warps;
-  static constexpr int threads = 32 * row_warps * column_warps;
-  static constexpr int blocks = 2;  // that share a multiprocessor, registers permitting
+  static constexpr int warps = warps_;
+  static constexpr int parts = parts_;  // 16-bit numbers that stand for one number of the query
+  static constexpr int rows = 16 * row_tiles;
+  static constexpr int negatives = 16 * warps;
+  static constexpr int threads = 32 * warps;
+  static constexpr int threads_of_row = threads / rows < 8 ? threads / rows : 8;  // that prepare a query
+  static constexpr int blocks = 8 / warps;  // that share a multiprocessor: with more there were more to combine
+  static constexpr int most_stages = 3;     // tiles in memory at a time; where memory is short, one less
   /// Elements from row to row in shared memory: 16 bytes more than the row holds, so that the eight rows that one
   /// matrix load takes lie in different banks. Behind a query they hold its thresholds.
   static constexpr int stride = width + 8;
+  static constexpr int weight_stride = negatives + 8;
 
-  static constexpr int64_t shared_bytes(int parts) { return int64_t{2} * stride * (parts * rows + 2 * negatives); }
+  static constexpr int64_t shared_bytes(int stages) {
+    return int64_t{2} * (stride * (parts * rows + stages * negatives) + rows * weight_stride) +
+           int64_t{4} * rows * warps;
+  }
 };
 
 /// A block of the kernel on the matrix units of whole warpgroups: two that multiply 64 queries each with all negatives
@@ -46,14 +63,15 @@ struct WarpgroupTile {
   static constexpr int width = 64 * panels;
   static constexpr int rows = 128;
   static constexpr int negatives = 128;
-  static constexpr int stages = 4;  // tiles in memory at a time
+  static constexpr int most_stages = 4;  // tiles in memory at a time
   static constexpr int warpgroups = 3;
   static constexpr int threads = 128 * warpgroups;
+  static constexpr int threads_of_row = 2;  // that prepare a query: those that multiply
   static constexpr int multiplying_warps = 4 * (warpgroups - 1);
   static constexpr int blocks = 1;
   static constexpr int alignment = 1024;
 
-  static constexpr int64_t shared_bytes(int) {
+  static constexpr int64_t shared_bytes(int stages) {
     return alignment + int64_t{2} * width * (parts * rows + stages * negatives);
   }
 };
@@ -65,36 +83,40 @@ struct ExactTile {
   static constexpr int rows = rows_;
   static constexpr int negatives = negatives_;
   static constexpr int threads = 128;
+  static constexpr int threads_of_row = 4;
   static constexpr int blocks = blocks_;
+  static constexpr int most_stages = 1;
   static constexpr int stride = width + 16 / static_cast<int>(sizeof(T));  // as above
   static constexpr int score_stride = rows + 4;                            // keeps vectors of four aligned
 
-  static constexpr int64_t shared_bytes() {
+  static constexpr int64_t shared_bytes(int) {
     return sizeof(T) * (int64_t{stride} * (rows + negatives) + int64_t{score_stride} * negatives) +
            sizeof(RowThresholds<T>) * rows;
   }
 };
 
 // Every block of the smaller sizes fits the 99 KiB of shared memory that the smallest supported GPUs have.
-using SmallMatrixTile64 = MatrixTile<64, 1, 2, 2, 64>;
-using LargeMatrixTile64 = MatrixTile<64, 2, 4, 1, 32>;
-using SmallMatrixTile128 = MatrixTile<128, 1, 2, 2, 64>;
-using LargeMatrixTile128 = MatrixTile<128, 2, 4, 1, 32>;
-using SmallMatrixTile256 = MatrixTile<256, 1, 2, 2, 32>;
-using LargeMatrixTile256 = MatrixTile<256, 1, 4, 1, 32>;
-using MatrixTile512 = MatrixTile<512, 1, 2, 2, 16>;
+template <int parts>
+using MatrixTile64 = MatrixTile<64, 2, 4, parts>;
+template <int parts>
+using MatrixTile128 = MatrixTile<128, 2, 8, parts>;
+template <int parts>
+using MatrixTile256 = MatrixTile<256, 1, 4, parts>;
+template <int parts>
+using MatrixTile512 = MatrixTile<512, 1, 2, parts>;
+template <int parts>
+using WarpgroupTile64 = WarpgroupTile<1, parts>;
+template <int parts>
+using WarpgroupTile128 = WarpgroupTile<2, parts>;
 using ExactTile128 = ExactTile<float, 128, 32, 64, 3>;
 using ExactTile256 = ExactTile<float, 256, 32, 32, 2>;
 using ExactTile512 = ExactTile<float, 512, 16, 16, 3>;
 using DoubleTile128 = ExactTile<double, 128, 16, 32, 2>;
 
 enum class QueueKernel : int32_t {
-  kSmallMatrix64,
-  kLargeMatrix64,
-  kSmallMatrix128,
-  kLargeMatrix128,
-  kSmallMatrix256,
-  kLargeMatrix256,
+  kMatrix64,
+  kMatrix128,
+  kMatrix256,
   kMatrix512,
   kWarpgroup64,
   kWarpgroup128,
@@ -109,6 +131,7 @@ struct Multiprocessors {
   int64_t count;
   int64_t shared_bytes;  // of one
   bool have_warpgroups;  // the code at work is for compute capability 9.0 and knows the products of warpgroups
+  bool small_batches_in_warpgroups;
   bool can_start_early;  // the same, and the driver lets a kernel start before the last one ends, in graphs too
 };
 
@@ -121,6 +144,7 @@ struct QueueInfoNCEPlan {
   int64_t slices;       // of the features whose weighted sums one block keeps
   int64_t width;        // features of a slice
   int64_t threads;
+  int64_t stages;  // tiles in memory at a time
   int64_t shared_bytes;
   bool combines_early;  // the combining kernel starts while the one before it runs
 };
@@ -138,7 +162,7 @@ struct QueueInfoNCEArguments {
   double scale;        // 1 / temperature
   bool need_gradient;
   bool query_is_aligned;  // its rows and the keys' can be read eight numbers at a time, a whole number of times
-  bool queue_is_aligned;  // its rows can be copied 16 bytes at a time
+  bool queue_is_aligned;  // likewise
   QueueInfoNCEPlan plan;
 
   void* loss;           // (B,) T
@@ -146,9 +170,10 @@ struct QueueInfoNCEArguments {
   void* log_sum_exp;    // (B,) T
   void* negative_mean;  // (B, D) T
 
-  void* states;    // (splits, B) SoftmaxState<T>, in powers of 2
-  int64_t* ranks;  // (splits, B)
-  void* means;     // (splits, B, D) T, sums of negatives times weights relative to the maximum of their state
+  double* positives;    // (B,) scores, exact to double
+  void* states;         // (B, splits) SplitState<T>
+  void* means;          // (splits, B, mean_stride) T, sums of negatives times weights relative to their state's maximum
+  int64_t mean_stride;  // D or up to three more, so that four features are aligned
 };
 
 namespace infonce {
@@ -158,13 +183,14 @@ TUBELETX_HOST_DEVICE constexpr int64_t divide_up(int64_t value, int64_t divisor)
 }
 
 template <typename Tile>
-QueueInfoNCEPlan plan_for(QueueKernel kernel, int64_t parts, int64_t shared_bytes,
-                          const QueueInfoNCEArguments& arguments, const Multiprocessors& machine) {
+QueueInfoNCEPlan plan_for(QueueKernel kernel, int64_t parts, const QueueInfoNCEArguments& arguments,
+                          const Multiprocessors& machine) {
   // A split of fewer negatives would write more partial sums than it reads of the queue.
   constexpr int64_t least_tiles = divide_up(128, Tile::negatives);
   constexpr int64_t reserved_bytes = 1024;  // that the driver keeps of every block's shared memory
-  const int64_t room = machine.shared_bytes / (shared_bytes + reserved_bytes);
-  const int64_t resident = machine.count * (room < 1 ? 1 : room > Tile::blocks ? Tile::blocks : room);
+  const auto room = [&](int64_t stages) {
+    return machine.shared_bytes / (Tile::shared_bytes(static_cast<int>(stages)) + reserved_bytes);
+  };
 
   QueueInfoNCEPlan plan{};
   plan.kernel = kernel;
@@ -173,34 +199,27 @@ QueueInfoNCEPlan plan_for(QueueKernel kernel, int64_t parts, int64_t shared_byte
   plan.slices = arguments.need_gradient ? divide_up(arguments.features, Tile::width) : 1;
   plan.width = Tile::width;
   plan.threads = Tile::threads;
-  plan.shared_bytes = shared_bytes;
+  plan.stages = Tile::most_stages;
+  if (plan.stages > 1 && room(plan.stages) < 1) --plan.stages;
+  plan.shared_bytes = Tile::shared_bytes(static_cast<int>(plan.stages));
   plan.combines_early = machine.can_start_early;
   // One wave of blocks: the memory for partial sums is then bounded by the larger of B D and a constant of the GPU.
+  const int64_t fitting = room(plan.stages);
+  const int64_t resident = machine.count * (fitting < 1 ? 1 : fitting > Tile::blocks ? Tile::blocks : fitting);
   const int64_t tiles = divide_up(arguments.queue_size, Tile::negatives);
   const int64_t wanted = resident / (plan.row_blocks * plan.slices > 0 ? plan.row_blocks * plan.slices : 1);
   plan.split_tiles = divide_up(tiles, wanted < 1 ? 1 : wanted);
   if (plan.split_tiles < least_tiles) plan.split_tiles = least_tiles;
-  plan.splits = divide_up(tiles, plan.split_tiles);
+  // At least one, of an empty queue too: it works out the positives.
+  plan.splits = tiles == 0 ? 1 : divide_up(tiles, plan.split_tiles);
   return plan;
 }
 
-template <typename Tile>
-QueueInfoNCEPlan plan_matrix(QueueKernel kernel, int64_t parts, const QueueInfoNCEArguments& arguments,
-                             const Multiprocessors& machine) {
-  return plan_for<Tile>(kernel, parts, Tile::shared_bytes(static_cast<int>(parts)), arguments, machine);
-}
-
-template <int panels>
-QueueInfoNCEPlan plan_warpgroup(QueueKernel kernel, int64_t parts, const QueueInfoNCEArguments& arguments,
-                                const Multiprocessors& machine) {
-  return parts == 1 ? plan_matrix<WarpgroupTile<panels, 1>>(kernel, 1, arguments, machine)
-                    : plan_matrix<WarpgroupTile<panels, 2>>(kernel, 2, arguments, machine);
-}
-
-template <typename Tile>
-QueueInfoNCEPlan plan_exact(QueueKernel kernel, const QueueInfoNCEArguments& arguments,
+template <template <int> class Tile>
+QueueInfoNCEPlan plan_parts(QueueKernel kernel, int64_t parts, const QueueInfoNCEArguments& arguments,
                             const Multiprocessors& machine) {
-  return plan_for<Tile>(kernel, 0, Tile::shared_bytes(), arguments, machine);
+  return parts == 1 ? plan_for<Tile<1>>(kernel, 1, arguments, machine)
+                    : plan_for<Tile<2>>(kernel, 2, arguments, machine);
 }
 
 }  // namespace infonce
@@ -213,35 +232,27 @@ QueueInfoNCEPlan plan_exact(QueueKernel kernel, const QueueInfoNCEArguments& arg
 /// back; who wants the speed stores the queue in half precision, which also halves its traffic and its memory.
 inline QueueInfoNCEPlan plan_queue_infonce(const QueueInfoNCEArguments& arguments, const Multiprocessors& machine) {
   using namespace infonce;
-  constexpr int64_t large_batch = 64;
+  const int64_t large_batch = machine.small_batches_in_warpgroups ? 0 : 64;
   const int64_t features = arguments.features;
   const NumberType type = arguments.queue.type;
-  if (type == NumberType::kDouble) return plan_exact<DoubleTile128>(QueueKernel::kDouble128, arguments, machine);
-  if (type != NumberType::kFloat && features <= MatrixTile512::width) {
-    const bool large = arguments.batch > large_batch;
+  if (type == NumberType::kDouble) return plan_for<DoubleTile128>(QueueKernel::kDouble128, 0, arguments, machine);
+  if (type != NumberType::kFloat && features <= MatrixTile512<1>::width) {
     const int64_t parts = arguments.query.type == type ? 1 : 2;
     // Their copies count rows in 32 bits, and take no row twice.
-    const bool is_mapped =
-        arguments.queue_is_aligned && arguments.queue_size <= INT32_MAX && arguments.queue.strides[0] >= features;
-    if (large && machine.have_warpgroups && is_mapped && features <= 128) {
-      return features > 64 ? plan_warpgroup<2>(QueueKernel::kWarpgroup128, parts, arguments, machine)
-                           : plan_warpgroup<1>(QueueKernel::kWarpgroup64, parts, arguments, machine);
+    const bool is_mapped = arguments.queue_is_aligned && arguments.queue_size > 0 &&
+                           arguments.queue_size <= INT32_MAX && arguments.queue.strides[0] >= features;
+    if (arguments.batch > large_batch && machine.have_warpgroups && is_mapped && features <= 128) {
+      return features > 64 ? plan_parts<WarpgroupTile128>(QueueKernel::kWarpgroup128, parts, arguments, machine)
+                           : plan_parts<WarpgroupTile64>(QueueKernel::kWarpgroup64, parts, arguments, machine);
     }
-    if (features > 256) return plan_matrix<MatrixTile512>(QueueKernel::kMatrix512, parts, arguments, machine);
-    if (features > 128) {
-      return large ? plan_matrix<LargeMatrixTile256>(QueueKernel::kLargeMatrix256, parts, arguments, machine)
-                   : plan_matrix<SmallMatrixTile256>(QueueKernel::kSmallMatrix256, parts, arguments, machine);
-    }
-    if (features > 64) {
-      return large ? plan_matrix<LargeMatrixTile128>(QueueKernel::kLargeMatrix128, parts, arguments, machine)
-                   : plan_matrix<SmallMatrixTile128>(QueueKernel::kSmallMatrix128, parts, arguments, machine);
-    }
-    return large ? plan_matrix<LargeMatrixTile64>(QueueKernel::kLargeMatrix64, parts, arguments, machine)
-                 : plan_matrix<SmallMatrixTile64>(QueueKernel::kSmallMatrix64, parts, arguments, machine);
+    if (features > 256) return plan_parts<MatrixTile512>(QueueKernel::kMatrix512, parts, arguments, machine);
+    if (features > 128) return plan_parts<MatrixTile256>(QueueKernel::kMatrix256, parts, arguments, machine);
+    if (features > 64) return plan_parts<MatrixTile128>(QueueKernel::kMatrix128, parts, arguments, machine);
+    return plan_parts<MatrixTile64>(QueueKernel::kMatrix64, parts, arguments, machine);
   }
-  if (features <= 128) return plan_exact<ExactTile128>(QueueKernel::kExact128, arguments, machine);
-  if (features <= 256) return plan_exact<ExactTile256>(QueueKernel::kExact256, arguments, machine);
-  return plan_exact<ExactTile512>(QueueKernel::kExact512, arguments, machine);
+  if (features <= 128) return plan_for<ExactTile128>(QueueKernel::kExact128, 0, arguments, machine);
+  if (features <= 256) return plan_for<ExactTile256>(QueueKernel::kExact256, 0, arguments, machine);
+  return plan_for<ExactTile512>(QueueKernel::kExact512, 0, arguments, machine);
 }
 
 /// Lays the arrays that the kernels share out in memory from `base` on, which may be null, and returns how many bytes
@@ -256,9 +267,10 @@ int64_t lay_out(QueueInfoNCEArguments& arguments, char* base) {
     if (base != nullptr) pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
     bytes += infonce::divide_up(size, alignment) * alignment;
   };
-  take(arguments.states, plan.splits * batch * sizeof(SoftmaxState<T>));
-  take(arguments.ranks, plan.splits * batch * sizeof(int64_t));
-  take(arguments.means, arguments.need_gradient ? plan.splits * batch * arguments.features * sizeof(T) : 0);
+  arguments.mean_stride = infonce::divide_up(arguments.features, 4) * 4;
+  take(arguments.positives, batch * sizeof(double));
+  take(arguments.states, plan.splits * batch * sizeof(SplitState<T>));
+  take(arguments.means, arguments.need_gradient ? plan.splits * batch * arguments.mean_stride * sizeof(T) : 0);
   return bytes;
 }
 

@@ -7,20 +7,42 @@
 
 namespace tubeletx::cuda {
 
+/// How sure it is that a score beats the positive, on multiply-adds alone: 0 if it does not, 1 if it does, and
+/// something between where rounding decides.
+struct Certainty {
+  float slope, offset;
+
+  // Scores that rounding leaves open lie between, with room for that of the certainty itself.
+  static constexpr float kLow = 0x1p-6f;
+  static constexpr float kHigh = 1 - kLow;
+
+  TUBELETX_DEVICE Certainty() = default;
+  explicit TUBELETX_DEVICE Certainty(const RowThresholds<float>& thresholds) {
+    const float reach = 1.0625f * thresholds.tolerance;
+    slope = 0.5f / reach;
+    offset = 0.5f - thresholds.positive * slope;
+  }
+  TUBELETX_DEVICE float of(float score) const { return device::saturated_fma(score, slope, offset); }
+};
+
 /// The rows of a thread. A warp has `row_tiles` x 16 of them; its thread has rows lane / 4 and lane / 4 + 8 of each
 /// tile, numbered 2 t and 2 t + 1, and of 8 columns the two from 2 (lane % 4) on.
-template <int row_tiles, int score_tiles>
+template <typename Element, int row_tiles, int score_tiles>
 struct MatrixRows {
   static constexpr int queries = 2 * row_tiles;
   using Scores = float[row_tiles][score_tiles][4];
   /// A bit for each score of a thread.
   using Marks = std::conditional_t<(row_tiles * score_tiles * 4 > 32), uint64_t, uint32_t>;
 
-  RowThresholds<float> thresholds[queries];
+  /// Weights reach 2^headroom instead of 1 where small ones would leave the range of the element.
+  static constexpr float headroom = std::is_same_v<Element, Half> ? 8 : 0;
+  static constexpr float unit_of_weights = std::is_same_v<Element, Half> ? 0x1p-8f : 1;
+
+  Certainty certainty[queries];
+  float factor[queries];
   float maximum[queries];
-  float sum[queries];       // over this thread's columns alone
-  int rank[queries];        // likewise, the negatives that beat the positive
-  int candidates[queries];  // likewise, and those that rounding leaves open
+  float sum[queries];  // over this thread's columns alone
+  int rank[queries];   // likewise, the negatives that beat the positive
   // A list of scores that are to be computed again, one a thread, so that no warp stops for them before the last tile.
   // The row of the warp in the first byte, then the negative.
   uint64_t open_score;
@@ -37,10 +59,12 @@ struct MatrixRows {
     postponed = 0;
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
-      thresholds[q] = thresholds_of(row_of(q, lane()));
+      const RowThresholds<float> thresholds = thresholds_of(row_of(q, lane()));
+      certainty[q] = Certainty(thresholds);
+      factor[q] = thresholds.factor;
       maximum[q] = empty_softmax_state<float>().maximum;
       sum[q] = 0;
-      rank[q] = candidates[q] = 0;
+      rank[q] = 0;
     }
   }
 
@@ -57,40 +81,46 @@ struct MatrixRows {
     }
   }
 
-  /// Counts the scores above the positive's in the tile from `first_negative` on; what is no number is above.
-  TUBELETX_DEVICE void count_above(const Scores& scores, int64_t first_negative) {
+  /// Calls `run(q, bit, score)` for each score of the thread, with the bit of its mark.
+  template <typename Run>
+  static TUBELETX_DEVICE void for_each(const Scores& scores, const Run& run) {
 #pragma unroll
     for (int t = 0; t < row_tiles; ++t) {
 #pragma unroll
       for (int n = 0; n < score_tiles; ++n) {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const int q = 2 * t + c / 2;
-          rank[q] += !(scores[t][n][c] <= thresholds[q].above);
-          candidates[q] += !(scores[t][n][c] <= thresholds[q].maybe);
-        }
+        for (int c = 0; c < 4; ++c) run(2 * t + c / 2, (t * score_tiles + n) * 4 + c, scores[t][n][c]);
       }
     }
+  }
+
+  /// Counts the scores above the positive's in the tile from `first_negative` on. One that is no number counts as one
+  /// that is not above; it shows in the sum of the weights.
+  TUBELETX_DEVICE void count_above(const Scores& scores, int64_t first_negative) {
+    float above[queries], squares[queries];
+#pragma unroll
+    for (int q = 0; q < queries; ++q) above[q] = squares[q] = 0;
+    for_each(scores, [&](int q, int, float score) {
+      const float certain = certainty[q].of(score);
+      above[q] += certain;
+      squares[q] = fmaf(certain, certain, squares[q]);
+    });
     bool open = false;
 #pragma unroll
-    for (int q = 0; q < queries; ++q) open |= rank[q] != candidates[q];
-    if (device::ballot(open) == 0) return;
-    Marks marks = 0;
+    for (int q = 0; q < queries; ++q) open |= above[q] - squares[q] > Certainty::kLow / 2;
+    if (device::ballot(open) != 0) {
+      Marks marks = 0;
 #pragma unroll
-    for (int t = 0; t < row_tiles; ++t) {
-#pragma unroll
-      for (int n = 0; n < score_tiles; ++n) {
-#pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const int q = 2 * t + c / 2;
-          const bool near = scores[t][n][c] > thresholds[q].maybe && scores[t][n][c] <= thresholds[q].above;
-          marks |= static_cast<Marks>(near) << ((t * score_tiles + n) * 4 + c);
-        }
-      }
+      for (int q = 0; q < queries; ++q) above[q] = 0;
+      for_each(scores, [&](int q, int bit, float score) {
+        const float certain = certainty[q].of(score);
+        if (certain >= Certainty::kHigh) above[q] += 1;
+        marks |= static_cast<Marks>(certain > Certainty::kLow && certain < Certainty::kHigh) << bit;
+      });
+      postpone(first_negative, marks);
     }
-    postpone(first_negative, marks);
 #pragma unroll
-    for (int q = 0; q < queries; ++q) candidates[q] = rank[q];
+    for (int q = 0; q < queries; ++q) rank[q] += static_cast<int>(above[q] + 0.5f);
   }
 
   /// Puts the marked scores on the warp's list, as far as it goes.
@@ -108,16 +138,33 @@ struct MatrixRows {
     }
   }
 
-  /// Computes the scores on the warp's list again, in double, several at a time.
-  TUBELETX_DEVICE void recount(const QueueInfoNCEArguments& arguments, int64_t first_row) {
+  /// Computes the scores on the warp's list again, in double, several at a time. Where the list was too short, since
+  /// many of them tie, or where some are no numbers, all scores: those with 8 x `score_tiles` negatives of every
+  /// `step`, from `begin` on and below `end`.
+  TUBELETX_DEVICE void recount(const QueueInfoNCEArguments& arguments, int64_t first_row, int64_t begin, int64_t end,
+                               int step) {
+    bool unordered = false;
+#pragma unroll
+    for (int q = 0; q < queries; ++q) unordered |= sum[q] != sum[q] && certainty[q].offset == certainty[q].offset;
+    const bool all = postponed > device::kWarp || device::ballot(unordered) != 0;
+    constexpr int of_tile = 8 * score_tiles;
+    const int64_t of_row = begin < end ? infonce::divide_up(end - begin, step) * of_tile : 0;
+    const int64_t count = all ? 16 * row_tiles * of_row : postponed;
+#pragma unroll
+    for (int q = 0; q < queries; ++q) rank[q] = all ? 0 : rank[q];
 #pragma unroll 1
-    for (int first = 0; first < postponed; first += kDotsOfWarp) {
-      const int place = first + dot_of_thread();
-      const bool valid = place < postponed;
-      const uint64_t open = device::shuffle(open_score, valid ? place : first);
-      const int row = static_cast<int>(open >> 56);
-      const int64_t negative = static_cast<int64_t>(open & 0x00ffffffffffffff);
-      const bool above = beats_positive<float, 4>(arguments, first_row + row, negative) && valid;
+    for (int64_t first = 0; first < count; first += kDotsOfWarp) {
+      const int64_t place = first + dot_of_thread() < count ? first + dot_of_thread() : first;
+      const uint64_t open = device::shuffle(open_score, static_cast<int>(place % device::kWarp));
+      int row = static_cast<int>(open >> 56);
+      int64_t negative = static_cast<int64_t>(open & 0x00ffffffffffffff);
+      if (all) {
+        row = static_cast<int>(place / of_row);
+        negative = begin + place % of_row / of_tile * step + place % of_tile;
+      }
+      const bool valid = first + dot_of_thread() < count && first_row + row < arguments.batch && negative < end;
+      const bool above =
+          beats_positive<float, 2>(arguments, valid ? first_row + row : 0, valid ? negative : 0) && valid;
 #pragma unroll
       for (int dot = 0; dot < kDotsOfWarp; ++dot) {
         const int winner = device::shuffle(above ? row : -1, dot * kThreadsOfDot);
@@ -127,42 +174,28 @@ struct MatrixRows {
     }
   }
 
-  /// The same for all scores of the split, where the list was too short: many of them tie.
-  TUBELETX_DEVICE void recount_all(const QueueInfoNCEArguments& arguments, int64_t first_row, int64_t begin,
-                                   int64_t end) {
-#pragma unroll 1
-    for (int row = 0; row < 16 * row_tiles && first_row + row < arguments.batch; ++row) {
-      int count = 0;
-#pragma unroll 1
-      for (int64_t first = begin; first < end; first += kDotsOfWarp) {
-        const int64_t negative = first + dot_of_thread();
-        const bool valid = negative < end;
-        const bool above = beats_positive<float, 4>(arguments, first_row + row, valid ? negative : first);
-        count += valid && above && lane() % kThreadsOfDot == 0;
-      }
-      count = device::warp_sum(count);
+  /// The largest score of each row of the warp.
+  static TUBELETX_DEVICE void find_largest(const Scores& scores, float (&largest)[queries]) {
 #pragma unroll
-      for (int q = 0; q < queries; ++q) {
-        if (row_of(q, lane()) == row) rank[q] = lane() % 4 == 0 ? count : 0;
+    for (int q = 0; q < queries; ++q) {
+      largest[q] = -kInfinity;
+#pragma unroll
+      for (int n = 0; n < score_tiles; ++n) {
+        largest[q] = fmaxf(largest[q], fmaxf(scores[q / 2][n][q % 2 * 2], scores[q / 2][n][q % 2 * 2 + 1]));
       }
+      // Threads 4 i to 4 i + 3 share a row.
+      largest[q] = fmaxf(largest[q], device::shuffle_xor(largest[q], 1));
+      largest[q] = fmaxf(largest[q], device::shuffle_xor(largest[q], 2));
     }
   }
 
-  /// scores = 2^headroom times the softmax weights relative to each row's running maximum. `keep` is what multiplies
-  /// the row's earlier weights; returns whether any row of the warp needs that.
-  TUBELETX_DEVICE bool soften(Scores& scores, float headroom, float (&keep)[queries]) {
+  /// scores = 2^headroom times the softmax weights relative to each row's running maximum, into which `largest` is
+  /// taken. `keep` is what multiplies the row's earlier weights; returns whether any row of the warp needs that.
+  TUBELETX_DEVICE bool soften(Scores& scores, const float (&largest)[queries], float (&keep)[queries]) {
     bool raised = false;
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
-      float largest = -kInfinity;
-#pragma unroll
-      for (int n = 0; n < score_tiles; ++n) {
-        largest = fmaxf(largest, fmaxf(scores[q / 2][n][q % 2 * 2], scores[q / 2][n][q % 2 * 2 + 1]));
-      }
-      // Threads 4 i to 4 i + 3 share a row.
-      largest = fmaxf(largest, device::shuffle_xor(largest, 1));
-      largest = fmaxf(largest, device::shuffle_xor(largest, 2));
-      keep[q] = raise_maximum(maximum[q], largest * thresholds[q].factor - headroom);
+      keep[q] = raise_maximum(maximum[q], largest[q], factor[q]);
       raised |= keep[q] != 1.0f;
       sum[q] *= keep[q];
 #pragma unroll
@@ -170,7 +203,9 @@ struct MatrixRows {
 #pragma unroll
         for (int c = q % 2 * 2; c < q % 2 * 2 + 2; ++c) {
           float& weight = scores[q / 2][n][c];
-          weight = device::power_of_two(fmaf(weight, thresholds[q].factor, -maximum[q]));
+          // The difference first: what is large may be so large that its multiple is not a number.
+          const float difference = weight - maximum[q];
+          weight = device::power_of_two(headroom == 0 ? difference * factor[q] : fmaf(difference, factor[q], headroom));
           sum[q] += weight;
         }
       }
@@ -179,14 +214,8 @@ struct MatrixRows {
     return device::ballot(raised) != 0;
   }
 
-  /// After the last tile.
-  template <typename Share>
-  TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const Share& share, int64_t first_row) {
-    if (postponed <= device::kWarp) {
-      recount(arguments, first_row);
-    } else {
-      recount_all(arguments, first_row, share.begin, share.end);
-    }
+  /// After the last tile: the sums and ranks of the warp's columns, the same in the threads that share a row.
+  TUBELETX_DEVICE void finish() {
 #pragma unroll
     for (int q = 0; q < queries; ++q) {
       sum[q] += device::shuffle_xor(sum[q], 1);
@@ -194,13 +223,13 @@ struct MatrixRows {
       rank[q] += device::shuffle_xor(rank[q], 1);
       rank[q] += device::shuffle_xor(rank[q], 2);
     }
-#pragma unroll
-    for (int q = 0; q < queries; ++q) {
-      const int64_t row = first_row + row_of(q, lane());
-      if (row >= arguments.batch || lane() % 4 != 0) continue;
-      static_cast<SoftmaxState<float>*>(arguments.states)[share.split * arguments.batch + row] = {maximum[q], sum[q]};
-      arguments.ranks[share.split * arguments.batch + row] = rank[q];
-    }
+  }
+
+  static TUBELETX_DEVICE void store_state(const QueueInfoNCEArguments& arguments, int64_t split, int64_t row,
+                                          float maximum, float magnitude, float sum, int rank) {
+    if (row >= arguments.batch) return;
+    static_cast<SplitState<float>*>(arguments.states)[row * arguments.plan.splits + split] = {
+        static_cast<double>(maximum) * static_cast<double>(magnitude), sum * unit_of_weights, rank};
   }
 
   /// Writes the weighted sums of `tiles` x 8 features from `first_feature` on.
@@ -212,17 +241,13 @@ struct MatrixRows {
     for (int q = 0; q < queries; ++q) {
       const int64_t row = first_row + row_of(q, lane());
       if (row >= arguments.batch) continue;
-      float* target = static_cast<float*>(arguments.means) + (split * arguments.batch + row) * arguments.features;
+      float* target = static_cast<float*>(arguments.means) + (split * arguments.batch + row) * arguments.mean_stride;
 #pragma unroll
       for (int n = 0; n < tiles; ++n) {
         const int64_t feature = first_feature + 8 * n + lane() % 4 * 2;
-        const float low = means[q / 2][n][q % 2 * 2];
-        const float high = means[q / 2][n][q % 2 * 2 + 1];
-        if (arguments.features % 2 == 0) {
-          if (feature < arguments.features) *reinterpret_cast<Two*>(target + feature) = {low, high};
-        } else {
-          if (feature < arguments.features) target[feature] = low;
-          if (feature + 1 < arguments.features) target[feature + 1] = high;
+        if (feature < arguments.mean_stride) {
+          *reinterpret_cast<Two*>(target + feature) = {means[q / 2][n][q % 2 * 2] * unit_of_weights,
+                                                       means[q / 2][n][q % 2 * 2 + 1] * unit_of_weights};
         }
       }
     }
@@ -234,10 +259,6 @@ struct MatrixRows {
     float high;
   };
 };
-
-/// Weights reach 2^headroom instead of 1 where small ones would leave the range of the element.
-template <typename Element>
-constexpr float kHeadroom = std::is_same_v<Element, Half> ? 8 : 0;
 
 /// The left factor of a product over negatives 16 step to 16 step + 15: the layout of the sums of one product is that
 /// of the left factor of the next.

@@ -17,8 +17,8 @@ struct WarpgroupArguments {
 /// Of a block, beside the panels.
 template <typename Tile>
 struct WarpgroupMemory {
-  device::TransferBarrier full[Tile::stages];
-  device::TransferBarrier empty[Tile::stages];
+  device::TransferBarrier full[Tile::most_stages];
+  device::TransferBarrier empty[Tile::most_stages];
   RowThresholds<float> thresholds[Tile::rows];
 };
 
@@ -33,27 +33,29 @@ struct TileRing {
   Element* memory;
   WarpgroupMemory<Tile>& shared;
 
-  TUBELETX_DEVICE Element* at(int64_t index) const { return memory + index % Tile::stages * tile; }
+  static constexpr int stages = Tile::most_stages;
+
+  TUBELETX_DEVICE Element* at(int index) const { return memory + index % stages * tile; }
 
   /// The thread that fetches; `first` is the tile's first negative.
-  TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, int64_t index, int64_t first) const {
-    device::TransferBarrier& full = shared.full[index % Tile::stages];
+  TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, int index, int64_t first) const {
+    device::TransferBarrier& full = shared.full[index % stages];
     device::arrive_and_expect(full, tile * static_cast<int>(sizeof(Element)));
     for (int p = 0; p < Tile::panels; ++p) {
       device::copy_box(at(index) + p * panel, queue, static_cast<int>(first), p * device::kPanelColumns, full);
     }
   }
   /// All threads of a warp together.
-  TUBELETX_DEVICE void wait_until_full(int64_t index) const {
-    device::wait(shared.full[index % Tile::stages], static_cast<int>(index / Tile::stages % 2));
+  TUBELETX_DEVICE void wait_until_full(int index) const {
+    device::wait(shared.full[index % stages], index / stages % 2);
     device::synchronize_warp();
   }
   /// The thread that fetches.
-  TUBELETX_DEVICE void wait_until_empty(int64_t index) const {
-    device::wait(shared.empty[index % Tile::stages], static_cast<int>((index / Tile::stages - 1) % 2));
+  TUBELETX_DEVICE void wait_until_empty(int index) const {
+    device::wait(shared.empty[index % stages], (index / stages - 1) % 2);
   }
   /// A thread of every warp that multiplies.
-  TUBELETX_DEVICE void release(int64_t index) const { device::arrive(shared.empty[index % Tile::stages]); }
+  TUBELETX_DEVICE void release(int index) const { device::arrive(shared.empty[index % stages]); }
 };
 
 /// What a thread of the warpgroups that multiply holds.
@@ -63,7 +65,7 @@ struct WarpgroupBlock {
   static constexpr int steps = Tile::negatives / 16;
   static constexpr int panel_tiles = device::kPanelColumns / 8;
   static constexpr int query_panel = Tile::rows * device::kPanelColumns;
-  using Rows = MatrixRows<1, score_tiles>;
+  using Rows = MatrixRows<Element, 1, score_tiles>;
 
   Rows rows;
   typename Rows::Scores scores;
@@ -130,8 +132,10 @@ struct WarpgroupBlock {
   /// Ranks and softmax weights of the scores, of which `count` negatives are real.
   TUBELETX_DEVICE bool soften(int64_t first_negative, int64_t count, float (&keep)[Rows::queries]) {
     if (count < Tile::negatives) rows.mask(scores, static_cast<int>(count));
+    float largest[Rows::queries];
+    rows.find_largest(scores, largest);
     rows.count_above(scores, first_negative);
-    return rows.soften(scores, kHeadroom<Element>, keep);
+    return rows.soften(scores, largest, keep);
   }
 
   /// Hands the weights over to the next product, and makes the sums so far relative to the same maximum.
@@ -151,11 +155,12 @@ struct WarpgroupBlock {
 
   /// The whole share of a block.
   TUBELETX_DEVICE void run(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& share,
-                           const Element* queries, const TileRing<Element, Tile>& ring) {
-    const int64_t tiles = infonce::divide_up(share.end - share.begin, Tile::negatives);
+                           const Element* queries, const RowThresholds<float>* thresholds,
+                           const TileRing<Element, Tile>& ring) {
+    const int tiles = share.tiles();
     float keep[Rows::queries];
-    const auto soften_tile = [&](int64_t index) {
-      const int64_t first = share.begin + index * Tile::negatives;
+    const auto soften_tile = [&](int index) {
+      const int64_t first = share.begin + int64_t{index} * Tile::negatives;
       return soften(first, share.end - first, keep);
     };
 
@@ -166,7 +171,7 @@ struct WarpgroupBlock {
     device::touch(scores[0]);
     hand_over(soften_tile(0), keep);
 #pragma unroll 1
-    for (int64_t index = 1; index < tiles; ++index) {
+    for (int index = 1; index < tiles; ++index) {
       ring.wait_until_full(index);
       device::begin_products();
       score(queries, ring.at(index));
@@ -193,7 +198,15 @@ struct WarpgroupBlock {
         Rows::template store_means<panel_tiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
       }
     }
-    rows.store(arguments, share, first_row);
+    rows.recount(arguments, first_row, share.begin, share.end, Tile::negatives);
+    rows.finish();
+    if (device::thread() % 4 != 0) return;
+#pragma unroll
+    for (int q = 0; q < Rows::queries; ++q) {
+      const int row = Rows::row_of(q, device::thread() % device::kWarp);
+      Rows::store_state(arguments, share.split, first_row + row, rows.maximum[q],
+                        thresholds[warp_row() + row].magnitude, rows.sum[q], rows.rank[q]);
+    }
   }
 };
 
@@ -202,13 +215,13 @@ template <typename Element, typename Tile>
 TUBELETX_DEVICE void load_query_panels(const QueueInfoNCEArguments& arguments, Element* panels,
                                        RowThresholds<float>* thresholds, int64_t first_row) {
   constexpr int panel = WarpgroupBlock<Element, Tile>::query_panel;
-  prepare_queries<float, Tile>(
+  prepare_queries<float, Element, Tile::parts, Tile>(
       arguments, first_row,
       [&](int row, int64_t feature, const float (&values)[8]) {
         const int column = static_cast<int>(feature);
         Element* target = panels + column / device::kPanelColumns * panel +
                           device::panel_offset(row, column % device::kPanelColumns / 8);
-        write_parts(target, Tile::panels * panel, Tile::parts, values);
+        write_parts<Element, Tile::parts>(target, Tile::panels * panel, values);
       },
       [&](int row, const RowThresholds<float>& prepared) { thresholds[row] = prepared; });
 }
@@ -221,30 +234,39 @@ queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArgu
 #if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
   device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments.common);
-  const int64_t tiles = infonce::divide_up(share.end - share.begin, Tile::negatives);
+  const int tiles = share.tiles();
   WarpgroupMemory<Tile>& shared = device::fixed_shared_memory<WarpgroupMemory<Tile>>();
   Element* const queries = static_cast<Element*>(device::aligned_shared_memory<device::kPanelAlignment>());
   const TileRing<Element, Tile> ring{queries + Tile::parts * Tile::rows * Tile::width, shared};
-  const auto fetch = [&](int64_t index) { ring.fetch(arguments.queue, index, share.begin + index * Tile::negatives); };
+  const auto fetch = [&](int index) {
+    ring.fetch(arguments.queue, index, share.begin + int64_t{index} * Tile::negatives);
+  };
 
-  if (device::thread() == 0) {
-    for (int stage = 0; stage < Tile::stages; ++stage) {
+  constexpr int fetching_warp = Tile::multiplying_warps;
+  const int warp = device::thread() / device::kWarp;
+  const bool fetches = device::thread() == fetching_warp * device::kWarp;
+  if (fetches) {
+    for (int stage = 0; stage < Tile::most_stages; ++stage) {
       device::initialise(shared.full[stage], 1);
       device::initialise(shared.empty[stage], Tile::multiplying_warps);
     }
     device::publish_shared_memory();
-    for (int64_t index = 0; index < Tile::stages && index < tiles; ++index) fetch(index);
+    for (int index = 0; index < Tile::most_stages && index < tiles; ++index) fetch(index);
   }
   device::synchronize_warp();
+  // Of the warps that have no queries to prepare, one.
+  if (warp == fetching_warp + 1) {
+    store_positives<float>(arguments.common, share);
+  }
   load_query_panels<Element, Tile>(arguments.common, queries, shared.thresholds, share.first_row);
   device::publish_shared_memory();
   device::synchronize_block();
 
-  if (device::thread() / device::kWarpgroup == Tile::warpgroups - 1) {
+  if (warp >= fetching_warp) {
     device::keep_few_registers<24>();
-    if (device::thread() % device::kWarpgroup == 0) {
+    if (fetches) {
 #pragma unroll 1
-      for (int64_t index = Tile::stages; index < tiles; ++index) {
+      for (int index = Tile::most_stages; index < tiles; ++index) {
         ring.wait_until_empty(index);
         fetch(index);
       }
@@ -253,7 +275,7 @@ queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArgu
     device::take_more_registers<240>();
     WarpgroupBlock<Element, Tile> block;
     block.start(shared.thresholds);
-    block.run(arguments.common, share, queries, ring);
+    block.run(arguments.common, share, queries, shared.thresholds, ring);
   }
 #endif
 }
