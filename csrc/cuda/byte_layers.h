@@ -193,10 +193,9 @@ TUBELETX_HOST_DEVICE inline void write_byte_layer(const PasteArguments& argument
   const int64_t tubelet = b * arguments.num_tubelets + m, frame = tubelet * arguments.frames + t;
   const BytePatch patch(arguments, boxes, b, v, m);
   const float center[2] = {arguments.centers[2 * frame], arguments.centers[2 * frame + 1]};
-  float linear[4], offset[2] = {};
+  float linear[4], offset[2] = {};  // an offset of 0 is as good as none
   for (int i = 0; i < 4; ++i) linear[i] = arguments.linear[4 * frame + i];
-  const bool has_offset = arguments.offsets != nullptr;
-  if (has_offset) {
+  if (arguments.offsets != nullptr) {
     const float* given = arguments.offsets + 2 * ((b * arguments.num_clips + v) * arguments.num_tubelets + m);
     for (int axis = 0; axis < 2; ++axis) offset[axis] = given[axis];
   }
@@ -204,7 +203,7 @@ TUBELETX_HOST_DEVICE inline void write_byte_layer(const PasteArguments& argument
   const Shape shape = static_cast<Shape>(arguments.shape[tubelet]);
   Placement placement;
   BytePose pose;
-  if (!place_patch(center, has_offset ? offset : nullptr, linear, patch.width, patch.height, opacity, placement) ||
+  if (!place_patch(center, offset, linear, patch.width, patch.height, opacity, placement) ||
       !make_byte_pose(placement, edge, opacity, arguments.has_alpha, pose)) {
     layer.reach = {};
     return;

@@ -200,9 +200,11 @@ inline uint32_t sum_of_products(uint32_t left, uint32_t right, uint32_t sum) {
   return sum;
 }
 inline uint32_t low_bits(uint32_t count) { return count >= 32 ? ~0u : (1u << count) - 1; }
-inline uint32_t bits_inserted(uint32_t inserted, uint32_t base, uint32_t place, uint32_t count) {
-  if (place >= 32) return base;
-  const uint32_t mask = low_bits(count) << place;
+template <typename Word>
+Word bits_inserted(Word inserted, Word base, uint32_t place, uint32_t count) {
+  constexpr uint32_t bits = 8 * sizeof(Word);
+  if (place >= bits) return base;
+  const Word mask = (count >= bits ? ~Word{0} : (Word{1} << count) - 1) << place;
   return (base & ~mask) | (inserted << place & mask);
 }
 inline uint32_t bits_extracted(uint32_t value, uint32_t place, uint32_t count) {

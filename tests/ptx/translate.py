@@ -394,7 +394,11 @@ class Translator:
         return self._words(operands, f"sum_of_products<{', '.join(TYPES[f'{kind[0]}8'] for kind in qualifiers)}>")
 
     def _do_bfi(self, qualifiers: list[str], operands: list[str]) -> str:
-        return self._words(operands, "bits_inserted") if qualifiers == ["b32"] else self._refuse(qualifiers)
+        if qualifiers not in (["b32"], ["b64"]):
+            self._refuse(qualifiers)
+        kinds = [*qualifiers * 2, "b32", "b32"]
+        values = ", ".join(self.value(operand, kind) for operand, kind in zip(operands[1:], kinds, strict=True))
+        return self.set(operands[0], qualifiers[0], f"bits_inserted({values})")
 
     def _do_bfe(self, qualifiers: list[str], operands: list[str]) -> str:
         return self._words(operands, "bits_extracted") if qualifiers == ["u32"] else self._refuse(qualifiers)
