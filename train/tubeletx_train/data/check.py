@@ -184,13 +184,15 @@ def prepare_videos(
         progress: Show a progress bar.
 
     Returns:
-        The good records, and the tracker that counts what goes bad later.
+        The good records, none where clips are drawn, and the tracker that counts what goes bad later.
 
     Raises:
         NoUsableVideos: Nothing can be read (one line; a command exits with code 2).
         TooManyBadVideos: Past `config.max_bad_share`.
         DataError: No such file or folder, a malformed manifest.
     """
+    if config.source == "leaves":
+        return [], BadVideoTracker(0, config.max_bad_share)
     records = load_videos(config.videos, config.split)
     good, bad = check_videos(
         records,

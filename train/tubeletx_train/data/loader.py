@@ -23,7 +23,8 @@ from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
 from tubeletx_train.data.errors import NoUsableVideos
 from tubeletx_train.data.manifest import VideoRecord
-from tubeletx_train.data.pairs import PairDataset, PairSample
+from tubeletx_train.data.pair_dataset import pair_dataset
+from tubeletx_train.data.pairs import PairSample
 from tubeletx_train.data.sampler import EpochSampler
 from tubeletx_train.data.shared_memory import require_shared_memory
 
@@ -159,7 +160,9 @@ def _start_worker(_: int) -> None:
     exit_with_parent()
 
 
-def build_loader(dataset: PairDataset, sampler: EpochSampler, *, pin_memory: bool = False) -> ClipLoader[PairBatch]:
+def build_loader(
+    dataset: DrawnDataset[PairSample], sampler: EpochSampler, *, pin_memory: bool = False
+) -> ClipLoader[PairBatch]:
     """The loader of pairs for a batch sampler; see `build_clip_loader`."""
     return build_clip_loader(dataset, sampler, collate_pairs, pin_memory=pin_memory)
 
@@ -204,17 +207,17 @@ def held_out_batches(
     """At least `count` tubelet pairs in batches, every one a function of the seed and its place.
 
     Args:
-        videos: Checked videos, as `prepare_videos` returns them.
+        videos: Checked videos, as `prepare_videos` returns them; none where clips are drawn.
         config: How clips are drawn from them.
         count: Pairs needed; the last batch may bring more.
         batch_size: Pairs a batch.
         seed: Seed of the draws.
     """
-    if not videos:
+    if not videos and config.source == "videos":
         raise NoUsableVideos("there are no held-out videos to evaluate on")
     # Each video is visited often enough that no epoch is smaller than a batch.
-    visits = max(config.samples_per_video, -(-batch_size // len(videos)))
-    dataset = PairDataset(videos, dataclasses.replace(config, samples_per_video=visits), seed=seed)
+    visits = max(config.samples_per_video, -(-batch_size // (len(videos) or config.leaves.pairs)))
+    dataset = pair_dataset(videos, dataclasses.replace(config, samples_per_video=visits), seed=seed)
     sampler = EpochSampler(len(dataset), batch_size, seed=seed, stop=-(-count // batch_size))
     batches = -(-count // batch_size)
     yield from tqdm(build_loader(dataset, sampler), "reading clips", batches, unit="batch", leave=False, disable=None)

@@ -18,7 +18,7 @@ from tubeletx_train.data import PairBatch, prepare_videos
 from tubeletx_train.data.augment import freeze
 from tubeletx_train.data.loader import held_out_batches
 from tubeletx_train.evaluation.embed import embed
-from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
+from tubeletx_train.evaluation.pretrained import held_out_data, load_pretraining, trained_net, untrained_net
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class RetrievalConfig:
 
     Attributes:
         checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
-        videos: A manifest or folder of videos that were not trained on.
+        videos: A manifest or folder of videos that were not trained on; null, where clips were drawn in training:
+            others of their kind.
         split: Keep only the manifest's rows of this split.
         pairs: Clips N searched.
         sets: Sets drawn; their spread is reported.
@@ -38,7 +39,7 @@ class RetrievalConfig:
     """
 
     checkpoint: str
-    videos: str
+    videos: str | None = None
     split: str | None = None
     pairs: int = 256
     sets: int = 3
@@ -144,7 +145,7 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     """Retrieval of the "trained" and an "untrained" network on the same sets."""
     trained, weights = load_pretraining(config.checkpoint)
     device = resolve_device(config.device)
-    data = dataclasses.replace(trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers)
+    data = held_out_data(trained.data, config.videos, config.split, config.num_workers)
     videos, _ = prepare_videos(data)
     batch_size = min(64, config.pairs)
     batches = held_out_batches(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 
 from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, load_checkpoint
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.seeding import seed_everything
+from tubeletx_train.config.data import DataConfig
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.evaluation.embed import calibrate_batch_norm
@@ -28,6 +31,19 @@ def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.
     if "contrast" not in state["config"]:
         raise CheckpointError(f"{path}: not {_KIND}")
     return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
+
+
+def held_out_data(trained: DataConfig, videos: str | None, split: str | None, num_workers: int) -> DataConfig:
+    """How clips that were not trained on are drawn: as in training, from other videos, or other drawn ones for null.
+
+    Raises:
+        UsageError: Null, after training on videos.
+    """
+    if videos is not None:
+        return dataclasses.replace(trained, source="videos", videos=videos, split=split, num_workers=num_workers)
+    if trained.source == "videos":
+        raise UsageError("videos must name a manifest or a folder of videos that were not trained on")
+    return dataclasses.replace(trained, num_workers=num_workers)
 
 
 def untrained_net(config: PretrainConfig, clips: torch.Tensor, device: torch.device | None = None) -> EmbeddingNet:

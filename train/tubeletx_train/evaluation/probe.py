@@ -21,7 +21,7 @@ from tubeletx_train.evaluation.ceiling import supervised_ceiling
 from tubeletx_train.evaluation.labelled import read_labelled, read_out_labels
 from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
 from tubeletx_train.evaluation.motions import MOTION_NAMES
-from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net, untrained_net
+from tubeletx_train.evaluation.pretrained import held_out_data, load_pretraining, trained_net, untrained_net
 from tubeletx_train.evaluation.readout import Readout
 from tubeletx_train.figures.confusion import confusion_picture
 
@@ -35,7 +35,8 @@ class ProbeConfig:
 
     Attributes:
         checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
-        videos: A manifest or folder of videos that were not trained on.
+        videos: A manifest or folder of videos that were not trained on; null, where clips were drawn in training and
+            motions are asked for: others of their kind.
         split: Judge by the manifest's rows of this split; with labels null means "test".
         task: "motion" pastes one moving patch on a still frame and asks how it moves; "labels" asks for the videos'
             own classes: column `label` of a manifest, or a folder for each class.
@@ -56,7 +57,7 @@ class ProbeConfig:
     """
 
     checkpoint: str
-    videos: str
+    videos: str | None = None
     split: str | None = None
     task: Literal["motion", "labels"] = "motion"
     fit_videos: str | None = None
@@ -75,6 +76,8 @@ class ProbeConfig:
         for name, least in (("fit_count", len(MOTION_NAMES)), ("count", 1), ("clips", 1), ("ceiling_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if self.task == "labels" and self.videos is None:
+            raise ValueError("videos must name labelled videos")
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def _probe_motions(
 ) -> ProbeReport:
     fit_data = _fitted_data(config, trained)
     fit = draw_motion_task(fit_data, config.fit_count, config.seed)
-    judge = draw_motion_task(_judged_data(config, trained), config.count, config.seed + 1)
+    judged = held_out_data(trained.data, config.videos, config.split, config.num_workers)
+    judge = draw_motion_task(judged, config.count, config.seed + 1)
     untrained = untrained_net(trained, fit.clips, device).encoder
     measured = motion_probe(untrained, fit, judge)
     ceiling = None
@@ -147,6 +151,7 @@ def _probe_motions(
 def _probe_labels(
     config: ProbeConfig, trained: PretrainConfig, weights: dict[str, Tensor], device: torch.device
 ) -> ProbeReport:
+    assert config.videos is not None
     videos, bad = read_labelled(config.videos, trained.data, clips=config.clips, group_pattern=config.group_pattern)
     for video in bad:
         print(f"left out {video}")
@@ -159,15 +164,12 @@ def _probe_labels(
     )
 
 
-def _judged_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
-    return dataclasses.replace(trained.data, videos=config.videos, split=config.split, num_workers=config.num_workers)
-
-
 def _fitted_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
     data = dataclasses.replace(trained.data, num_workers=config.num_workers)
     if config.fit_videos is None and config.fit_split is None:
         return data
-    return dataclasses.replace(data, videos=config.fit_videos or data.videos, split=config.fit_split)
+    videos = config.fit_videos or data.videos
+    return dataclasses.replace(data, source="videos", videos=videos, split=config.fit_split)
 
 
 def _write(report: ProbeReport, folder: Path, made: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from tubeletx.config import TubeletConfig
 from tubeletx_train.common.files import explain_full_disk, writable_folder
 from tubeletx_train.common.limits import require_at_least
 from tubeletx_train.config.pretrain import ContrastConfig
-from tubeletx_train.data import ColorConfig, DataConfig, EpochSampler, PairDataset, build_loader, prepare_videos
+from tubeletx_train.data import ColorConfig, DataConfig, EpochSampler, build_loader, pair_dataset, prepare_videos
 from tubeletx_train.figures import animation, contact_sheet
 from tubeletx_train.pretrain.views import PairViews, Views
 
@@ -49,7 +49,7 @@ def preview(config: PreviewConfig) -> list[Path]:
     output = writable_folder(config.output)
     data = dataclasses.replace(config.data, num_workers=0)
     videos, _ = prepare_videos(data)
-    dataset = PairDataset(videos, data, seed=config.seed, mode=config.contrast.mode)
+    dataset = pair_dataset(videos, data, seed=config.seed, mode=config.contrast.mode)
     sampler = EpochSampler(len(dataset), config.pairs, seed=config.seed, stop=1)
     (batch,) = build_loader(dataset, sampler)
     # Colours come later in training, and would hide what the pictures are for.

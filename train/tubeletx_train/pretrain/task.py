@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import BadVideoTracker, PairBatch, PairDataset, VideoRecord, prepare_videos
+from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, pair_dataset, prepare_videos
 from tubeletx_train.data.loader import EpochLoader, collate_pairs
 from tubeletx_train.data.manifest import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
@@ -57,7 +57,7 @@ class Pretraining(TrainingTask[PairBatch]):
             bad_videos: Counts those that go bad later.
             evaluation: What `run.evaluate_every` asks for.
         """
-        dataset = PairDataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
+        dataset = pair_dataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
         loader = EpochLoader(
             dataset,
             collate_pairs,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tubeletx_train.config.data import IMAGENET_MEAN, IMAGENET_STD
+from tubeletx_train.config.data import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.origin import nearest_recipe
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
@@ -104,17 +104,24 @@ def _fine_tuning(training: FineTuning) -> dict[str, str]:
 def _pretraining(training: Training) -> dict[str, str]:
     config = training.config
     data, optim = config.data, config.optim
+    strides = f", every n-th frame for n in {list(data.strides)}" if data.source == "videos" else ""
     source = "tubelet contrast" if config.contrast.mode == "tubelet" else "temporal contrast"
     share = "" if training.step == training.total_steps else f" of {training.total_steps:,}: the run was not finished"
     return {
         "trained by": f"{source}, without labels (Thoker, Doughty, Snoek, ICCV 2023), tubeletx {training.version}",
         "settings": _recipe(config),
-        "videos": f"`{data.videos}`" + ("" if data.split is None else f", split {data.split}"),
+        "videos": _videos(data),
         "steps": f"{training.step:,}{share}, {optim.batch_size} pairs each",
-        "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}), every n-th frame for n in "
-        f"{list(data.strides)}, values / 255, normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
+        "input": f"RGB clips (B, 3, {data.num_frames}, {data.crop_size}, {data.crop_size}){strides}, values / 255, "
+        f"normalised by mean {list(IMAGENET_MEAN)} and std {list(IMAGENET_STD)}",
         "made in": _made_in(training.precision, optim.precision),
     }
+
+
+def _videos(data: DataConfig) -> str:
+    if data.source == "leaves":
+        return f"none: clips of {data.leaves.num_leaves} dead leaves were drawn, new ones in every epoch"
+    return f"`{data.videos}`" + ("" if data.split is None else f", split {data.split}")
 
 
 def _made_in(made: Mapping[str, str], asked: str) -> str:

@@ -1,0 +1,66 @@
+"""Pairs of drawn clips, for training without a video."""
+
+from __future__ import annotations
+
+import torch
+
+from tubeletx.ops import draw_leaves
+from tubeletx_train.config.data import DataConfig
+from tubeletx_train.data.drawn import DrawnDataset
+from tubeletx_train.data.pairs import PairSample
+
+
+class LeafPairs(DrawnDataset[PairSample]):
+    """Pairs of clips of dead leaves, each a pure function of (seed, epoch, sample_id): two scenes, drawn as needed.
+
+    Indexed by `(epoch, sample_id)`, as EpochSampler yields them; a plain integer means epoch 0. Another epoch has other
+    scenes, so that no clip comes twice.
+
+    Attributes:
+        config: Data settings.
+    """
+
+    config: DataConfig
+
+    def __init__(self, config: DataConfig, *, seed: int = 0) -> None:
+        """Make a data set.
+
+        Args:
+            config: Data settings; `leaves`, `num_frames` and `crop_size` say how clips are drawn.
+            seed: Seed of every draw, 0 or more.
+        """
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {seed}")
+        super().__init__([], config, seed=seed, origin=None)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of two clips."""
+        return 2 * 3 * self.config.num_frames * self.config.crop_size**2
+
+    def __len__(self) -> int:
+        """Pairs in an epoch."""
+        return self.config.leaves.pairs * self.config.samples_per_video
+
+    def __getitem__(self, key: tuple[int, int] | int) -> PairSample:
+        epoch, sample_id = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= sample_id < len(self):
+            raise IndexError(f"sample_id must lie in [0, {len(self)}), not {sample_id}")
+        config, law = self.config, self.config.leaves
+        scenes = (2 * sample_id, 2 * sample_id + 1)
+        clips = draw_leaves(
+            torch.tensor(scenes),
+            num_frames=config.num_frames,
+            height=config.crop_size,
+            width=config.crop_size,
+            seed=self._seed,
+            epoch=epoch,
+            num_leaves=law.num_leaves,
+            radius=law.radius,
+            motion=law.motion,
+            camera=law.camera,
+            turn=law.turn,
+            growth=law.growth,
+        )
+        clip_1, clip_2 = clips.permute(0, 2, 3, 4, 1)
+        return PairSample(clip_1, clip_2, sample_id, epoch, scenes, [])
