@@ -16,7 +16,7 @@ from torch import Tensor
 from tubeletx_train.models import build_encoder
 from tubeletx_train.repetition.count import count_repetitions
 from tubeletx_train.repetition.model import CycleNet, NetworkEstimator, segment_clips
-from tubeletx_train.repetition.segments import Estimate
+from tubeletx_train.repetition.segments import LengthEstimate
 
 
 class OneAtATime:
@@ -26,7 +26,7 @@ class OneAtATime:
         self.net, self.frames, self.gradients = net.eval(), frames, gradients
         self.passes = 0
 
-    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> Estimate:
+    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> LengthEstimate:
         """See `Estimator`."""
         scores, log_scales = torch.zeros(len(videos), 2, 7), torch.zeros(len(videos), 2, 7)
         earlier = (videos[:, None] == videos) & (torch.arange(len(videos))[:, None] > torch.arange(len(videos)))
@@ -38,7 +38,7 @@ class OneAtATime:
                 logits, scales = self.net(clips)
             scores[rows], log_scales[rows] = logits.detach().softmax(3)[..., 1].cpu(), scales.detach().cpu()
             self.passes += 1
-        return Estimate(scores, log_scales)
+        return LengthEstimate(scores, log_scales)
 
 
 def kept_for_gradients(net: CycleNet, clips: Tensor) -> int:

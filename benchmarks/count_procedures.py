@@ -27,7 +27,7 @@ from tubeletx_train.repetition.model import CycleNet, NetworkEstimator, cycle_lo
 from tubeletx_train.repetition.offsets import cycle_offsets
 from tubeletx_train.repetition.procedure import ORIGINAL, REFINED, Procedure
 from tubeletx_train.repetition.refinement import Refinement
-from tubeletx_train.repetition.segments import ANCHORS, Estimate, anchor_targets
+from tubeletx_train.repetition.segments import ANCHORS, LengthEstimate, anchor_targets
 
 _SIZE, _SIDE_FRAMES, _BATCH, _MAX_WINDOW = 16, 8, 8, 150
 _WINDOWS_PER_VIDEO = 10
@@ -54,7 +54,7 @@ class Oracle:
         self._offsets = [cycle_offsets(marks) for _, marks in videos]
         self._extra_frames = extra_frames
 
-    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> Estimate:
+    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> LengthEstimate:
         """See `Estimator`."""
         truth = torch.empty(len(videos), 2, dtype=torch.float64)
         for row, (video, middle) in enumerate(zip(videos.tolist(), middles.tolist(), strict=True)):
@@ -64,7 +64,7 @@ class Oracle:
         # Where there is no such repetition it is longer than the video, as it would have to be.
         truth = (truth + self._extra_frames).where(truth > 0, 1e6)
         ratio = truth[..., None] / (lengths[..., None] * torch.tensor(ANCHORS))
-        return Estimate(torch.minimum(ratio, 1 / ratio).float(), ratio.log().float())
+        return LengthEstimate(torch.minimum(ratio, 1 / ratio).float(), ratio.log().float())
 
 
 def draw_windows(videos: list[Video], procedure: Procedure, seed: int, rng: np.random.Generator) -> list[Window]:
@@ -101,7 +101,7 @@ def follow_walks(videos: list[Video], procedure: Procedure, batches: int, refine
             factor = torch.from_numpy(1.3 ** rng.uniform(-1, 1, truth.shape))
             estimated = torch.where(truth > 0, truth * factor, lengths * factor)
             ratio = estimated[..., None] / (lengths[..., None] * torch.tensor(ANCHORS))
-            refinement.advance(Estimate(torch.minimum(ratio, 1 / ratio), ratio.log()))
+            refinement.advance(LengthEstimate(torch.minimum(ratio, 1 / ratio), ratio.log()))
     return {
         "known": known / asked,
         "fitting an anchor": fitting / asked,
@@ -125,7 +125,7 @@ def train(net: CycleNet, videos: list[Video], procedure: Procedure, steps: int, 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            refinement.advance(Estimate(logits.detach().softmax(3)[..., 1], scales.detach()))
+            refinement.advance(LengthEstimate(logits.detach().softmax(3)[..., 1], scales.detach()))
 
 
 def mean_error(estimator: object, videos: list[Video], procedure: Procedure) -> float:

@@ -24,7 +24,7 @@ from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.non_finite import NonFiniteGradientError, NonFiniteLossError
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.data import DataConfig
-from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
+from tubeletx_train.engine.collectives import all_gather_rows, shuffle_rows, unshuffle_rows, world
 from tubeletx_train.engine.run import Run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.models import build_encoder
@@ -67,15 +67,15 @@ class StoppedInOneRank(ToyTask):
         return values
 
 
-def rows_are_gathered_dealt_and_undealt(videos, output):
+def rows_are_gathered_shuffled_and_unshuffled(videos, output):
     rank, _ = world()
     everything = torch.arange(8.0)[:, None, None, None, None].expand(8, 3, 2, 2, 2).contiguous()
     mine = everything[4 * rank : 4 * rank + 4].contiguous(memory_format=torch.channels_last_3d)
-    assert torch.equal(gather_rows(mine), everything)
-    dealt = deal_rows(mine)
+    assert torch.equal(all_gather_rows(mine), everything)
+    dealt = shuffle_rows(mine)
     assert torch.equal(dealt, everything[rank::2])
     assert dealt.is_contiguous(memory_format=torch.channels_last_3d)
-    assert torch.equal(undeal_rows(dealt[:, 0, 0, 0, :1]), mine[:, 0, 0, 0, :1])
+    assert torch.equal(unshuffle_rows(dealt[:, 0, 0, 0, :1]), mine[:, 0, 0, 0, :1])
 
 
 def batch_norm_takes_the_statistics_of_all(videos, output):
@@ -197,7 +197,7 @@ def a_gradient_that_is_not_finite_in_one_process_stops_both(videos, output):
 
 
 CHECKS = [
-    rows_are_gathered_dealt_and_undealt,
+    rows_are_gathered_shuffled_and_unshuffled,
     batch_norm_takes_the_statistics_of_all,
     shuffled_keys_come_back_to_their_queries,
     pretraining_with_synchronised_batch_norm,

@@ -23,7 +23,7 @@ from tubeletx_train.repetition.model import CycleNet, NetworkEstimator, cycle_lo
 from tubeletx_train.repetition.offsets import cycle_offsets
 from tubeletx_train.repetition.procedure import ORIGINAL, REFINED
 from tubeletx_train.repetition.refinement import Refinement
-from tubeletx_train.repetition.segments import ANCHORS, Estimate, Targets, anchor_targets, frame_positions
+from tubeletx_train.repetition.segments import ANCHORS, AnchorTargets, LengthEstimate, anchor_targets, frame_positions
 from video_files import ffmpeg
 
 needs_annotations = pytest.mark.skipif(
@@ -115,9 +115,9 @@ def test_estimates_undo_targets():
     truth = torch.tensor([[13, 25], [21, 8]])
     targets = anchor_targets(lengths, truth)
     closeness = torch.where(targets.log_scales.isnan(), -1.0, 1 - targets.log_scales.abs())
-    estimate = Estimate(closeness, targets.log_scales.nan_to_num())
+    estimate = LengthEstimate(closeness, targets.log_scales.nan_to_num())
     torch.testing.assert_close(estimate.lengths(lengths), truth.double(), rtol=1e-5, atol=1e-4)
-    wild = Estimate(closeness, torch.full_like(closeness, 9.0))
+    wild = LengthEstimate(closeness, torch.full_like(closeness, 9.0))
     assert (wild.lengths(lengths) <= 2 * lengths * np.exp(0.5) + 1e-6).all()
 
 
@@ -167,7 +167,7 @@ def test_loss_equals_a_plain_version_and_is_zero_where_nothing_is_known():
     expected = reference_loss(logits, log_scales, targets.matches, targets.log_scales, 50.0)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     logits.requires_grad_(True)
-    unknown = Targets(torch.full((6, 2, 7), -1), torch.full((6, 2, 7), torch.nan))
+    unknown = AnchorTargets(torch.full((6, 2, 7), -1), torch.full((6, 2, 7), torch.nan))
     nothing = cycle_loss(logits, log_scales, unknown, 50.0)
     nothing.backward()
     assert nothing.item() == 0
@@ -194,7 +194,7 @@ class Oracle:
         truth[truth < 0] = 1e6
         anchors = lengths.double()[..., None] * torch.tensor(ANCHORS)
         ratio = truth[..., None] / anchors
-        return Estimate(torch.minimum(ratio, 1 / ratio).float(), ratio.log().float())
+        return LengthEstimate(torch.minimum(ratio, 1 / ratio).float(), ratio.log().float())
 
 
 def marks_of(lengths, start=0):
@@ -231,7 +231,7 @@ def test_an_oracle_counts_repetitions_of_changing_length_and_many_videos_in_13_c
 def test_the_shortest_videos_have_a_count(num_frames):
     class Unsure:
         def __call__(self, videos, middles, lengths):
-            return Estimate(torch.full((len(videos), 2, 7), 0.5), torch.zeros(len(videos), 2, 7))
+            return LengthEstimate(torch.full((len(videos), 2, 7), 0.5), torch.zeros(len(videos), 2, 7))
 
     (found,) = count_repetitions(Unsure(), [num_frames])
     assert 0 <= found.count <= num_frames
@@ -262,7 +262,7 @@ def perfect(refinement):
     truth = refinement.true_lengths().double()
     truth = truth.where(truth > 0, refinement.lengths)
     ratio = truth[..., None] / (refinement.lengths[..., None] * torch.tensor(ANCHORS))
-    return Estimate(torch.minimum(ratio, 1 / ratio), ratio.log())
+    return LengthEstimate(torch.minimum(ratio, 1 / ratio), ratio.log())
 
 
 def test_the_original_walk_starts_in_the_first_repetition_and_advances_by_the_window():
@@ -289,7 +289,7 @@ def test_training_believes_larger_corrections_in_the_original_procedure():
         before = refinement.lengths.clone()
         scores = torch.zeros(1, 2, 7)
         scores[..., 3] = 1
-        refinement.advance(Estimate(scores, torch.full((1, 2, 7), 9.0)))
+        refinement.advance(LengthEstimate(scores, torch.full((1, 2, 7), 9.0)))
         torch.testing.assert_close(refinement.lengths, before * factor)
 
 
@@ -323,7 +323,7 @@ def test_training_segments_stay_in_their_windows_and_follow_the_estimates():
         known += int((truth > 0).sum())
         anchors = refinement.lengths[..., None] * torch.tensor(ANCHORS)
         ratio = truth.clamp(min=1)[..., None] / anchors
-        refinement.advance(Estimate(torch.minimum(ratio, 1 / ratio), ratio.log()))
+        refinement.advance(LengthEstimate(torch.minimum(ratio, 1 / ratio), ratio.log()))
     assert known > 600
     torch.testing.assert_close(refinement.lengths[0], torch.tensor([10.0, 10.0]).double(), rtol=0, atol=8)
 

@@ -1,4 +1,4 @@
-"""The step of the optimiser: precision, gradient averaging, clipping, schedule."""
+"""The step of the optimiser: precision, all-reduce of gradients, clipping, schedule."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Optimization:
         """
         if self.ranks.world_size > 1:
             with explained():
-                average_gradients(self.parameters, self.ranks.world_size)
+                all_reduce_gradients(self.parameters, self.ranks.world_size)
         self.scaler.unscale_(self.optimizer)
         named = [(name, p.grad) for name, p in zip(self.names, self.parameters, strict=True) if p.grad is not None]
         gradients = [gradient for _, gradient in named]
@@ -212,8 +212,8 @@ def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimConfig) -> 
 
 
 @torch.no_grad()
-def average_gradients(parameters: Sequence[nn.Parameter], world_size: int) -> None:
-    """Replace gradients by their means over all processes, in flat pieces that are under way at the same time.
+def all_reduce_gradients(parameters: Sequence[nn.Parameter], world_size: int) -> None:
+    """All-reduce: replace gradients by their means over all processes, in flat buckets that are under way together.
 
     Args:
         parameters: Those without a gradient must lack one in every process.

@@ -1,4 +1,4 @@
-"""What a run has before it has anything to train: its folder, its processes, its device."""
+"""A run's folder, which it locks, the processes that share it, and the device of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tubeletx_train.config.run import RunConfig
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has before it has anything to train.
+    """Where a run writes, among which processes, and on which device.
 
     Attributes:
         config: Settings.

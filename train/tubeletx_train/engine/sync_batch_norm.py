@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 M = TypeVar("M", bound=nn.Module)
@@ -47,9 +48,9 @@ class _SyncBatchNorm(_BatchNorm):
         count = input.numel() // input.shape[1] * dist.get_world_size()
         shape = [1, -1] + [1] * (input.dim() - 2)
         x = input.float()
-        mean = _sum_over_processes(x.sum(over)) / count
+        mean = _total(x.sum(over)) / count
         centered = x - mean.view(shape)
-        variance = _sum_over_processes(centered.square().sum(over)) / count
+        variance = _total(centered.square().sum(over)) / count
         if self.running_mean is not None and self.running_var is not None:
             self._update_running_statistics(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = torch.rsqrt(variance + self.eps)
@@ -71,22 +72,7 @@ class _SyncBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance, share)
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum is a function of every process's tensor, so its gradient is the sum of the processes' gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
-
-
-def _sum_over_processes(tensor: Tensor) -> Tensor:
-    total: Tensor = _SumOverProcesses.apply(tensor)  # type: ignore[no-untyped-call]
+def _total(tensor: Tensor) -> Tensor:
+    """The sum over the processes, of which it is a function: its gradient is the sum of theirs."""
+    total: Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]
     return total

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tubeletx.contrast import QueueInfoNCE
-from tubeletx_train.engine.rows import deal_rows, gather_rows, undeal_rows, world
+from tubeletx_train.engine.collectives import all_gather_rows, shuffle_rows, unshuffle_rows, world
 from tubeletx_train.models import EmbeddingNet, VideoEncoder
 from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
 
@@ -63,8 +63,8 @@ class MoCo(nn.Module):
             temperature: Temperature of the loss (Eq. 1).
             batch_negatives: Whether the other rows' keys of the same step are negatives too, those of other processes
                 included. Costs O(B N D) memory for N rows in all.
-            shuffle_keys: Deal the key clips out to the processes anew, so that the batch-norm statistics of a positive
-                are not those of its query's companions; alone, a process has nobody to deal to.
+            shuffle_keys: Shuffle-BN: key clips are shuffled over the processes, so that the batch-norm statistics of a
+                positive are not those of its query's companions; alone, a process has nobody to shuffle with.
         """
         super().__init__()
         if not 0 <= momentum <= 1:
@@ -103,7 +103,7 @@ class MoCo(nn.Module):
         query = self.query_net(query_clip)
         with torch.no_grad():
             key, own = self._embed_keys(key_clip, own_negative_clip)
-            all_keys, first = gather_rows(key), world()[0] * len(key)
+            all_keys, first = all_gather_rows(key), world()[0] * len(key)
             own_negatives = self._own_negatives(key, own, all_keys, first)
         loss, rank = self.contrast(query, key, own_negatives)
         with torch.no_grad():
@@ -121,16 +121,16 @@ class MoCo(nn.Module):
     @torch.no_grad()
     def enqueue(self, key: Tensor) -> None:
         """Put this step's keys (B, D) of every process into the queue, by rank."""
-        self.contrast.enqueue(gather_rows(key))
+        self.contrast.enqueue(all_gather_rows(key))
 
     def _embed_keys(self, key_clip: Tensor, own_negative_clip: Tensor | None) -> tuple[Tensor, Tensor | None]:
         clips = [key_clip] if own_negative_clip is None else [key_clip, own_negative_clip]
         if self.shuffle_keys:
-            clips = [deal_rows(clip) for clip in clips]
+            clips = [shuffle_rows(clip) for clip in clips]
         # One pass, hence one set of batch-norm statistics: they cannot tell a positive from an own negative.
         embedded = self.key_net(clips[0] if len(clips) == 1 else torch.cat(clips)).chunk(len(clips))
         if self.shuffle_keys:
-            embedded = [undeal_rows(rows) for rows in embedded]
+            embedded = [unshuffle_rows(rows) for rows in embedded]
         return embedded[0], None if own_negative_clip is None else embedded[1]
 
     def _own_negatives(self, key: Tensor, own: Tensor | None, all_keys: Tensor, first: int) -> Tensor | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubeletx_train.repetition.segments import UNIT_ANCHOR, Estimate
+from tubeletx_train.repetition.segments import UNIT_ANCHOR, LengthEstimate
 
 # First lengths tried, as shares of the video.
 _CANDIDATES = 30
@@ -27,7 +27,7 @@ _TREE = (4, 2, 1, 1)
 class Estimator(Protocol):
     """Estimates the lengths of neighbouring repetitions; `model.NetworkEstimator` is one."""
 
-    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> Estimate:
+    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> LengthEstimate:
         """Judge K pairs of segments.
 
         Args:

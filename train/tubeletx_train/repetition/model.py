@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from tubeletx_train.data import normalize
-from tubeletx_train.repetition.segments import ANCHORS, Estimate, Targets, frame_positions
+from tubeletx_train.repetition.segments import ANCHORS, AnchorTargets, LengthEstimate, frame_positions
 
 
 class CycleNet(nn.Module):
@@ -34,7 +34,7 @@ class CycleNet(nn.Module):
         return output[..., :2], output[..., 2]
 
 
-def cycle_loss(logits: Tensor, log_scales: Tensor, targets: Targets, box_weight: float) -> Tensor:
+def cycle_loss(logits: Tensor, log_scales: Tensor, targets: AnchorTargets, box_weight: float) -> Tensor:
     """Cross entropy of the anchors plus the weighted smooth L1 distance of their log scales, summed over the sides.
 
     Anchors of unknown lengths have no part in the first mean; in the second, over all anchors, those that do not fit
@@ -112,7 +112,7 @@ class NetworkEstimator:
         self.passes = 0
 
     @torch.no_grad()
-    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> Estimate:
+    def __call__(self, videos: Tensor, middles: Tensor, lengths: Tensor) -> LengthEstimate:
         """See `Estimator`."""
         scores, log_scales = [], []
         for part in torch.split(torch.arange(len(videos)), self._clips_per_pass):
@@ -123,4 +123,4 @@ class NetworkEstimator:
             scores.append(logits.softmax(3)[..., 1].cpu())
             log_scales.append(scales.cpu())
             self.passes += 1
-        return Estimate(torch.cat(scores), torch.cat(log_scales))
+        return LengthEstimate(torch.cat(scores), torch.cat(log_scales))

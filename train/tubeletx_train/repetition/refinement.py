@@ -11,7 +11,7 @@ from torch import Tensor
 from tubeletx_train.repetition.dataset import Window
 from tubeletx_train.repetition.offsets import UNKNOWN, Offsets, cycle_offsets
 from tubeletx_train.repetition.procedure import Procedure
-from tubeletx_train.repetition.segments import Estimate
+from tubeletx_train.repetition.segments import LengthEstimate
 
 # Kinds of first lengths and how often each is drawn, after the released code.
 _NEAR_TRUTH, _MULTIPLE, _GRID = 0.25, 0.25, 0.5
@@ -62,7 +62,7 @@ class Refinement:
     def _length(self, distance: int) -> int:
         return distance if distance == UNKNOWN else distance + self._procedure.extra_frames
 
-    def advance(self, estimate: Estimate) -> None:
+    def advance(self, estimate: LengthEstimate) -> None:
         """Take the estimated lengths and move on; where they make no sense, or the window ends, begin anew."""
         self.lengths = estimate.lengths(self.lengths, self._procedure.max_log_scale)
         for row, size in enumerate(self._sizes):

@@ -40,7 +40,7 @@ def frame_positions(middles: Tensor, lengths: Tensor, side_frames: int) -> Tenso
 
 
 @dataclass(frozen=True)
-class Targets:
+class AnchorTargets:
     """What the network should say about K pairs of segments, A anchors each.
 
     Attributes:
@@ -52,8 +52,8 @@ class Targets:
     log_scales: Tensor
 
 
-def anchor_targets(lengths: Tensor, true_lengths: Tensor) -> Targets:
-    """Targets of segments whose true lengths are known.
+def anchor_targets(lengths: Tensor, true_lengths: Tensor) -> AnchorTargets:
+    """AnchorTargets of segments whose true lengths are known.
 
     An anchor fits where the shorter of it and the true length is at least half of the longer.
 
@@ -67,11 +67,11 @@ def anchor_targets(lengths: Tensor, true_lengths: Tensor) -> Targets:
     overlap = torch.minimum(truth, anchors) / torch.maximum(truth, anchors)
     fits = known & (overlap >= _LEAST_OVERLAP)
     log_scales = (truth / anchors).log().where(fits, torch.nan)
-    return Targets(fits.long().where(known, -1), log_scales.float())
+    return AnchorTargets(fits.long().where(known, -1), log_scales.float())
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LengthEstimate:
     """What the network says about K pairs of segments.
 
     Attributes:

@@ -20,7 +20,7 @@ from tubeletx_train.repetition.model import CycleNet, cycle_loss, segment_clips
 from tubeletx_train.repetition.procedure import Procedure, procedure_of
 from tubeletx_train.repetition.records import CountedVideos, count_records
 from tubeletx_train.repetition.refinement import Refinement
-from tubeletx_train.repetition.segments import Estimate, Targets, anchor_targets
+from tubeletx_train.repetition.segments import AnchorTargets, LengthEstimate, anchor_targets
 
 
 class RepetitionTraining(DownstreamTask[WindowBatch]):
@@ -95,7 +95,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         frames = [window.frames for window in batch.windows[:count]]
         clips = segment_clips(frames, refinement.middles[:count], lengths, self.net.side_frames)
         targets = anchor_targets(lengths, refinement.true_lengths()[:count])
-        on_device = Targets(targets.matches.to(self.device), targets.log_scales.to(self.device))
+        on_device = AnchorTargets(targets.matches.to(self.device), targets.log_scales.to(self.device))
         self.net.train()
 
         def loss() -> Tensor:
@@ -104,7 +104,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
 
         return loss
 
-    def _update(self, batch: WindowBatch, refinement: Refinement) -> tuple[dict[str, float], Estimate]:
+    def _update(self, batch: WindowBatch, refinement: Refinement) -> tuple[dict[str, float], LengthEstimate]:
         frames = [window.frames for window in batch.windows]
         middles, lengths = refinement.middles, refinement.lengths
         clips = segment_clips(frames, middles, lengths, self.net.side_frames)
@@ -112,7 +112,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         targets = anchor_targets(lengths, truth)
         with self.optimization.autocast():
             logits, log_scales = self.net(clips)
-        on_device = Targets(targets.matches.to(self.device), targets.log_scales.to(self.device))
+        on_device = AnchorTargets(targets.matches.to(self.device), targets.log_scales.to(self.device))
         loss = cycle_loss(logits, log_scales, on_device, self.config.box_weight)
 
         def dump() -> dict[str, Any]:
@@ -121,7 +121,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         self.require_finite(loss, batch, dump=dump)
         self.optimization.backward(loss)
         values = {"loss": loss.item(), "grad_norm": self.update(batch, dump).get("grad_norm", float("inf"))}
-        estimate = Estimate(logits.detach().softmax(3)[..., 1].cpu(), log_scales.detach().cpu())
+        estimate = LengthEstimate(logits.detach().softmax(3)[..., 1].cpu(), log_scales.detach().cpu())
         known = truth > 0
         errors = (estimate.lengths(lengths)[known] - truth[known]).abs() / truth[known]
         return values | {"length_error": float(errors.sum() / max(len(errors), 1))}, estimate

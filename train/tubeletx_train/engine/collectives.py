@@ -1,4 +1,4 @@
-"""Exchanges rows of tensors (samples of a batch) among the processes of a run; no gradient passes.
+"""All-gather and MoCo's shuffle of rows of tensors (samples of a batch) among processes; no gradient passes.
 
 Every process brings as many rows. Those of all, in the order of ranks, are the global batch. Alone, a process keeps
 what it has.
@@ -19,7 +19,7 @@ def world() -> tuple[int, int]:
 
 
 @torch.no_grad()
-def gather_rows(rows: Tensor) -> Tensor:
+def all_gather_rows(rows: Tensor) -> Tensor:
     """(B, ...) of each process to the global batch (world_size * B, ...), the same everywhere."""
     _, world_size = world()
     if world_size == 1:
@@ -30,8 +30,8 @@ def gather_rows(rows: Tensor) -> Tensor:
     return everything
 
 
-def deal_rows(clips: Tensor) -> Tensor:
-    """Deal the global batch out like cards: rank r gets rows r, r + world_size, r + 2 world_size, ...
+def shuffle_rows(clips: Tensor) -> Tensor:
+    """Shuffle the global batch over the processes, for shuffle-BN: rank r gets rows r, r + world_size, ...
 
     Args:
         clips: (B, C, ...), of any layout.
@@ -42,15 +42,15 @@ def deal_rows(clips: Tensor) -> Tensor:
     rank, world_size = world()
     if world_size == 1:
         return clips
-    everything = gather_rows(clips.movedim(1, -1))
+    everything = all_gather_rows(clips.movedim(1, -1))
     return everything[rank::world_size].contiguous().movedim(-1, 1)
 
 
-def undeal_rows(rows: Tensor) -> Tensor:
-    """What was computed from `deal_rows` back where it belongs, (B, ...) to (B, ...)."""
+def unshuffle_rows(rows: Tensor) -> Tensor:
+    """What was computed from `shuffle_rows` back where it belongs, (B, ...) to (B, ...)."""
     rank, world_size = world()
     if world_size == 1:
         return rows
-    everything = gather_rows(rows)
+    everything = all_gather_rows(rows)
     by_row = everything.reshape(world_size, len(rows), *rows.shape[1:]).transpose(0, 1).reshape_as(everything)
     return by_row[rank * len(rows) : (rank + 1) * len(rows)]
