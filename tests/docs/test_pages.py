@@ -149,8 +149,9 @@ def test_mentioned_names_exist(page):
     content = page.read_text(encoding="utf-8")
     assert set(re.findall(r"tubeletx-train ([a-z]\w*)", content)) <= {command.name.split()[0] for command in COMMANDS}
     folders = "|".join({recipe.partition("/")[0] for recipe in recipe_names() if "/" in recipe})
-    assert set(re.findall(rf"`((?:{folders})/[a-z0-9_./]+)`", content)) <= set(recipe_names())
+    assert set(re.findall(rf"`((?:{folders})/[a-z0-9_/]+\w)`", content)) <= set(recipe_names())
     settings = {setting for command in COMMANDS for setting in option_names(command.config_class)}
+    settings |= {setting.rpartition(".")[0] for setting in settings}  # a section of a section
     # `tubelets` is what the pages call a `Tubelets` too.
     sections = "|".join({setting.partition(".")[0] for setting in settings if "." in setting} - {"tubelets"})
     assert set(re.findall(rf"`((?:{sections})\.(?!pt`|py`)\w+)`", content)) <= settings
@@ -168,3 +169,18 @@ def test_released_code_page_names_settings_of_tubelets():
     assert len(rows) > 10
     named = {setting for row in rows for setting in re.findall(r"`(\w+)`", row[2])}
     assert named <= {field.name for field in dataclasses.fields(TubeletConfig)}
+
+
+def test_files_that_the_walks_name_exist():
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8").partition("## Inside the trainer")[2]
+    named = {
+        file
+        for file in re.findall(r"`([\w/]+\.(?:py|yaml|h|cpp|cu))`", text)
+        if not file.startswith(("csrc/", "tests/"))
+    }
+    for file in named:
+        below = ROOT if file.startswith("tubeletx/") else ROOT / "train" / "tubeletx_train"
+        assert (below / file).is_file(), file
+    for file in re.findall(r"`((?:csrc|tests)/[\w/.]+)`", text):
+        assert (ROOT / file).is_file(), file
+    assert len(named) > 25

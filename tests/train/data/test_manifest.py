@@ -231,11 +231,11 @@ def test_frame_range_counts_whole_frames():
     [
         (
             "manifests/mini_kinetics.csv",
-            "manifest mini_kinetics --root $KINETICS --splits '[train]' --output manifests/mini_kinetics.csv",
+            "manifest mini_kinetics --root $KINETICS --splits train --output manifests/mini_kinetics.csv",
         ),
         (
             "manifests/kinetics400_0.05_seed1.csv",
-            "--splits '[train]' --subset 0.05 --subset_seed 1 --output manifests/kinetics400_0.05_seed1.csv",
+            "--splits train --subset 0.05 --subset_seed 1 --output manifests/kinetics400_0.05_seed1.csv",
         ),
         ("lists/ucf101.csv", "manifest ucf101 --root VIDEOS --annotations LISTS --output lists/ucf101.csv"),
         ("my videos.csv", "tubeletx-train manifest folder --root VIDEOS --output 'my videos.csv'"),
