@@ -35,7 +35,7 @@ def write_study_manifest(videos: str, path: Path) -> Path:
     Raises:
         DataError: Fewer than two videos to train on, or none to judge by.
     """
-    records = load_videos(videos)
+    records = list(load_videos(videos))
     if any(record.split is not None for record in records):
         train, held_out = ([r for r in records if r.split == split] for split in (TRAIN, HELD_OUT))
     else:

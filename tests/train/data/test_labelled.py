@@ -17,7 +17,7 @@ from tubeletx_train.data.clips import (
 from tubeletx_train.data.labelled import TrainingClips, ViewDataset, collate_clips, collate_views
 from tubeletx_train.data.labelled_videos import listed_training_videos, review_splits
 from tubeletx_train.data.labels import Targets
-from tubeletx_train.data.manifest import TimedLabel
+from tubeletx_train.data.record import TimedLabel
 from tubeletx_train.data.subsets import hold_out
 from video_files import frame_level, make_uneven_video, make_video
 

@@ -36,7 +36,7 @@ from tubeletx_train.data.clips import (
     draw_random_resized_crop,
     draw_released_crop,
 )
-from tubeletx_train.data.frames import make_sources
+from tubeletx_train.data.frames import Sources
 from tubeletx_train.data.pairs import resize_frames
 from video_files import LEVEL_STEP
 
@@ -166,11 +166,11 @@ def test_resize_is_an_antialiased_average():
 
 def test_segments_partition_the_stretch():
     record = VideoRecord("/v/a", start=1.0, end=9.0, num_frames=100, fps=10.0)
-    segments = make_sources([record], 3.0)
+    segments = Sources([record], 3.0)
     edges = [(s.first, s.first + s.num_frames) for s in segments]
     assert edges == [(10, 37), (37, 63), (63, 90)]
-    assert [(s.first, s.num_frames) for s in make_sources([record], None)] == [(10, 80)]
-    assert len(make_sources([stub_record("short", 3)], 3.0)) == 1
+    assert [(s.first, s.num_frames) for s in Sources([record], None)] == [(10, 80)]
+    assert len(Sources([stub_record("short", 3)], 3.0)) == 1
 
 
 # ---- pairs

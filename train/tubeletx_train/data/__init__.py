@@ -12,17 +12,11 @@ from tubeletx_train.data.errors import (
     VideoError,
 )
 from tubeletx_train.data.loader import ClipLoader, PairBatch, build_clip_loader, build_loader
-from tubeletx_train.data.manifest import (
-    TimedLabel,
-    VideoRecord,
-    class_names,
-    read_manifest,
-    scan_folder,
-    write_manifest,
-)
+from tubeletx_train.data.manifest import class_names, read_manifest, scan_folder, write_manifest
 from tubeletx_train.data.pair_dataset import pair_dataset
 from tubeletx_train.data.pairs import PairDataset, PairSample
 from tubeletx_train.data.readers import ClipReader, open_record, open_video
+from tubeletx_train.data.record import TimedLabel, VideoRecord
 from tubeletx_train.data.sampler import EpochSampler
 from tubeletx_train.data.videos import load_videos
 

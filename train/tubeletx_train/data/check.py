@@ -12,14 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.errors import NoUsableVideos
 from tubeletx_train.data.inspection import Finding, inspect_all, inspect_video, uneven_seconds
-from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers import ClipReader, require_reader, storage_path, tells_rate
+from tubeletx_train.data.record import VideoRecord
+from tubeletx_train.data.table import VideoTable, as_table
 from tubeletx_train.data.videos import load_videos
 
 _log = logging.getLogger(__name__)
@@ -77,11 +79,13 @@ def check_videos(
     workers: int = 1,
     timeout: float = 60.0,
     index: str | Path | None = None,
+    again: bool = False,
     progress: bool = True,
-) -> tuple[list[VideoRecord], list[BadVideo]]:
+) -> tuple[VideoTable, list[BadVideo]]:
     """Open every video and decode its first and last frame, in child processes.
 
-    A decoder that crashes or hangs on a file costs that file, not the run.
+    A decoder that crashes or hangs on a file costs that file, not the run. Rows of a manifest that state what a check
+    finds, as `tubeletx-train manifest` writes them, were checked: of a million videos the files are not touched again.
 
     Args:
         records: What to check.
@@ -90,6 +94,7 @@ def check_videos(
         timeout: Seconds for one video.
         index: JSON-lines file that remembers results by (path, size, modification time, reader);
             None remembers nothing.
+        again: Look at the files of rows that were checked, too.
         progress: Show a progress bar (on a terminal).
 
     Returns:
@@ -101,18 +106,22 @@ def check_videos(
         DataError: The reader is not installed.
     """
     require_reader(reader)
+    table = as_table(records)
+    checked = np.zeros(len(table), np.bool_) if again else table.are_checked()
+    if len(table) and checked.all():
+        return table, []
     remembered = _Index(Path(index), reader) if index is not None else None
     findings: dict[str, Finding] = {}
     open_paths = []
-    for path in dict.fromkeys(record.path for record in records):
+    for path in dict.fromkeys(path for path in table.select(~checked).texts("path") if path is not None):
         known = remembered.get(path) if remembered else None
         if known is None:
             open_paths.append(path)
         else:
             findings[path] = known
-    checked = inspect_all(open_paths, partial(inspect_video, reader=reader), min(workers, len(open_paths)), timeout)
+    found = inspect_all(open_paths, partial(inspect_video, reader=reader), min(workers, len(open_paths)), timeout)
     for path, finding in tqdm(
-        checked, "checking videos", len(open_paths), unit="video", disable=None if progress and open_paths else True
+        found, "checking videos", len(open_paths), unit="video", disable=None if progress and open_paths else True
     ):
         findings[path] = finding
         if remembered:
@@ -120,7 +129,10 @@ def check_videos(
 
     good: list[VideoRecord] = []
     bad: dict[str, BadVideo] = {}
-    for record in records:
+    for record, is_checked in zip(table, checked, strict=True):
+        if is_checked:
+            good.append(record)
+            continue
         finding = _at_stated_rate(record, findings[record.path])
         reason = finding.reason
         if reason is None and record.start is not None and record.start >= _length(finding):
@@ -130,10 +142,10 @@ def check_videos(
             good.append(replace(seen, width=finding.width, height=finding.height, reader=finding.reader))
         else:
             bad.setdefault(record.path, BadVideo(record.path, reason))
-    left = len({record.path for record in good if record.reader is not None})
+    left = sum(finding.reader is not None for finding in findings.values())
     if left:
         _log.info("%d of %d videos are read by PyAV, which decord does not read, or not exactly", left, len(findings))
-    return good, list(bad.values())
+    return as_table(good), list(bad.values())
 
 
 def measured(record: VideoRecord, video: ClipReader) -> VideoRecord:
@@ -172,7 +184,7 @@ def _uneven_range(record: VideoRecord, finding: Finding) -> tuple[int | None, in
 
 def prepare_videos(
     config: DataConfig, *, index: str | Path | None = None, progress: bool = True
-) -> tuple[list[VideoRecord], BadVideoTracker]:
+) -> tuple[VideoTable, BadVideoTracker]:
     """`load_videos`, `check_videos` and the report: what a run calls before it makes its data set.
 
     Bad videos are logged by name. Rows of a manifest were promised, so bad ones count towards `max_bad_share`; files
@@ -192,7 +204,7 @@ def prepare_videos(
         DataError: No such file or folder, a malformed manifest.
     """
     if config.source == "leaves":
-        return [], BadVideoTracker(0, config.max_bad_share)
+        return as_table([]), BadVideoTracker(0, config.max_bad_share)
     records = load_videos(config.videos, config.split)
     good, bad = check_videos(
         records,
@@ -207,7 +219,7 @@ def prepare_videos(
     if Path(config.videos).is_dir():
         for video in bad:
             _log.warning("left out %s", video)
-        return good, BadVideoTracker(len({record.path for record in good}), config.max_bad_share)
-    tracker = BadVideoTracker(len({record.path for record in records}), config.max_bad_share)
+        return good, BadVideoTracker(good.num_files(), config.max_bad_share)
+    tracker = BadVideoTracker(records.num_files(), config.max_bad_share)
     tracker.update(bad)
     return good, tracker

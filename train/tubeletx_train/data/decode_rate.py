@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from tubeletx_train.data.clips import clip_generator, draw_frame_indices
 from tubeletx_train.data.errors import VideoError
-from tubeletx_train.data.frames import FileFrames, make_sources
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.frames import FileFrames, Sources
+from tubeletx_train.data.record import VideoRecord
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def measure_decode_rate(
         seed: Seed of the draws: the same clips for every reader.
         progress: Show a progress bar (on a terminal).
     """
-    sources = make_sources(videos, None)
+    sources = Sources(videos, None)
     frames = FileFrames(reader, decode_size)
     draws = []
     for clip in range(clips):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -32,16 +32,19 @@ class VideoDataset(Dataset[Sample]):
 
     config: Any
 
-    def __init__(self, paths: Sequence[str], config: ReadingConfig) -> None:
-        """Args: `paths` are the videos' files, by their place in the data set."""
+    def __init__(self, config: ReadingConfig) -> None:
+        """Args: `config` says how many workers there are."""
         self.config = config
-        self._paths = paths
         # Shared with the training process; -1 where a worker reads nothing.
         self._read_by = torch.full((max(config.num_workers, 1),), -1, dtype=torch.int64)
         self._read_by.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+    @abstractmethod
+    def path(self, place: int) -> str:
+        """The file of the video at a place in the data set."""
 
     @contextmanager
     def reading(self, place: int) -> Iterator[None]:
@@ -56,7 +59,7 @@ class VideoDataset(Dataset[Sample]):
 
     def videos_being_read(self) -> list[str]:
         """Files that workers are decoding right now."""
-        return [self._paths[place] for place in self._read_by.tolist() if place >= 0]
+        return [self.path(place) for place in self._read_by.tolist() if place >= 0]
 
 
 class DrawnDataset(VideoDataset[Sample]):
@@ -65,9 +68,9 @@ class DrawnDataset(VideoDataset[Sample]):
     A video that cannot be read is replaced by a fresh draw, and named in the sample.
     """
 
-    def __init__(self, paths: Sequence[str], config: ReadingConfig, *, seed: int, origin: str | None) -> None:
+    def __init__(self, config: ReadingConfig, *, seed: int, origin: str | None) -> None:
         """Args: `seed` is that of every draw; `origin` is where the videos are listed, for messages."""
-        super().__init__(paths, config)
+        super().__init__(config)
         self._seed = seed
         self._origin = origin
 

@@ -13,8 +13,8 @@ from tubeletx_train.common.machine import processor_name
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.decode_rate import DecodeRate, measure_decode_rate
-from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers import READERS, require_reader
+from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.videos import load_videos
 
 
@@ -67,6 +67,7 @@ def examine(config: CheckConfig) -> int:
         reader=config.readers[0],
         workers=config.num_workers,
         timeout=config.check_timeout,
+        again=True,
     )
     for video in bad:
         print(video)

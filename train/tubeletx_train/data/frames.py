@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tubeletx_train.data.errors import DataError, VideoError
-from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers import open_record
+from tubeletx_train.data.record import VideoRecord
+from tubeletx_train.data.table import SharedArrays, as_table
 
 # Frames decoded at once while the cache is filled: bounds what one long video holds besides the cache itself.
 _CHUNK = 256
@@ -35,26 +36,56 @@ class Source:
     num_frames: int
 
 
-def make_sources(records: Sequence[VideoRecord], segment_seconds: float | None) -> list[Source]:
-    """Cut videos into segments of about equal length, as near to `segment_seconds` as whole segments allow.
+class Sources(Sequence[Source]):
+    """Videos, or their segments of about equal length, those of a file next to each other."""
 
-    Args:
-        records: Checked records.
-        segment_seconds: Length aimed at; None makes one source of each record.
+    def __init__(self, records: Sequence[VideoRecord], segment_seconds: float | None) -> None:
+        """Cuts videos into segments, as near to `segment_seconds` as whole segments allow.
 
-    Returns:
-        The sources, those of a file next to each other.
-    """
-    sources = []
-    for record in sorted(records, key=lambda r: r.path):
-        first, stop = record.frame_range
-        count = 1
+        Args:
+            records: Checked records.
+            segment_seconds: Length aimed at; None makes one source of each record.
+        """
+        table = as_table(records)
+        order, files = table.by_path()
+        first, stop = (ends[order] for ends in table.frame_ranges())
+        frames = stop - first
+        counts = np.ones(len(table), np.int64)
         if segment_seconds is not None:
-            assert record.fps is not None
-            count = max(round((stop - first) / (segment_seconds * record.fps)), 1)
-        edges = np.linspace(first, stop, min(count, stop - first) + 1).round().astype(int).tolist()
-        sources += [Source(record, a, b - a) for a, b in itertools.pairwise(edges)]
-    return sources
+            counts = np.round(frames / (segment_seconds * table.numbers("fps")[order])).astype(np.int64)
+            counts = np.minimum(np.maximum(counts, 1), frames)
+        rows = np.repeat(np.arange(len(table)), counts)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        edges = [np.round(first[rows] + (place + step) * (frames / counts)[rows]).astype(np.int64) for step in (0, 1)]
+        starts = np.flatnonzero(np.append(True, files[rows][1:] != files[rows][:-1]))
+        sizes = np.diff(np.append(starts, len(rows)))
+        self._records = table
+        self._arrays = SharedArrays(
+            {
+                "rows": order[rows],
+                "first": edges[0],
+                "frames": edges[1] - edges[0],
+                "file.first": np.repeat(starts, sizes),
+                "file.stop": np.repeat(starts + sizes, sizes),
+            }
+        )
+
+    def file_of(self, index: int) -> tuple[int, int]:
+        """The range of sources, half open, that are of the same file as this one."""
+        return int(self._arrays["file.first"][index]), int(self._arrays["file.stop"][index])
+
+    def __len__(self) -> int:
+        return len(self._arrays["rows"])
+
+    @overload
+    def __getitem__(self, index: int) -> Source: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Source]: ...
+    def __getitem__(self, index: int | slice) -> Source | list[Source]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        row, first, frames = (int(self._arrays[name][index]) for name in ("rows", "first", "frames"))
+        return Source(self._records[row], first, frames)
 
 
 class FileFrames:

@@ -24,6 +24,7 @@ from tubeletx_train.data.clips import (
 from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
 from tubeletx_train.data.labels import Targets
 from tubeletx_train.data.pairs import resize_frames
+from tubeletx_train.data.table import VideoTable, as_table
 
 
 @dataclass
@@ -88,7 +89,7 @@ class _ClipReading:
     """How a data set of labelled videos reads a stretch of a record."""
 
     config: LabelledDataConfig
-    records: list[VideoRecord]
+    records: VideoTable
 
     def _step(self, record: VideoRecord) -> float:
         """Frames of the file from one frame of a clip to the next."""
@@ -96,6 +97,10 @@ class _ClipReading:
             return float(self.config.stride)
         assert record.fps is not None
         return self.config.stride * record.fps / self.config.fps
+
+    def path(self, place: int) -> str:
+        """The file of a video."""
+        return self.records[place].path
 
     def _indices(self, record: VideoRecord, start: float) -> npt.NDArray[np.int64]:
         """Frames of the file for a clip that starts `start` frames into the record's stretch."""
@@ -140,8 +145,8 @@ class TrainingClips(_ClipReading, DrawnDataset[LabelledSample]):
         """Args: checked `records` (frame counts and rates known), their targets, settings, seed of every draw."""
         if not records:
             raise NoUsableVideos("there are no videos to train on")
-        super().__init__([record.path for record in records], config, seed=seed, origin=config.train)
-        self.records = list(records)
+        super().__init__(config, seed=seed, origin=config.train)
+        self.records = as_table(records)
         self._targets = targets
 
     @property
@@ -229,8 +234,8 @@ class ViewDataset(_ClipReading, VideoDataset[VideoViews]):
 
     def __init__(self, records: Sequence[VideoRecord], config: LabelledDataConfig) -> None:
         """Args: checked `records` (frame counts and rates known), settings."""
-        super().__init__([record.path for record in records], config)
-        self.records = list(records)
+        super().__init__(config)
+        self.records = as_table(records)
 
     def __len__(self) -> int:
         """Videos."""

@@ -38,11 +38,11 @@ class TestVideos:
         unreadable: The others, allowed by `data.allow_unreadable`.
     """
 
-    records: list[VideoRecord]
+    records: Sequence[VideoRecord]
     unreadable: list[BadVideo]
 
 
-def listed_training_videos(config: LabelledDataConfig, seed: int, output: Path | None = None) -> list[VideoRecord]:
+def listed_training_videos(config: LabelledDataConfig, seed: int, output: Path | None = None) -> Sequence[VideoRecord]:
     """The training split, or the part of it that the settings ask for.
 
     Args:
@@ -52,7 +52,7 @@ def listed_training_videos(config: LabelledDataConfig, seed: int, output: Path |
     """
     if config.train is None:
         raise DataError("data.train is missing: give the manifest of the training videos")
-    records = load_videos(config.train, config.train_split)
+    records: Sequence[VideoRecord] = load_videos(config.train, config.train_split)
     if config.per_class is not None:
         records = draw_per_class(records, config.per_class, seed)
     elif config.share is not None:
@@ -64,7 +64,7 @@ def listed_training_videos(config: LabelledDataConfig, seed: int, output: Path |
     return records
 
 
-def listed_test_videos(config: LabelledDataConfig) -> list[VideoRecord]:
+def listed_test_videos(config: LabelledDataConfig) -> Sequence[VideoRecord]:
     """The test split."""
     path = config.test if config.test is not None else config.train
     if path is None:
@@ -142,7 +142,7 @@ def _some(names: Collection[str]) -> str:
 
 def check_training_videos(
     records: Sequence[VideoRecord], config: ReadingConfig, index: Path
-) -> tuple[list[VideoRecord], BadVideoTracker]:
+) -> tuple[Sequence[VideoRecord], BadVideoTracker]:
     """The readable ones, and what counts those that turn out bad later.
 
     Raises:
@@ -179,7 +179,7 @@ def refuse_unreadable(bad: Sequence[BadVideo], config: TestedDataConfig) -> None
 
 def _check(
     records: Sequence[VideoRecord], config: ReadingConfig, index: Path
-) -> tuple[list[VideoRecord], list[BadVideo]]:
+) -> tuple[Sequence[VideoRecord], list[BadVideo]]:
     return check_videos(
         records,
         reader=config.reader,

@@ -31,7 +31,11 @@ class LeafPairs(DrawnDataset[PairSample]):
         """
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, not {seed}")
-        super().__init__([], config, seed=seed, origin=None)
+        super().__init__(config, seed=seed, origin=None)
+
+    def path(self, place: int) -> str:
+        """Nothing is read."""
+        raise IndexError(f"no video is read for pair {place}")
 
     @property
     def sample_bytes(self) -> int:

@@ -22,9 +22,9 @@ from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
 from tubeletx_train.data.errors import NoUsableVideos
-from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.pair_dataset import pair_dataset
 from tubeletx_train.data.pairs import PairSample
+from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.sampler import EpochSampler
 from tubeletx_train.data.shared_memory import require_shared_memory
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.leaves import LeafPairs
-from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.pairs import Mode, PairDataset
+from tubeletx_train.data.record import VideoRecord
 
 
 def pair_dataset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,8 +17,8 @@ from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.clips import draw_frame_indices, draw_random_resized_crop, draw_released_crop
 from tubeletx_train.data.drawn import DrawnDataset
 from tubeletx_train.data.errors import DataError, NoUsableVideos
-from tubeletx_train.data.frames import CachedFrames, FileFrames, make_sources
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.frames import CachedFrames, FileFrames, Sources
+from tubeletx_train.data.record import VideoRecord
 
 Mode = Literal["tubelet", "temporal"]
 
@@ -79,11 +78,10 @@ class PairDataset(DrawnDataset[PairSample]):
             raise ValueError(f"mode must be 'tubelet' or 'temporal', not {mode!r}")
         if not videos:
             raise NoUsableVideos(f"{config.videos}: there are no videos to draw clips from")
-        self.sources = make_sources(videos, config.segment_seconds)
-        super().__init__([source.record.path for source in self.sources], config, seed=seed, origin=config.videos)
+        self.sources = Sources(videos, config.segment_seconds)
+        super().__init__(config, seed=seed, origin=config.videos)
         self._mode = mode
-        self._excluded = self._excluded_partners()
-        if mode == "tubelet" and any(stop - start == len(self.sources) for start, stop in self._excluded):
+        if mode == "tubelet" and self._excluded_partners(0) == (0, len(self.sources)):
             only = self.sources[0].record.path
             raise DataError(
                 f"{config.videos}: pairs need clips of two different videos, there is only {only}; "
@@ -95,13 +93,13 @@ class PairDataset(DrawnDataset[PairSample]):
         else:
             self._frames = FileFrames(config.reader, config.decode_size)
 
-    def _excluded_partners(self) -> list[tuple[int, int]]:
-        """For each source the range of sources that its partner may not come from: itself, or its whole file."""
-        if self.config.same_file_pairs:
-            return [(i, i + 1) for i in range(len(self.sources))]
-        paths = [source.record.path for source in self.sources]
-        starts = [0, *(i for i in range(1, len(paths)) if paths[i] != paths[i - 1]), len(paths)]
-        return [(first, stop) for first, stop in itertools.pairwise(starts) for _ in range(first, stop)]
+    def _excluded_partners(self, index: int) -> tuple[int, int]:
+        """The range of sources that the partner of a source may not come from: itself, or its whole file."""
+        return (index, index + 1) if self.config.same_file_pairs else self.sources.file_of(index)
+
+    def path(self, place: int) -> str:
+        """The file of a source."""
+        return self.sources[place].record.path
 
     @property
     def sample_bytes(self) -> int:
@@ -127,7 +125,7 @@ class PairDataset(DrawnDataset[PairSample]):
                 first = int(rng.integers(len(self.sources)))
             second = first
             if self._mode == "tubelet":
-                start, stop = self._excluded[first]
+                start, stop = self._excluded_partners(first)
                 second = int(rng.integers(len(self.sources) - (stop - start)))
                 second += (stop - start) * (second >= start)
             if clip_1 is None:

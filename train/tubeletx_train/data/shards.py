@@ -34,8 +34,9 @@ from tubeletx_train.common.limits import require_at_least, require_positive
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.errors import DataError, VideoError
 from tubeletx_train.data.find import ZIP_EXTENSION, is_frame_name
-from tubeletx_train.data.manifest import VideoRecord, write_manifest
+from tubeletx_train.data.manifest import write_manifest
 from tubeletx_train.data.readers import Media, ShardMember
+from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.videos import load_videos
 
 INDEX = "index.json"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from tubeletx_train.data.errors import DataError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 
 def draw_share(records: Sequence[VideoRecord], share: float, seed: int) -> list[VideoRecord]:

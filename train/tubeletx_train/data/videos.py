@@ -9,10 +9,12 @@ from tubeletx_train.config.recipes import preparation_of
 from tubeletx_train.data.datasets import DATASETS
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.find import VIDEO_EXTENSIONS
-from tubeletx_train.data.manifest import VideoRecord, read_manifest, scan_folder
+from tubeletx_train.data.manifest import read_manifest, scan_folder
+from tubeletx_train.data.record import VideoRecord
+from tubeletx_train.data.table import VideoTable, as_table
 
 
-def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]:
+def load_videos(path: str | Path, split: str | None = None) -> VideoTable:
     """Read a manifest, scan a folder, or take a single video, whichever `path` is.
 
     Args:
@@ -31,29 +33,29 @@ def load_videos(path: str | Path, split: str | None = None) -> list[VideoRecord]
     if path.is_dir():
         if split is not None:
             raise DataError(f"{path}: a folder has no splits; give a manifest, or leave split out")
-        records = scan_folder(path)
-        if not records:
+        scanned = scan_folder(path)
+        if not scanned:
             lists = sorted(str(file) for file in path.glob("*.csv"))
             found = f"; to read what a manifest lists, give the manifest: {lists[0]}" if lists else ""
             raise DataError(f"{path}: holds no video ({', '.join(sorted(VIDEO_EXTENSIONS))}){found}")
-        return records
+        return as_table(scanned)
     if path.suffix.lower() in VIDEO_EXTENSIONS:
         if split is not None:
             raise DataError(f"{path}: a video has no splits; give a manifest, or leave split out")
-        return [VideoRecord(str(path.absolute()))]
+        return as_table([VideoRecord(str(path.absolute()))])
     records = read_manifest(path)
     if not records:
         raise DataError(f"{path}: lists no video")
     if split is None:
         return records
-    chosen = [record for record in records if record.split == split]
-    if not chosen:
-        known = sorted({record.split for record in records if record.split is not None})
+    codes, splits = records.codes("split")
+    if split not in splits:
+        known = sorted(name for name in splits if name is not None)
         raise DataError(
             f"{path}: has no row of split {split!r}; its splits: {', '.join(known) or 'none'} (they stand in the "
             "column split; null in place of a split's name takes all rows)"
         )
-    return chosen
+    return records.select(codes == splits.index(split))
 
 
 def _how_to_make(path: Path) -> str:

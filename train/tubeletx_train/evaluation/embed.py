@@ -21,7 +21,7 @@ from tubeletx_train.config.labelled import EvaluateConfig, LabelledDataConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import BadVideo, VideoRecord, build_clip_loader, normalize
 from tubeletx_train.data.labelled import ViewDataset, collate_views
-from tubeletx_train.data.manifest import fingerprint
+from tubeletx_train.data.table import fingerprint
 from tubeletx_train.models.classifier import SCRATCH, PretrainedEncoder
 
 _logger = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,6 @@ def _judge_frozen(config: EvaluateConfig, output: Path, device: torch.device) ->
     )
 
 
-def _labelled(outputs: ViewOutputs, records: list[VideoRecord], targets: Targets) -> LabelledFeatures:
+def _labelled(outputs: ViewOutputs, records: Sequence[VideoRecord], targets: Targets) -> LabelledFeatures:
     labels = torch.tensor([targets.index(record) for record in records])
     return LabelledFeatures(outputs.values, outputs.places, labels[outputs.places])

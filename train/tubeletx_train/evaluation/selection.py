@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tubeletx_train.data import VideoRecord
-from tubeletx_train.data.manifest import fingerprint
+from tubeletx_train.data.table import fingerprint
 from tubeletx_train.engine.task import Batch, TrainingTask
 
 

@@ -53,8 +53,8 @@ class FinetuningVideos:
         bad: Counts training videos that go bad later.
     """
 
-    train: list[VideoRecord]
-    selection: list[VideoRecord]
+    train: Sequence[VideoRecord]
+    selection: Sequence[VideoRecord]
     test: TestVideos
     targets: Targets
     bad: BadVideoTracker
@@ -154,7 +154,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
         self.keep_if_best(metrics[primary_metric(self.config)])
         return metrics
 
-    def judge(self, records: list[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
+    def judge(self, records: Sequence[VideoRecord], clips: int, progress: str | None = None) -> Judgement:
         """Test the weights on videos, by so many clips of each; the same in every process."""
         self.share_running_statistics()
         return judge_classifier(
@@ -186,7 +186,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
             clips = (self.augment(batch.clip, batch.sample_ids, epoch=batch.epoch, which=0) for batch in batches)
             update_bn(clips, self.net)
 
-    def listed(self) -> dict[str, list[VideoRecord]]:
+    def listed(self) -> dict[str, Sequence[VideoRecord]]:
         """What is trained on, and what weights are chosen by."""
         return {
             "list of training videos": self.videos.train,

@@ -12,7 +12,7 @@ from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, pair_dataset, prepare_videos
 from tubeletx_train.data.loader import EpochLoader, collate_pairs
-from tubeletx_train.data.manifest import fingerprint
+from tubeletx_train.data.table import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import Run, open_run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
@@ -30,6 +30,7 @@ from tubeletx_train.pretrain.watch import (
 )
 
 _LIST = "list of readable videos"
+_MOST_NAMES = 100_000
 
 
 class Pretraining(TrainingTask[PairBatch]):
@@ -70,7 +71,8 @@ class Pretraining(TrainingTask[PairBatch]):
         super().__init__(config, run, loader)
         self._evaluation = evaluation
         self._videos = fingerprint(videos, labels=False)
-        self._names = [Path(video.path).name for video in videos]
+        # Of a very long list the names would make every checkpoint long.
+        self._names = [Path(video.path).name for video in videos] if len(videos) <= _MOST_NAMES else None
         moco = build_moco(config)
         # A checkpoint to go on from has later weights; the file may be gone by then.
         if config.model.init_from is not None and not run.ranks.broadcast(bool(run.checkpoints().paths())):
@@ -135,8 +137,8 @@ class Pretraining(TrainingTask[PairBatch]):
         return {_LIST: self._videos}
 
     def video_lists(self) -> dict[str, list[str]]:
-        """Their names."""
-        return {_LIST: self._names}
+        """Their names, where they are not too many."""
+        return {} if self._names is None else {_LIST: self._names}
 
 
 def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:

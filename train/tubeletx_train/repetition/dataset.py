@@ -12,6 +12,7 @@ from torch import Tensor
 from tubeletx_train.config.repetition import RepetitionDataConfig
 from tubeletx_train.data import BadVideo, NoUsableVideos, VideoRecord
 from tubeletx_train.data.drawn import DrawnDataset
+from tubeletx_train.data.table import as_table
 from tubeletx_train.repetition.frames import read_letterboxed
 
 
@@ -90,13 +91,17 @@ class RepetitionWindows(DrawnDataset[Window]):
             NoUsableVideos: None is left.
         """
         self.fixed = fixed
-        self.records = [record for record in records if len(record.boundaries) > 2]
+        self.records = as_table([record for record in records if len(record.boundaries) > 2])
         if not self.records:
             raise NoUsableVideos(
                 f"{config.train}: no training video has two repetitions marked, as three or more frames in its column "
                 "boundaries; `tubeletx-train manifest ucfrep` writes such a manifest"
             )
-        super().__init__([record.path for record in self.records], config, seed=seed, origin=config.train)
+        super().__init__(config, seed=seed, origin=config.train)
+
+    def path(self, place: int) -> str:
+        """The file of a video."""
+        return self.records[place].path
 
     @property
     def sample_bytes(self) -> int:

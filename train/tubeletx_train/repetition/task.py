@@ -149,6 +149,6 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
             progress=progress,
         )
 
-    def listed(self) -> dict[str, list[VideoRecord]]:
+    def listed(self) -> dict[str, Sequence[VideoRecord]]:
         """What is trained on."""
         return {"list of readable videos": self.records}

@@ -16,8 +16,9 @@ from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.datasets import DATASETS, read_folder
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.find import VideoIndex, find_videos
-from tubeletx_train.data.manifest import VideoRecord, write_manifest
+from tubeletx_train.data.manifest import write_manifest
 from tubeletx_train.data.readers import tells_rate
+from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.subsets import draw_per_class, draw_share
 
 FOLDER = "folder"
@@ -231,7 +232,7 @@ def _check(
         records, reader=config.reader, workers=config.num_workers, timeout=config.check_timeout, progress=progress
     )
     reasons = {video.path: video.reason for video in bad}
-    return good, [MissingVideo(record, reasons[record.path]) for record in records if record.path in reasons]
+    return list(good), [MissingVideo(record, reasons[record.path]) for record in records if record.path in reasons]
 
 
 def missing_path(output: str | Path) -> Path:

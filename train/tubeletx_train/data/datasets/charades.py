@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_table
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import TimedLabel, VideoRecord
+from tubeletx_train.data.record import TimedLabel, VideoRecord
 
 _ACTION = re.compile(r"c(\d{3}) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)")
 

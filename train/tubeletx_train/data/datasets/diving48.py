@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_entries, whole_number
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 
 def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_rows, whole_number
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 
 def _read(folder: Path, split: str, fold: int, *, kind: str, classes: range, subset: bool) -> list[VideoRecord]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tubeletx_train.data.errors import DataError
-from tubeletx_train.data.manifest import VideoRecord, scan_folder
+from tubeletx_train.data.manifest import scan_folder
+from tubeletx_train.data.record import VideoRecord
 
 SPLIT_FOLDERS = ("train", "val", "test")
 

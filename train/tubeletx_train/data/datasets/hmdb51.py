@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, read_rows
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 # The second cell of a line; videos with 0 are in neither split of the fold.
 _SPLITS = {"0": None, "1": "train", "2": "test"}

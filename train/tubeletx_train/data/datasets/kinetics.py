@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_rows, read_table, whole_number
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 _CSV_FILES = {
     "train": ("train.csv", "kinetics_train.csv", "kinetics_400_train.csv"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 
 @dataclass(frozen=True)

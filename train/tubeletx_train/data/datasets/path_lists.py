@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, read_text
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 SPLITS = ("train", "val", "test")
 # SlowFast takes a comma for the space, too.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_entries, read_json, whole_number
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 _PREFIX = "something-something-v2-"
 _LIST_FILES = {"train": "train.json", "val": "validation.json"}

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_text
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 # v_Archery_g08_c01: scene 8 of 25, all clips of which share people and place.
 _NAME = re.compile(r"v_\w+_(g\d+)_c\d+\.avi")

@@ -10,7 +10,7 @@ from typing import Any
 
 from tubeletx_train.data.datasets.lists import VideoDataset
 from tubeletx_train.data.errors import ManifestError
-from tubeletx_train.data.manifest import VideoRecord
+from tubeletx_train.data.record import VideoRecord
 
 _NAME = re.compile(r"v_(\w+)_(g\d+)_c\d+")
 

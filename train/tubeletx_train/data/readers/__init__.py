@@ -12,10 +12,10 @@ from typing import Any
 
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.find import ZIP_EXTENSION
-from tubeletx_train.data.manifest import VideoRecord
 from tubeletx_train.data.readers.media import Media, ShardMember, storage_path
 from tubeletx_train.data.readers.pictures import FolderReader, ZipReader
 from tubeletx_train.data.readers.protocol import ClipReader
+from tubeletx_train.data.record import VideoRecord
 
 # Modules and classes; a module is imported, with its decoder, when first used.
 READERS = {

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tubeletx_train.common.processes import forkserver_context
+from tubeletx_train.data.frames import Sources
+from tubeletx_train.data.record import TimedLabel, VideoRecord
+from tubeletx_train.data.table import VideoTable, as_table, fingerprint
+
+_texts = st.text(min_size=1, max_size=4).filter(lambda text: "\0" not in text and text.isprintable())
+_records = st.builds(
+    VideoRecord,
+    path=_texts.map(lambda name: f"/v/{name}"),
+    label=st.none() | _texts,
+    start=st.none() | st.floats(0, 5),
+    end=st.none() | st.floats(6, 9),
+    group=st.none() | _texts,
+    labels=st.lists(st.builds(TimedLabel, st.just("c1"), st.floats(0, 9), st.floats(0, 9)), max_size=2).map(tuple),
+    boundaries=st.sets(st.integers(0, 99), max_size=3).map(lambda values: tuple(sorted(values))),
+    num_frames=st.none() | st.integers(1, 300),
+    fps=st.none() | st.floats(1, 60),
+    first_frame=st.none() | st.integers(0, 9),
+    reader=st.none() | st.just("pyav"),
+)
+_checked = st.builds(
+    VideoRecord,
+    path=st.sampled_from(["/v/a", "/v/b", "/v/ä", "/v/a b"]),
+    start=st.none() | st.floats(0, 20),
+    end=st.none() | st.floats(20, 40),
+    num_frames=st.integers(1, 900),
+    fps=st.floats(1, 60),
+    width=st.just(8),
+    height=st.just(8),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_records, max_size=6))
+def test_a_table_reads_as_the_list_that_it_was_made_of(records):
+    table = as_table(records)
+    assert list(table) == records
+    assert table == records
+    assert table[1:4] == records[1:4]
+    assert [table[-1 - i] for i in range(len(records))] == records[::-1]
+    assert pickle.loads(pickle.dumps(table)) == copy.deepcopy(table) == records
+    mask = np.arange(len(records)) % 2 == 1
+    assert table.select(mask).select(np.arange(mask.sum())[::-1].copy()) == records[1::2][::-1]
+    assert list(table.texts("label")) == [record.label for record in records]
+    assert table.num_files() == len({record.path for record in records})
+    for bad in (len(records), -len(records) - 1):
+        with pytest.raises(IndexError):
+            table[bad]
+
+
+def test_columns_that_no_row_knows_read_as_unknown():
+    table = as_table([VideoRecord("/a"), VideoRecord("/b", label="x")])
+    assert not table.has("fps")
+    assert not table.has("group")
+    assert table.has("label")
+    assert np.isnan(table.numbers("fps")).all()
+    assert (table.numbers("num_frames") == -1).all()
+    codes, names = table.codes("label")
+    assert [names[code] for code in codes] == [None, "x"]
+    assert len(as_table([])) == 0
+
+
+def test_names_that_are_no_text_are_kept():
+    assert as_table([VideoRecord("/v/\udcff.mp4")])[0].path == "/v/\udcff.mp4"
+
+
+def _first_and_size(table: VideoTable, connection) -> None:
+    connection.send((table[0], len(table)))
+
+
+def test_a_process_gets_a_handle_and_sees_the_rows():
+    records = [VideoRecord(f"/videos/{i:06}.mp4", label=str(i % 7), num_frames=i + 1) for i in range(20_000)]
+    table = as_table(records).select(np.arange(20_000) % 2 == 1)
+    context = forkserver_context(VideoTable.__module__)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_first_and_size, args=(table, theirs))
+    process.start()
+    assert ours.poll(120)
+    assert ours.recv() == (records[1], 10_000)
+    process.join()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(_checked, min_size=1, max_size=6), st.none() | st.floats(0.5, 8))
+def test_sources_are_the_segments_of_each_record_in_the_order_of_paths(records, segment_seconds):
+    expected = []
+    for record in sorted(records, key=lambda r: r.path):
+        first, stop = record.frame_range
+        count = 1
+        if segment_seconds is not None:
+            count = max(round((stop - first) / (segment_seconds * record.fps)), 1)
+        edges = np.linspace(first, stop, min(count, stop - first) + 1).round().astype(int).tolist()
+        expected += [(record, a, b - a) for a, b in itertools.pairwise(edges)]
+    sources = Sources(records, segment_seconds)
+    assert [(source.record, source.first, source.num_frames) for source in sources] == expected
+    for index, source in enumerate(sources):
+        first, stop = sources.file_of(index)
+        of_file = [i for i, other in enumerate(sources) if other.record.path == source.record.path]
+        assert list(range(first, stop)) == of_file
+
+
+def test_sources_need_checked_records():
+    with pytest.raises(ValueError, match=r"/a: num_frames and fps are unknown"):
+        Sources([VideoRecord("/a")], None)
+
+
+def test_fingerprints_tell_lists_apart_but_not_where_they_lie():
+    records = [VideoRecord("/v/a.mp4", start=1.0, num_frames=9), VideoRecord("/v/b.mp4", label="x")]
+    known = fingerprint(records)
+    assert known == fingerprint([replace(record, path=record.path.replace("/v/", "/w/")) for record in records])
+    others = [
+        records[::-1],
+        records[:1],
+        [records[0], replace(records[1], path="/v/c.mp4")],
+        [replace(records[0], start=2.0), records[1]],
+        [records[0], replace(records[1], label="y")],
+        [replace(records[0], label="x"), replace(records[1], label=None)],
+        [replace(records[0], boundaries=(1, 2)), records[1]],
+    ]
+    assert len({known, *map(fingerprint, others)}) == 1 + len(others)
+    assert known == fingerprint([replace(records[0], fps=8.0), records[1]])
+    assert fingerprint(records, labels=False) == fingerprint(others[4], labels=False)

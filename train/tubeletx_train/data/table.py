@@ -1,0 +1,322 @@
+"""The rows of a list of videos, held by columns in memory that worker processes share.
+
+A million rows as objects take gigabytes, and each worker process would get a copy. As columns they take some tens of
+megabytes once, and a row is made an object when it is asked for.
+"""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import itertools
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tubeletx_train.data.record import STRUCTURED, VideoRecord, cell_of, parse_cell
+
+# What stands for "unknown": no frame number is negative, no number of seconds is no number.
+_NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
+    "start": (np.float64, np.nan),
+    "end": (np.float64, np.nan),
+    "fps": (np.float64, np.nan),
+    "num_frames": (np.int32, -1),
+    "width": (np.int32, -1),
+    "height": (np.int32, -1),
+    "first_frame": (np.int32, -1),
+    "stop_frame": (np.int32, -1),
+}
+_TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in _NUMBERS)
+
+_CHUNK = 1 << 10  # rows that are taken in together
+_ALIGNMENT = 64
+_NAMES = "surrogateescape"  # names of files may hold bytes that are no text
+
+
+class SharedArrays(Mapping[str, npt.NDArray[Any]]):
+    """Arrays in one piece of anonymous memory, which processes that are started later see without a copy."""
+
+    def __init__(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        """Moves the arrays into shared memory: `arrays` is empty afterwards, so that they need not exist twice."""
+        layout, size = [], 0
+        for name, values in arrays.items():
+            layout.append((name, values.dtype.str, values.shape, size))
+            size += -(-values.nbytes // _ALIGNMENT) * _ALIGNMENT
+        file = os.memfd_create("tubeletx")
+        os.ftruncate(file, max(size, 1))
+        self._attach(file, layout)
+        while arrays:
+            name, values = arrays.popitem()
+            self._arrays[name][...] = values
+            del values
+
+    def _attach(self, file: int, layout: list[tuple[str, str, tuple[int, ...], int]]) -> None:
+        self._file, self._layout = file, layout
+        memory = mmap.mmap(file, 0)
+        self._arrays: dict[str, npt.NDArray[Any]] = {
+            name: np.ndarray(shape, dtype, memory, offset) for name, dtype, shape, offset in layout
+        }
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def __reduce__(self) -> tuple[Callable[..., SharedArrays], tuple[Any, ...]]:
+        """For a process that is being started a handle of the memory, for anything else the values."""
+        if get_spawning_popen() is None:
+            return SharedArrays, ({name: np.array(values) for name, values in self._arrays.items()},)
+        return _attach, (DupFd(self._file), self._layout)
+
+
+def _attach(handle: Any, layout: list[tuple[str, str, tuple[int, ...], int]]) -> SharedArrays:
+    arrays = SharedArrays.__new__(SharedArrays)
+    arrays._attach(handle.detach(), layout)
+    return arrays
+
+
+class VideoTable(Sequence[VideoRecord]):
+    """Records of videos, held by columns.
+
+    It reads like a list of `VideoRecord`; code that looks at every row takes `numbers` and `texts` instead.
+    """
+
+    def __init__(self, columns: SharedArrays, size: int, rows: SharedArrays | None = None) -> None:
+        """Used by `TableBuilder` and `select`."""
+        self._columns = columns
+        self._size = size
+        self._rows = rows
+        self._by_path: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+
+    def __getstate__(self) -> tuple[SharedArrays, int, SharedArrays | None]:
+        """What another process needs."""
+        return self._columns, self._size, self._rows
+
+    def __setstate__(self, state: tuple[SharedArrays, int, SharedArrays | None]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return self._size if self._rows is None else len(self._rows["rows"])
+
+    @overload
+    def __getitem__(self, index: int) -> VideoRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> VideoTable: ...
+    def __getitem__(self, index: int | slice) -> VideoRecord | VideoTable:
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"row {index} of a table of {length}")
+        row = index % length if self._rows is None else int(self._rows["rows"][index])
+        values: dict[str, Any] = {}
+        for name in _TEXTS:
+            text = self._text(name, row)
+            if text is not None:
+                values[name] = parse_cell(name, text) if name in STRUCTURED else text
+        for name, (_, missing) in _NUMBERS.items():
+            if name in self._columns:
+                value = self._columns[name][row].item()
+                if value == value and value != missing:
+                    values[name] = value
+        return VideoRecord(**values)
+
+    def select(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> VideoTable:
+        """The table of some rows, by their places in this one or by a mask; the columns are shared with it."""
+        if rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
+        if self._rows is not None:
+            rows = self._rows["rows"][rows]
+        return VideoTable(self._columns, self._size, SharedArrays({"rows": rows.astype(np.int64)}))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other is a sequence of equal records."""
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def has(self, name: str) -> bool:
+        """Whether any row's value of a column is known."""
+        if name in _NUMBERS:
+            return bool((self.numbers(name) != _NUMBERS[name][1]).any() and not np.isnan(self.numbers(name)).all())
+        return any(text is not None for text in self.texts(name))
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """A column of numbers, float64 with NaN or int32 with -1 where the value is unknown."""
+        if name not in self._columns:
+            dtype, missing = _NUMBERS[name]
+            return np.full(len(self), missing, dtype)
+        column = self._columns[name]
+        return column if self._rows is None else column[self._rows["rows"]]
+
+    def texts(self, name: str) -> Iterator[str | None]:
+        """A column of texts, one by one."""
+        if self._rows is not None:
+            return (self._text(name, int(row)) for row in self._rows["rows"])
+        if f"{name}.ends" not in self._columns:
+            return itertools.repeat(None, self._size)
+        return self._all_texts(self._columns[f"{name}.ends"], self._columns[f"{name}.bytes"])
+
+    def _all_texts(self, ends: npt.NDArray[np.int64], joined: npt.NDArray[np.uint8]) -> Iterator[str | None]:
+        first = 0
+        for row in range(0, self._size, _CHUNK):
+            stops = ends[row : row + _CHUNK].tolist()
+            part = joined[first : stops[-1]].tobytes()
+            edges = itertools.pairwise(stop - first for stop in [first, *stops])
+            if part.isascii():
+                text = part.decode()
+                yield from (text[start:stop] or None for start, stop in edges)
+            else:
+                yield from (part[start:stop].decode(errors=_NAMES) or None for start, stop in edges)
+            first = stops[-1]
+
+    def codes(self, name: str) -> tuple[npt.NDArray[np.int64], list[str | None]]:
+        """A column of texts as numbers: what each row has, and the texts that those numbers stand for."""
+        known: dict[str | None, int] = {}
+        codes = np.fromiter((known.setdefault(text, len(known)) for text in self.texts(name)), np.int64, len(self))
+        return codes, list(known)
+
+    def by_path(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The order of the rows by their paths, equal ones as they stand; and in that order the number of each file."""
+        if self._by_path is None:
+            pairs = itertools.pairwise(path or "" for path in self.texts("path"))
+            steps = np.fromiter(((before < path) - (before > path) for before, path in pairs), np.int8)
+            if (steps < 0).any():
+                paths = [path or "" for path in self.texts("path")]
+                order = np.array(sorted(range(len(paths)), key=paths.__getitem__), np.int64)
+                pairs = itertools.pairwise(paths[row] for row in order)
+                steps = np.fromiter((before != path for before, path in pairs), np.int8)
+            else:
+                order = np.arange(len(self))
+            self._by_path = order, np.concatenate([np.zeros(min(len(self), 1), np.int64), np.cumsum(steps)])
+        return self._by_path
+
+    def num_files(self) -> int:
+        """How many files the rows are of."""
+        _, files = self.by_path()
+        return int(files[-1]) + 1 if len(files) else 0
+
+    def frame_ranges(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """`VideoRecord.frame_range` of every row: first frames and ends. Needs checked rows."""
+        unchecked = np.flatnonzero((self.numbers("num_frames") < 0) | np.isnan(self.numbers("fps")))
+        if len(unchecked):
+            raise ValueError(f"{self[int(unchecked[0])].path}: num_frames and fps are unknown; run check_videos first")
+        frames, rate = self.numbers("num_frames"), self.numbers("fps")
+        start, end = self.numbers("start"), self.numbers("end")
+        first = np.minimum(np.floor(np.nan_to_num(start) * rate), frames - 1)
+        stop = np.where(np.isnan(end), frames, np.minimum(np.ceil(np.nan_to_num(end) * rate), frames))
+        stop = np.maximum(stop, first + 1)
+        exact = (self.numbers("first_frame") >= 0) & (self.numbers("stop_frame") >= 0)
+        return (
+            np.where(exact, self.numbers("first_frame"), first).astype(np.int64),
+            np.where(exact, self.numbers("stop_frame"), stop).astype(np.int64),
+        )
+
+    def are_checked(self) -> npt.NDArray[np.bool_]:
+        """Which rows carry what a check of their file finds."""
+        checked = np.ones(len(self), np.bool_)
+        for name in ("num_frames", "fps", "width", "height"):
+            checked &= self.numbers(name) > 0
+        return checked
+
+    def _text(self, name: str, row: int) -> str | None:
+        ends = self._columns.get(f"{name}.ends")
+        if ends is None:
+            return None
+        first = int(ends[row - 1]) if row else 0
+        stop = int(ends[row])
+        return self._columns[f"{name}.bytes"][first:stop].tobytes().decode(errors=_NAMES) if stop > first else None
+
+
+class TableBuilder:
+    """Takes rows in, column by column, and makes a `VideoTable` of them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, array.array[Any]] = {}
+        self._texts: dict[str, tuple[bytearray, array.array[int]]] = {}
+        self._size = 0
+
+    def extend(self, columns: Mapping[str, Sequence[Any]], size: int) -> None:
+        """Adds `size` rows, of whose columns these are given; None stands for unknown, texts are those of cells."""
+        for name in columns.keys() - self._numbers.keys() - self._texts.keys():
+            if name in _NUMBERS:
+                dtype, missing = _NUMBERS[name]
+                self._numbers[name] = array.array(np.dtype(dtype).char, [missing]) * self._size
+            else:
+                self._texts[name] = bytearray(), array.array("q", [0]) * self._size
+        unknown = [None] * size
+        for name, numbers in self._numbers.items():
+            missing = _NUMBERS[name][1]
+            numbers.extend(missing if value is None else value for value in columns.get(name, unknown))
+        for name, (joined, ends) in self._texts.items():
+            values = ["" if value is None else value for value in columns.get(name, unknown)]
+            together = "".join(values)
+            lengths = map(len, values if together.isascii() else (value.encode(errors=_NAMES) for value in values))
+            ends.extend(itertools.islice(itertools.accumulate(lengths, initial=len(joined)), 1, None))
+            joined += together.encode(errors=_NAMES)
+        self._size += size
+
+    def build(self) -> VideoTable:
+        """The table; the builder is empty afterwards."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for name, numbers in self._numbers.items():
+            arrays[name] = np.frombuffer(numbers, _NUMBERS[name][0])
+        for name, (joined, ends) in self._texts.items():
+            arrays[f"{name}.bytes"] = np.frombuffer(joined, np.uint8)
+            arrays[f"{name}.ends"] = np.frombuffer(ends, np.int64)
+        size = self._size
+        self.__init__()  # type: ignore[misc]
+        return VideoTable(SharedArrays(arrays), size)
+
+
+def as_table(records: Sequence[VideoRecord]) -> VideoTable:
+    """The same records by columns."""
+    if isinstance(records, VideoTable):
+        return records
+    builder = TableBuilder()
+    names = [item.name for item in fields(VideoRecord)]
+    for first in range(0, len(records), _CHUNK):
+        chunk = records[first : first + _CHUNK]
+        columns: dict[str, list[Any]] = {}
+        for name in names:
+            values = [getattr(record, name) for record in chunk]
+            if any(value not in (None, ()) for value in values):
+                columns[name] = [cell_of(value) for value in values] if name in STRUCTURED else values
+        builder.extend(columns, len(chunk))
+    return builder.build()
+
+
+def fingerprint(records: Sequence[VideoRecord], *, labels: bool = True) -> str:
+    """A digest of which videos, which parts of them and which labels; the folder they lie in does not matter.
+
+    Args:
+        records: The videos, in their order.
+        labels: Whether labels, and marks of repetitions, count.
+    """
+    table = as_table(records)
+    digest = hashlib.sha256()
+    for path in table.texts("path"):
+        digest.update((path or "").rpartition("/")[2].encode(errors=_NAMES) + b"\0")
+    for name in ("start", "end", "num_frames"):
+        digest.update(table.numbers(name).tobytes())
+    for name in ("label", "labels", "boundaries") if labels else ():
+        for text in table.texts(name):
+            digest.update((text or "").encode(errors=_NAMES) + b"\0")
+    return digest.hexdigest()
