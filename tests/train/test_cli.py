@@ -65,12 +65,18 @@ def test_print_config_prints_and_stops(capsys):
         (["pretrain", "--data.videos", "x", "--optim.learning_rate", "1"], "optim has optimizer, batch_size"),
         (["pretrain", "--data.videos", "x", "--optim.stepz", "1"], "did you mean 'optim.steps'"),
         (["pretrain", "--config", "pretrain/mini_kinetics"], "tubeletx-train manifest mini_kinetics"),
-        (["pretrain", "--data.videos", "x", "--model.dim", "0"], "model.dim must be 1 or more"),
-        (["pretrain", "--data.videos", "x", "--contrast.temperature", "0"], "contrast.temperature must be positive"),
-        (["pretrain", "--data.videos", "x", "--contrast.momentum", "2"], "contrast.momentum must lie in [0, 1]"),
-        (["pretrain", "--data.videos", "x", "--run.seed", "-1"], "run.seed must be 0 or more"),
+        (["pretrain", "--data.videos", "x", "--model.dim", "0"], "model.dim: got 0, needs 1 or more"),
+        (
+            ["pretrain", "--data.videos", "x", "--contrast.temperature", "0"],
+            "temperature: got 0.0, needs a positive number",
+        ),
+        (
+            ["pretrain", "--data.videos", "x", "--contrast.momentum", "2"],
+            "momentum: got 2.0, needs one in [0, 1]",
+        ),
+        (["pretrain", "--data.videos", "x", "--run.seed", "-1"], "run.seed: got -1, needs 0 or more"),
         (["pretrain", "--data.videos", "x", "--evaluation.videos", "y"], "needs run.evaluate_every"),
-        (["pretrain", "--data.videos", "x", "--evaluation.clips", "0"], "evaluation.clips must be 1 or more"),
+        (["pretrain", "--data.videos", "x", "--evaluation.clips", "0"], "evaluation.clips: got 0, needs 1 or more"),
         (["retrieval", "--checkpoint", "/nowhere.pt", "--videos", "x"], "/nowhere.pt: no such file"),
         (["finetune", "--checkpoint", "scratch"], "data.train is missing"),
         (["finetune", "--data.train", "x.csv"], "checkpoint"),
@@ -100,7 +106,7 @@ def test_a_folder_of_rubbish_ends_with_code_2(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--model.encoder", "r50"], "model: encoder must be one of r2plus1d_18"),
+        (["--model.encoder", "r50"], "model: encoder: got 'r50', needs one of r2plus1d_18"),
         (["--model.width", "0"], "model: width"),
         (["--optim.warmup_epochs", "1"], "warm-up of 2 steps"),
     ],

@@ -160,11 +160,11 @@ def test_milestones_and_warm_up_are_counted_in_epochs():
         ({"warmup_steps": 3, "warmup_epochs": 1.0}, "exclude each other"),
         ({"warmup_steps": 3, "steps": 3}, "nothing of a cosine over 3 steps"),
         ({"milestones": (1.0,)}, 'milestones need schedule "step"'),
-        ({"schedule": "step", "milestones": (3.0, 1.0)}, "positive and rising"),
+        ({"schedule": "step", "milestones": (3.0, 1.0)}, "needs positive ones that rise"),
         ({"schedule": "step", "schedule_epochs": 5}, 'schedule_epochs needs schedule "cosine"'),
         ({"optimizer": "adamw", "nesterov": True}, "nesterov needs"),
-        ({"accumulate": 0}, "accumulate must be 1 or more"),
-        ({"lr": float("nan")}, "lr must be 0 or more"),
+        ({"accumulate": 0}, "accumulate: got 0, needs 1 or more"),
+        ({"lr": float("nan")}, "lr: got nan, needs 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

@@ -126,9 +126,9 @@ def test_empty_batch():
 
 def test_bad_arguments_are_named():
     jitter = ColorJitterNormalize(ColorConfig())
-    with pytest.raises(ValueError, match=r"clip must be \(B, 3, T, H, W\) uint8"):
+    with pytest.raises(ValueError, match=r"clip: got .*, needs \(B, 3, T, H, W\) uint8"):
         jitter(torch.zeros(1, 3, 2, 4, 4), torch.zeros(1), epoch=0, which=0)
-    with pytest.raises(ValueError, match=r"sample_ids must be \(1,\)"):
+    with pytest.raises(ValueError, match=r"sample_ids: got .*, needs \(1,\)"):
         jitter(clips(0, 1, 1, 2, 2), torch.zeros(2, dtype=torch.int64), epoch=0, which=0)
     for name, value in (("hue", 0.6), ("brightness", -1.0), ("probability", 1.1), ("contrast", float("nan"))):
         with pytest.raises(ValueError, match=name):

@@ -25,7 +25,7 @@ def test_a_sample_is_two_scenes_of_its_seed_epoch_and_number() -> None:
     assert (sample.sample_id, sample.epoch, sample.sources, sample.bad) == (7, 5, (14, 15), [])
     for other in (LeafPairs(DRAWN, seed=4)[(5, 7)], pairs[(4, 7)], pairs[(5, 8)]):
         assert (other.clip_1 != sample.clip_1).any()
-    with pytest.raises(IndexError, match=r"sample_id must lie in \[0, 12\), not 12"):
+    with pytest.raises(IndexError, match=r"sample_id: got 12, needs one in \[0, 12\)"):
         pairs[12]
 
 
@@ -60,12 +60,12 @@ def test_what_drawn_clips_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r'^videos must name .*, unless source is "leaves"'):
         DataConfig()
     for name, value, needed in (
-        ("pairs", 0, "be 1 or more"),
-        ("num_leaves", 40000, "be 32768 or less"),
-        ("radius", (0.2, 0.1), "be two positive numbers"),
-        ("motion", -1.0, "be 0 or more"),
-        ("growth", 5.0, "be 4 or less"),
-        ("turn", float("nan"), "be 0 or more"),
+        ("pairs", 0, "1 or more"),
+        ("num_leaves", 40000, "32768 or less"),
+        ("radius", (0.2, 0.1), "two positive numbers"),
+        ("motion", -1.0, "0 or more"),
+        ("growth", 5.0, "4 or less"),
+        ("turn", float("nan"), "0 or more"),
     ):
-        with pytest.raises(ValueError, match=f"^{name} must {needed}"):
+        with pytest.raises(ValueError, match=f"^{name}: got .*, needs {needed}"):
             LeavesConfig(**{name: value})

@@ -295,7 +295,7 @@ def test_impossible_pairs_are_refused(records, config):
         PairDataset(records[:1], config)
     with pytest.raises(DataError, match="two different videos"):
         PairDataset([stub_record("a", 90)], replace(config, segment_seconds=1.0, same_file_pairs=False))
-    with pytest.raises(ValueError, match="mode must be"):
+    with pytest.raises(ValueError, match="mode: got"):
         PairDataset(records, config, mode="spatial")
 
 

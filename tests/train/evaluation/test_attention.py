@@ -108,11 +108,11 @@ def test_pictures_have_a_row_a_network(tmp_path):
 
 def test_pictures_refuse_what_does_not_fit(tmp_path):
     clip = moving_square()
-    with pytest.raises(ValueError, match=r"maps\['a'\] must be"):
+    with pytest.raises(ValueError, match=r"maps\['a'\]: got"):
         attention_strip(tmp_path / "a.png", clip, {"a": torch.zeros(1, 8, 48, 47)})
-    with pytest.raises(ValueError, match="clips must be"):
+    with pytest.raises(ValueError, match="clips: got"):
         attention_animation(tmp_path / "a.gif", clip[:0], {})
-    with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4"):
+    with pytest.raises(ValueError, match=r"needs one that ends in \.gif or \.mp4"):
         attention_animation(tmp_path / "a.avi", clip, {})
 
 
@@ -145,11 +145,11 @@ def test_the_middle_is_that_of_the_stretch_by_time_stamps(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--names", "a", "b"], "names must be as many as checkpoints"),
-        (["--names", "untrained"], "names must differ"),
+        (["--names", "a", "b"], "names: got 2, needs one for each of 1 checkpoints"),
+        (["--names", "untrained"], "needs names that differ"),
         (["--videos", "/nowhere"], "/nowhere"),
         (["--checkpoints", "/nowhere.pt"], "/nowhere.pt"),
-        (["--num_frames", "0"], "num_frames must be 1 or more"),
+        (["--num_frames", "0"], "num_frames: got 0, needs 1 or more"),
     ],
 )
 def test_mistakes_end_with_one_line(tmp_path, videos, extra, message, capsys):

@@ -191,8 +191,8 @@ def test_the_papers_numbers_are_whole():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["10"], "number must be one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12"),
-        (["--figure", "3"], "figure must be one of 5"),
+        (["10"], "number: got 10, needs one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12"),
+        (["--figure", "3"], "figure: got 3, needs one of 5"),
         (["7", "--figure", "5"], "give the number of a table, or --figure"),
         ([], "give the number of a table, or --figure"),
         (["seven"], "number"),

@@ -248,7 +248,7 @@ def test_settings_that_are_no_network_are_refused(tmp_path, capsys):
     state["config"]["model"]["encoder"] = "r50"
     torch.save(state, tmp_path / "a.pt")
     assert main(["export", str(tmp_path / "a.pt"), "--output", str(tmp_path / "b.pt")]) == 2
-    assert "encoder must be one of" in capsys.readouterr().err
+    assert "needs one of r2plus1d_18" in capsys.readouterr().err
     assert encoder_settings(tmp_path / "a.pt") == dataclasses.replace(
         ModelConfig(encoder="r50", width=2), batch_norm="shuffle"
     )

@@ -80,5 +80,5 @@ def test_the_network_computes_what_its_definition_says():
 def test_temporal_strides_of_i3d_are_fixed():
     with pytest.raises(ValueError, match=r"temporal_strides of i3d cannot be chosen: needs \(1, 2, 2, 2\), got"):
         build_encoder("i3d", 4, (1, 1, 2, 2))
-    with pytest.raises(ValueError, match="width must be positive, not 0"):
+    with pytest.raises(ValueError, match="width: got 0, needs a positive number"):
         build_encoder("i3d", 0)

@@ -184,13 +184,13 @@ def test_projection_head_has_no_batch_norm():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"encoder must be one of r2plus1d_18.*not 'r50'"):
+    with pytest.raises(ValueError, match=r"encoder: got 'r50', needs one of r2plus1d_18"):
         build_encoder("r50")
-    with pytest.raises(ValueError, match="batch_norm_eps must be positive, not 0"):
+    with pytest.raises(ValueError, match="batch_norm_eps: got 0, needs a positive number"):
         build_encoder("r3d_18", batch_norm_eps=0)
-    with pytest.raises(ValueError, match="width must be positive, not 0"):
+    with pytest.raises(ValueError, match="width: got 0, needs a positive number"):
         build_encoder("r3d_18", 0)
-    with pytest.raises(ValueError, match=r"temporal_strides must be four of 1 or 2, not \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"temporal_strides: got \(1, 2\), needs four of 1 or 2"):
         build_encoder("r3d_18", 1, (1, 2))
     with pytest.raises(ValueError, match=r"temporal_strides of r2plus1d_18_tclr cannot be chosen"):
         build_encoder("r2plus1d_18_tclr", 1, (1, 1, 2, 2))

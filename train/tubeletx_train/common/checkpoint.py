@@ -114,7 +114,7 @@ class CheckpointFolder:
             permanent_every: Checkpoints of steps that are multiples of it are never deleted.
         """
         if keep < 1:
-            raise ValueError(f"keep must be at least 1, not {keep}")
+            raise ValueError(f"keep: got {keep}, needs 1 or more")
         self.folder = Path(folder)
         self.keep = keep
         self.permanent_every = permanent_every

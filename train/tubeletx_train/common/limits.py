@@ -9,22 +9,22 @@ from typing import Any
 
 def require_at_least(config: object, least: float, *names: str) -> None:
     """Raises ValueError for a setting below `least`."""
-    _require(config, names, lambda value: value >= least, f"be {least} or more")
+    _require(config, names, lambda value: value >= least, f"{least} or more")
 
 
 def require_positive(config: object, *names: str) -> None:
     """Raises ValueError for a setting that is not above 0."""
-    _require(config, names, lambda value: value > 0, "be positive")
+    _require(config, names, lambda value: value > 0, "a positive number")
 
 
 def require_share(config: object, *names: str) -> None:
     """Raises ValueError for a setting outside [0, 1]."""
-    _require(config, names, lambda value: 0 <= value <= 1, "lie in [0, 1]")
+    _require(config, names, lambda value: 0 <= value <= 1, "one in [0, 1]")
 
 
 def require_positive_share(config: object, *names: str) -> None:
     """Raises ValueError for a setting outside (0, 1]."""
-    _require(config, names, lambda value: 0 < value <= 1, "lie in (0, 1]")
+    _require(config, names, lambda value: 0 < value <= 1, "one in (0, 1]")
 
 
 def require_range(config: object, name: str, most: float = float("inf")) -> None:
@@ -34,7 +34,7 @@ def require_range(config: object, name: str, most: float = float("inf")) -> None
         config,
         [name],
         lambda value: 0 < value[0] <= value[1] <= most,
-        f"be two positive numbers{bound}, the smaller first",
+        f"two positive numbers{bound}, the smaller first",
     )
 
 
@@ -42,4 +42,4 @@ def _require(config: object, names: tuple[str, ...] | list[str], fits: Callable[
     for name in names:
         value = getattr(config, name)
         if value is not None and (not fits(value) or (isinstance(value, float) and math.isinf(value))):
-            raise ValueError(f"{name} must {needed}, not {value}")
+            raise ValueError(f"{name}: got {value}, needs {needed}")

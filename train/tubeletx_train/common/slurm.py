@@ -52,7 +52,7 @@ def first_host(nodes: str) -> str:
     """The first host of a list as Slurm writes it, such as "gpu[003-010,012],big1" (gpu003)."""
     match = re.match(r"([^,\[]+)(?:\[([^\]]*)\])?([^,\[]*)", nodes)
     if match is None:
-        raise UsageError(f"SLURM_JOB_NODELIST must be a list of hosts, got {nodes!r}")
+        raise UsageError(f"SLURM_JOB_NODELIST: got {nodes!r}, needs a list of hosts")
     before, numbers, after = match.groups()
     return before + ("" if numbers is None else re.split("[-,]", numbers)[0]) + after
 

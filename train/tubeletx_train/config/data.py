@@ -68,7 +68,7 @@ class LeavesConfig:
         require_range(self, "radius", most=4)
         for name, most in (("num_leaves", 1 << 15), ("motion", 4), ("camera", 4), ("turn", 3600), ("growth", 4)):
             if not getattr(self, name) <= most:
-                raise ValueError(f"{name} must be {most} or less, not {getattr(self, name)}")
+                raise ValueError(f"{name}: got {getattr(self, name)}, needs {most} or less")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class DataConfig(ReadingConfig):
         require_range(self, "crop_area", most=1)
         require_range(self, "crop_ratio")
         if not self.strides or min(self.strides) < 1:
-            raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
+            raise ValueError(f"strides: got {self.strides}, needs one or more whole numbers of 1 or more")
 
 
 class Normalization(NamedTuple):
@@ -165,4 +165,4 @@ class ColorConfig:
         require_at_least(self, 0, "brightness", "contrast", "saturation")
         require_share(self, "probability")
         if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue must lie in [0, 0.5] turns, not {self.hue}")
+            raise ValueError(f"hue: got {self.hue}, needs one in [0, 0.5] turns")

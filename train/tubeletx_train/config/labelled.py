@@ -100,13 +100,13 @@ class LabelledDataConfig(TestedDataConfig):
         require_range(self, "crop_area", most=1)
         require_range(self, "crop_ratio")
         if min(self.std) <= 0:
-            raise ValueError(f"std must be three positive numbers, not {self.std}")
+            raise ValueError(f"std: got {self.std}, needs three positive numbers")
         if self.share is not None and self.per_class is not None:
             raise ValueError("per_class and share exclude each other")
         if self.crop == "short_side" and not self.crop_size <= self.short_sides[0] <= self.short_sides[1]:
             raise ValueError(
-                f"short_sides must be two sizes of at least crop_size={self.crop_size}, the smaller first, "
-                f"not {self.short_sides}"
+                f"short_sides: got {self.short_sides}, needs two sizes of at least crop_size={self.crop_size}, the "
+                "smaller first"
             )
 
     @property
@@ -154,7 +154,7 @@ class ClassifierConfig(EncoderConfig):
     def __post_init__(self) -> None:
         require_at_least(self, 0, "precise_batches")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
+            raise ValueError(f"dropout: got {self.dropout}, needs one in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class SelectionConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out must lie in [0, 1), not {self.held_out}")
+            raise ValueError(f"held_out: got {self.held_out}, needs one in [0, 1)")
         require_at_least(self, 1, "clips")
 
 

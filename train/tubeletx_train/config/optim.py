@@ -63,9 +63,9 @@ class OptimConfig:
         require_at_least(self, 0, "lr", "momentum", "weight_decay", "warmup_steps", "warmup_epochs")
         require_positive(self, "clip_norm", "gamma")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), not {self.momentum}")
+            raise ValueError(f"momentum: got {self.momentum}, needs one in [0, 1)")
         if not all(0 <= epoch < float("inf") for epoch in self.milestones):
-            raise ValueError(f"milestones must be epochs of 0 or more, not {list(self.milestones)}")
+            raise ValueError(f"milestones: got {list(self.milestones)}, needs epochs of 0 or more")
         cosine_spans_run = self.schedule == "cosine" and self.schedule_epochs is None
         if cosine_spans_run and self.steps is not None and self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of a cosine over {self.steps} steps")
@@ -78,4 +78,4 @@ class OptimConfig:
         if self.schedule == "step" and self.schedule_epochs is not None:
             raise ValueError('schedule_epochs needs schedule "cosine"')
         if list(self.milestones) != sorted(self.milestones) or any(epoch <= 0 for epoch in self.milestones):
-            raise ValueError(f"milestones must be positive and rising, not {self.milestones}")
+            raise ValueError(f"milestones: got {self.milestones}, needs positive ones that rise")

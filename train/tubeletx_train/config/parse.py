@@ -146,7 +146,7 @@ def _in_words(message: str, types: dict[str, Any]) -> str:
         return message
     given = re.search(r"(?:Given value|Got value): (.*?)(?: Given value type.*| - .*)?$", message)
     value = given[1] if given is not None else "something else"
-    return f"{found[1]} must be {describe_type(types[found[1]])}, got {value}"
+    return f"{found[1]}: got {value}, needs {describe_type(types[found[1]])}"
 
 
 def _as_meant_on_command_line(arguments: list[str], types: dict[str, Any]) -> list[str]:

@@ -106,7 +106,7 @@ class RepetitionConfig:
         if self.protocol == "released" and every is None:
             raise ValueError('protocol "released" needs run.evaluate_every_epochs: how often it looks at the tests')
         if self.optim.accumulate != 1:
-            raise ValueError("optim.accumulate must be 1: a batch already takes several updates")
+            raise ValueError(f"optim.accumulate: got {self.optim.accumulate}, needs 1: a batch has several updates")
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class ColorJitterNormalize(nn.Module):
         """
         _check_clip(clip)
         if sample_ids.shape != clip.shape[:1]:
-            raise ValueError(f"sample_ids must be ({clip.shape[0]},), one a clip, not {tuple(sample_ids.shape)}")
+            raise ValueError(f"sample_ids: got {tuple(sample_ids.shape)}, needs ({clip.shape[0]},), one a clip")
         ids = sample_ids.to(clip.device)
         factors = draw_factors(self.config, ids, seed=self.seed, epoch=epoch, which=which)
         luma = torch.tensor(_LUMA, device=clip.device)
@@ -182,4 +182,4 @@ def freeze(clip: Tensor) -> Tensor:
 
 def _check_clip(clip: Tensor) -> None:
     if clip.dim() != 5 or clip.shape[1] != 3 or clip.dtype != torch.uint8:
-        raise ValueError(f"clip must be (B, 3, T, H, W) uint8, not {tuple(clip.shape)} {clip.dtype}")
+        raise ValueError(f"clip: got {tuple(clip.shape)} {clip.dtype}, needs (B, 3, T, H, W) uint8")

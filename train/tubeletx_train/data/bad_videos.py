@@ -52,7 +52,7 @@ class BadVideoTracker:
             max_bad_share: Largest share of them that may be bad, in [0, 1].
         """
         if not 0.0 <= max_bad_share <= 1.0:
-            raise ValueError(f"max_bad_share must lie in [0, 1], not {max_bad_share}")
+            raise ValueError(f"max_bad_share: got {max_bad_share}, needs one in [0, 1]")
         self._num_videos = num_videos
         self._limit = max_bad_share
         self._bad: dict[str, BadVideo] = {}

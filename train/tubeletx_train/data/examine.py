@@ -51,11 +51,11 @@ class CheckConfig:
     def __post_init__(self) -> None:
         unknown = [name for name in self.readers if name not in READERS]
         if unknown or not self.readers:
-            raise ValueError(f"readers must be of {', '.join(READERS)}, not {', '.join(unknown) or 'none'}")
+            raise ValueError(f"readers: got {', '.join(unknown) or 'none'}, needs some of {', '.join(READERS)}")
         require_at_least(self, 1, "num_frames", "num_workers", "decode_size")
         require_at_least(self, 0, "clips", "seed", "check_timeout")
         if not self.strides or min(self.strides) < 1:
-            raise ValueError(f"strides must be one or more whole numbers of 1 or more, not {self.strides}")
+            raise ValueError(f"strides: got {self.strides}, needs one or more whole numbers of 1 or more")
 
 
 def examine(config: CheckConfig) -> int:

@@ -30,7 +30,7 @@ class LeafPairs(DrawnDataset[PairSample]):
             seed: Seed of every draw, 0 or more.
         """
         if seed < 0:
-            raise ValueError(f"seed must be 0 or more, not {seed}")
+            raise ValueError(f"seed: got {seed}, needs 0 or more")
         super().__init__(config, seed=seed, origin=None)
 
     def path(self, place: int) -> str:
@@ -49,7 +49,7 @@ class LeafPairs(DrawnDataset[PairSample]):
     def __getitem__(self, key: tuple[int, int] | int) -> PairSample:
         epoch, sample_id = key if isinstance(key, tuple) else (0, key)
         if not 0 <= sample_id < len(self):
-            raise IndexError(f"sample_id must lie in [0, {len(self)}), not {sample_id}")
+            raise IndexError(f"sample_id: got {sample_id}, needs one in [0, {len(self)})")
         config, law = self.config, self.config.leaves
         scenes = (2 * sample_id, 2 * sample_id + 1)
         clips = draw_leaves(

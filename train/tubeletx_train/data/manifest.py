@@ -148,12 +148,12 @@ def _refuse_row(path: Path, line: int, header: Sequence[str], row: Sequence[str]
         try:
             values[name] = parse(text)
         except ValueError:
-            raise ManifestError(f"{path}:{line}: {name} must be {needed}, not {cell!r}") from None
+            raise ManifestError(f"{path}:{line}: {name}: got {cell!r}, needs {needed}") from None
     if "path" not in values:
         raise ManifestError(f"{path}:{line}: the path is empty")
     start, end = values.get("start") or 0.0, values.get("end")
     if end is not None and end <= start:
-        raise ManifestError(f"{path}:{line}: end ({end:g} s) must come after start ({start:g} s)")
+        raise ManifestError(f"{path}:{line}: end: got {end:g} s, needs a time after start ({start:g} s)")
 
 
 def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:

@@ -73,9 +73,9 @@ class PairDataset(DrawnDataset[PairSample]):
             DataError: One video where pairs need two, or a cache larger than allowed.
         """
         if seed < 0:
-            raise ValueError(f"seed must be 0 or more, not {seed}")
+            raise ValueError(f"seed: got {seed}, needs 0 or more")
         if mode not in ("tubelet", "temporal"):
-            raise ValueError(f"mode must be 'tubelet' or 'temporal', not {mode!r}")
+            raise ValueError(f"mode: got {mode!r}, needs 'tubelet' or 'temporal'")
         if not videos:
             raise NoUsableVideos(f"{config.videos}: there are no videos to draw clips from")
         self.sources = Sources(videos, config.segment_seconds)
@@ -113,7 +113,7 @@ class PairDataset(DrawnDataset[PairSample]):
     def __getitem__(self, key: tuple[int, int] | int) -> PairSample:
         epoch, sample_id = key if isinstance(key, tuple) else (0, key)
         if not 0 <= sample_id < len(self):
-            raise IndexError(f"sample_id must lie in [0, {len(self)}), not {sample_id}")
+            raise IndexError(f"sample_id: got {sample_id}, needs one in [0, {len(self)})")
         first = sample_id % len(self.sources)
         clip_1: Tensor | None = None
 

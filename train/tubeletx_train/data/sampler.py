@@ -50,9 +50,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             ("start", start, 0),
         ):
             if value < least:
-                raise ValueError(f"{name} must be {least} or more, not {value}")
+                raise ValueError(f"{name}: got {value}, needs {least} or more")
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in [0, world_size={world_size}), not {rank}")
+            raise ValueError(f"rank: got {rank}, needs one in [0, world_size={world_size})")
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed

@@ -26,7 +26,7 @@ def draw_share(records: Sequence[VideoRecord], share: float, seed: int) -> list[
         The records drawn, in their order.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1], not {share}")
+        raise ValueError(f"share: got {share}, needs one in (0, 1]")
     # A share such as 0.07 is no binary number: without rounding, 0.07 * 100 would count as more than 7.
     return _draw(records, lambda _, count: math.ceil(round(count * share, 6)), seed)
 
@@ -46,7 +46,7 @@ def draw_per_class(records: Sequence[VideoRecord], count: int, seed: int) -> lis
         DataError: A class has fewer videos, or a record has no label.
     """
     if count < 1:
-        raise ValueError(f"count must be 1 or more, not {count}")
+        raise ValueError(f"count: got {count}, needs 1 or more")
 
     def wanted(label: str | None, there: int) -> int:
         if label is None:

@@ -46,7 +46,7 @@ def cosine_schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int = 
         warmup_steps: The first steps, at rates 1 / warmup_steps, 2 / warmup_steps, ... of the peak.
     """
     if not 0 <= warmup_steps < max(total_steps, 1):
-        raise ValueError(f"warmup_steps must be at least 0 and below total_steps={total_steps}, not {warmup_steps}")
+        raise ValueError(f"warmup_steps: got {warmup_steps}, needs one in [0, total_steps={total_steps})")
 
     def factor(step: int) -> float:
         progress = min((step - warmup_steps) / (total_steps - warmup_steps), 1.0)

@@ -76,7 +76,7 @@ class AttentionConfig:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "max_videos", "num_frames", "stride", "input_size", "picture_size")
         if self.names and len(self.names) != len(self.checkpoints):
-            raise ValueError(f"names must be as many as checkpoints: {len(self.names)} for {len(self.checkpoints)}")
+            raise ValueError(f"names: got {len(self.names)}, needs one for each of {len(self.checkpoints)} checkpoints")
         if not self.checkpoints and not self.untrained:
             raise ValueError("there is no network to show: give checkpoints, or leave untrained on")
 
@@ -167,7 +167,7 @@ def load_encoders(config: AttentionConfig) -> dict[str, nn.Module]:
     names = config.names or _short_names(config.checkpoints)
     shown = [*names, _UNTRAINED] if config.untrained else [*names]
     if len(set(shown)) < len(shown):
-        raise UsageError(f"names must differ from one another, not {', '.join(shown)}")
+        raise UsageError(f"names: got {', '.join(shown)}, needs names that differ from one another")
     choice = EncoderConfig(config.encoder)
     pretrained = [load_pretrained(path, choice) for path in config.checkpoints]
     encoders: dict[str, nn.Module] = {

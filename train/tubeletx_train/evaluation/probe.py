@@ -75,7 +75,7 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         for name, least in (("fit_count", len(MOTION_NAMES)), ("count", 1), ("clips", 1), ("ceiling_steps", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+                raise ValueError(f"{name}: got {getattr(self, name)}, needs {least} or more")
         if self.task == "labels" and self.videos is None:
             raise ValueError("videos must name labelled videos")
 

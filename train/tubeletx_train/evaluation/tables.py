@@ -59,9 +59,9 @@ class TableConfig:
         if (self.number is None) == (self.figure is None):
             raise ValueError("give the number of a table, or --figure and that of a figure")
         if self.number is not None and self.number not in TABLES:
-            raise ValueError(f"number must be one of {', '.join(map(str, TABLES))}, not {self.number}")
+            raise ValueError(f"number: got {self.number}, needs one of {', '.join(map(str, TABLES))}")
         if self.figure is not None and self.figure not in FIGURES:
-            raise ValueError(f"figure must be one of {', '.join(map(str, FIGURES))}, not {self.figure}")
+            raise ValueError(f"figure: got {self.figure}, needs one of {', '.join(map(str, FIGURES))}")
 
     @property
     def name(self) -> str:

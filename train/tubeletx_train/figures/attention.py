@@ -129,11 +129,11 @@ def attention_animation(path: str | Path, clips: Tensor, maps: Mapping[str, Tens
 def _rows(clips: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Frames]:
     """The frames and each network's overlay, (B, T, H, W, 3) each."""
     if clips.dim() != 5 or clips.shape[1] != 3 or not clips.numel():
-        raise ValueError(f"clips must be (B, 3, T, H, W) and hold something, not {tuple(clips.shape)}")
+        raise ValueError(f"clips: got {tuple(clips.shape)}, needs (B, 3, T, H, W) that holds something")
     frames: Frames = clips.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
     rows = {_INPUT: frames}
     for name, values in maps.items():
         if values.shape != frames.shape[:-1]:
-            raise ValueError(f"maps[{name!r}] must be (B, T, H, W) {frames.shape[:-1]}, not {tuple(values.shape)}")
+            raise ValueError(f"maps[{name!r}]: got {tuple(values.shape)}, needs (B, T, H, W) {frames.shape[:-1]}")
         rows[name] = overlay(frames, values.float().cpu().numpy())
     return rows

@@ -58,10 +58,10 @@ def _pairs(
 ) -> list[_Pair]:
     if clip_1.dim() != 5 or clip_1.shape[1] != 3 or clip_1.shape != clip_2.shape:
         raise ValueError(
-            f"clip_1 and clip_2 must both be (B, 3, T, H, W), not {tuple(clip_1.shape)} and {tuple(clip_2.shape)}"
+            f"clip_1 and clip_2: got {tuple(clip_1.shape)} and {tuple(clip_2.shape)}, needs (B, 3, T, H, W) both"
         )
     if clip_1.shape[0] < 1 or max_pairs < 1:
-        raise ValueError(f"there must be a pair to show: clip_1 holds {clip_1.shape[0]}, max_pairs is {max_pairs}")
+        raise ValueError(f"clip_1: got {clip_1.shape[0]} pairs and max_pairs={max_pairs}, needs a pair to show")
     shown = slice(min(max_pairs, clip_1.shape[0]))
     first, second = (clip[shown].permute(0, 2, 3, 4, 1).cpu().numpy() for clip in (clip_1, clip_2))
     drawn = [_drawn(shown_on, clip_1) for shown_on in (tubelets, key_tubelets or tubelets)]

@@ -27,7 +27,7 @@ def animation_path(path: str | Path) -> Path:
     """The path of an animation. Raises ValueError when its extension is neither .gif nor .mp4."""
     path = Path(path)
     if path.suffix.lower() not in (".gif", ".mp4"):
-        raise ValueError(f"path must end in .gif or .mp4, not {path.name!r}")
+        raise ValueError(f"path: got {path.name!r}, needs one that ends in .gif or .mp4")
     return path
 
 

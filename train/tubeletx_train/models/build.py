@@ -52,7 +52,7 @@ def build_encoder(
         ValueError: An unknown name, or a number out of range.
     """
     if not batch_norm_eps > 0:
-        raise ValueError(f"batch_norm_eps must be positive, not {batch_norm_eps}")
+        raise ValueError(f"batch_norm_eps: got {batch_norm_eps}, needs a positive number")
     encoder: VideoEncoder
     if name in (_I3D, TCLR_ENCODER) and tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:
         raise ValueError(
@@ -67,7 +67,7 @@ def build_encoder(
         factored, blocks = _RESNETS[name]
         encoder = VideoResNet(factored=factored, blocks=blocks, width=width, temporal_strides=temporal_strides)
     else:
-        raise ValueError(f"encoder must be one of {', '.join(encoder_names())}, not {name!r}")
+        raise ValueError(f"encoder: got {name!r}, needs one of {', '.join(encoder_names())}")
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eps = batch_norm_eps

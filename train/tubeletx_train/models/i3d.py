@@ -77,7 +77,7 @@ class I3D(VideoEncoder):
         """Args: `width` is the channels of the first convolution; all others scale with it."""
         super().__init__()
         if width < 1:
-            raise ValueError(f"width must be positive, not {width}")
+            raise ValueError(f"width: got {width}, needs a positive number")
 
         def scaled(channels: int) -> int:
             return max(1, channels * width // 64)

@@ -106,9 +106,9 @@ class VideoResNet(VideoEncoder):
         """
         super().__init__()
         if width < 1:
-            raise ValueError(f"width must be positive, not {width}")
+            raise ValueError(f"width: got {width}, needs a positive number")
         if len(temporal_strides) != len(blocks) or not set(temporal_strides) <= {1, 2}:
-            raise ValueError(f"temporal_strides must be four of 1 or 2, not {tuple(temporal_strides)}")
+            raise ValueError(f"temporal_strides: got {tuple(temporal_strides)}, needs four of 1 or 2")
         if dilated:
             temporal_strides = (*temporal_strides[:-1], 1)
         conv: _ConvBuilder = _conv_2plus1d if factored else _conv_3d

@@ -68,7 +68,7 @@ class MoCo(nn.Module):
         """
         super().__init__()
         if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1], not {momentum}")
+            raise ValueError(f"momentum: got {momentum}, needs one in [0, 1]")
         self.query_net = EmbeddingNet(encoder, dim)
         self.key_net = copy.deepcopy(self.query_net).requires_grad_(False)
         self.contrast = QueueInfoNCE(dim, queue_size, temperature, normalize=False)  # rows are unit already

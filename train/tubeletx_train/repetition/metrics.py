@@ -24,7 +24,7 @@ def counting_metrics(counts: Sequence[int], true_counts: Sequence[int]) -> dict[
     """
     found, truth = np.asarray(counts, np.float64), np.asarray(true_counts, np.float64)
     if not len(truth) or found.shape != truth.shape or truth.min() < 1:
-        raise ValueError(f"there must be as many counts as true counts, of 1 or more: {counts} and {true_counts}")
+        raise ValueError(f"true_counts: got {true_counts}, needs one of 1 or more for each of the counts {counts}")
     error = (found - truth) / truth
     return {
         "mean_error": float(np.abs(error).mean()),

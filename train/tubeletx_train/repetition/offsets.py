@@ -33,7 +33,7 @@ def cycle_offsets(boundaries: Sequence[int]) -> tuple[Offsets, Offsets]:
         ValueError: Fewer than two boundaries, or not increasing.
     """
     if len(boundaries) < 2 or any(b <= a for a, b in itertools.pairwise(boundaries)):
-        raise ValueError(f"boundaries must be two or more increasing frame numbers, not {tuple(boundaries)}")
+        raise ValueError(f"boundaries: got {tuple(boundaries)}, needs two or more increasing frame numbers")
     starts = np.asarray(boundaries, np.int64) - boundaries[0]
     lengths = np.diff(starts)
     following = np.full(starts[-1] + 1, UNKNOWN, np.int64)

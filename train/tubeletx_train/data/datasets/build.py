@@ -68,7 +68,7 @@ class ManifestConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", self.dataset.replace("-", "_"))
         if self.dataset != FOLDER and self.dataset not in DATASETS:
-            raise ValueError(f"dataset must be one of {', '.join([*DATASETS, FOLDER])}, not {self.dataset!r}")
+            raise ValueError(f"dataset: got {self.dataset!r}, needs one of {', '.join([*DATASETS, FOLDER])}")
         if self.subset is not None and self.per_class is not None:
             raise ValueError("subset and per_class exclude each other")
         require_positive(self, "fps")
@@ -83,7 +83,7 @@ class ManifestConfig:
             raise ValueError('group_pattern is for "folder"')
         dataset = DATASETS[self.dataset]
         if not 1 <= self.fold <= dataset.folds:
-            raise ValueError(f"fold must lie in 1..{dataset.folds} for {dataset.title}, not {self.fold}")
+            raise ValueError(f"fold: got {self.fold}, needs one in 1..{dataset.folds} for {dataset.title}")
         unknown = [split for split in self.splits if split not in dataset.published]
         if unknown:
             raise ValueError(f"{dataset.title} has the splits {', '.join(dataset.published)}, not {unknown[0]!r}")

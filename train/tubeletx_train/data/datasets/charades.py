@@ -22,7 +22,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
         for text in filter(None, row["actions"].strip().split(";")):
             match = _ACTION.fullmatch(text.strip())
             if match is None:
-                raise ManifestError(f"{path}:{line}: an action must read as c092 11.90 21.20, not {text!r}")
+                raise ManifestError(f"{path}:{line}: action: got {text!r}, needs one as c092 11.90 21.20")
             labels.append(TimedLabel(str(int(match[1])), float(match[2]), float(match[3])))
         records.append(VideoRecord(row["id"], split=split, labels=tuple(labels)))
     return records

@@ -23,7 +23,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
         label = path.name.removesuffix(ending)
         for line, (name, flag) in read_rows(path, 2):
             if flag not in _SPLITS:
-                raise ManifestError(f"{path}:{line}: must end in 0, 1 or 2, not {flag!r}")
+                raise ManifestError(f"{path}:{line}: got {flag!r}, needs one that ends in 0, 1 or 2")
             if _SPLITS[flag] == split:
                 records.append(VideoRecord(f"{label}/{name}", label=label, split=split))
     return records

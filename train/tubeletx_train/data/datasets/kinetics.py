@@ -23,7 +23,7 @@ def _read_kinetics(folder: Path, split: str, fold: int) -> list[VideoRecord]:
         try:
             start, end = (int(float(row[name])) for name in ("time_start", "time_end"))
         except (ValueError, OverflowError):
-            raise ManifestError(f"{path}:{line}: time_start and time_end must be seconds") from None
+            raise ManifestError(f"{path}:{line}: time_start and time_end: need seconds") from None
         records.append(VideoRecord(f"{row['youtube_id']}_{start:06d}_{end:06d}", label=row["label"], split=split))
     return records
 

@@ -71,7 +71,7 @@ def read_rows(path: Path, cells: int) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         row = line.rsplit(maxsplit=cells - 1)
         if row and len(row) != cells:
-            raise ManifestError(f"{path}:{number}: must be {cells} cells, it reads {line!r}")
+            raise ManifestError(f"{path}:{number}: got {line!r}, needs {cells} cells")
         if row:
             yield number, [cell.strip() for cell in row]
 
@@ -99,10 +99,10 @@ def read_entries(path: Path, *keys: str) -> list[dict[str, Any]]:
     """A JSON list of objects that have these keys. Raises ManifestError."""
     entries = read_json(path)
     if not isinstance(entries, list):
-        raise ManifestError(f"{path}: must be a list of objects")
+        raise ManifestError(f"{path}: needs a list of objects")
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict) or not all(key in entry for key in keys):
-            raise ManifestError(f"{path}: entry {place} must be an object with {', '.join(keys)}")
+            raise ManifestError(f"{path}: entry {place}: needs an object with {', '.join(keys)}")
     return entries
 
 
@@ -121,5 +121,5 @@ def whole_number(text: Any, where: str, *, least: int = 0) -> int:
     except (TypeError, ValueError):
         value = least - 1
     if value < least:
-        raise ManifestError(f"{where}: must be a whole number of {least} or more, not {text!r}")
+        raise ManifestError(f"{where}: got {text!r}, needs a whole number of {least} or more")
     return value

@@ -45,7 +45,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
         match = (_FRAMES if of_frames else _VIDEO).fullmatch(line.strip())
         if match is None:
             needed = "a folder of frames, how many, and a class number" if of_frames else "a path and a class number"
-            raise ManifestError(f"{path}:{number}: must be {needed}, it reads {line!r}")
+            raise ManifestError(f"{path}:{number}: got {line!r}, needs {needed}")
         records.append(VideoRecord(match[1], label=match[2], split=split))
     return records
 

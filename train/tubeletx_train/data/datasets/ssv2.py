@@ -18,7 +18,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     labels_path = find_list(folder, f"{_PREFIX}labels.json", "labels.json")
     numbers = read_json(labels_path)
     if not isinstance(numbers, dict):
-        raise ManifestError(f"{labels_path}: must be an object from template to number")
+        raise ManifestError(f"{labels_path}: needs an object from template to number")
     path = find_list(folder, _PREFIX + _LIST_FILES[split], _LIST_FILES[split])
     records = []
     for entry in read_entries(path, "id", "template"):

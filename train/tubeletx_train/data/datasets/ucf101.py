@@ -23,7 +23,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
         name = text.split()[0]
         match = _NAME.fullmatch(PurePosixPath(name).name)
         if match is None or len(PurePosixPath(name).parts) != 2:
-            raise ManifestError(f"{path}:{line}: must start as Class/v_Class_g01_c01.avi, it reads {text!r}")
+            raise ManifestError(f"{path}:{line}: got {text!r}, needs one that starts as Class/v_Class_g01_c01.avi")
         records.append(VideoRecord(name, label=PurePosixPath(name).parts[0], split=split, group=match[1]))
     return records
 

@@ -25,7 +25,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     for path in paths:
         match = _NAME.fullmatch(path.stem)
         if match is None:
-            raise ManifestError(f"{path}: must be named as v_Class_g01_c01.mat")
+            raise ManifestError(f"{path}: needs a name as v_Class_g01_c01.mat")
         records.append(
             VideoRecord(path.stem, label=match[1], split=split, group=match[2], boundaries=_read_boundaries(path))
         )
@@ -42,7 +42,7 @@ def _read_boundaries(path: Path) -> tuple[int, ...]:
     except (MatReadError, OSError, ValueError, TypeError, LookupError, NotImplementedError, zlib.error) as error:
         raise ManifestError(f"{path}: is not a label file of UCFRep ({' '.join(str(error).split())})") from error
     if len(boundaries) < 2 or boundaries[0] < 0 or any(b <= a for a, b in itertools.pairwise(boundaries)):
-        raise ManifestError(f"{path}: temporal_bound must be two or more increasing frame numbers")
+        raise ManifestError(f"{path}: temporal_bound: needs two or more increasing frame numbers")
     return boundaries
 
 

@@ -57,7 +57,7 @@ def open_video(
         ValueError: No such reader.
     """
     if reader not in READERS:
-        raise ValueError(f"reader must be one of {', '.join(sorted(READERS))}, not {reader!r}")
+        raise ValueError(f"reader: got {reader!r}, needs one of {', '.join(sorted(READERS))}")
     if os.path.isdir(path):
         return FolderReader(path, short_side)
     media = Media.load(path)
