@@ -16,7 +16,6 @@ sys.path += [str(ROOT / "docs"), str(ROOT / "docs" / "hooks")]
 import benchmark_tables  # noqa: E402
 import draw_pictures  # noqa: E402
 import study_page  # noqa: E402
-from command_interfaces import command_interfaces  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +50,15 @@ def test_no_marked_place_is_left(site):
 
 
 def test_trainer_page_holds_every_command_setting_and_recipe(site):
+    from tubeletx_train.commands import COMMANDS
     from tubeletx_train.config.parse import option_names
     from tubeletx_train.config.recipes import recipe_names
 
     page = text_of(site / "trainer.html")
     words = set(re.findall(r"[\w/.]+", page))
-    for interface in command_interfaces():
-        assert set(interface.name.split()) <= words
-        if interface.config_class is not None:
-            assert {name.rpartition(".")[2] for name in option_names(interface.config_class)} <= words
+    for command in COMMANDS:
+        assert set(command.name.split()) <= words
+        assert {name.rpartition(".")[2] for name in option_names(command.config_class)} <= words
     assert set(recipe_names()) <= words
 
 
