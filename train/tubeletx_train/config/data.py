@@ -96,6 +96,11 @@ class DataConfig(ReadingConfig):
         samples_per_video: How often an epoch visits each video (or segment), each time with other draws.
         cache_frames: Decode everything once and keep the frames in shared memory, for a few short videos.
         cache_limit_gb: Largest size of that cache, GB (1e9 bytes); more than this is refused.
+        reuse: How often a decoded clip is drawn before it is replaced, each time with another window, partner, tubelets
+            and colours. More than 1 keeps decoded clips in a bank on the training device, so that so much less is
+            decoded.
+        bank_clips: Clips in that bank of each process, rounded up to whole steps.
+        bank_limit_gb: Largest size of the bank, GB (1e9 bytes); more than this is refused.
     """
 
     videos: str = ""
@@ -115,15 +120,20 @@ class DataConfig(ReadingConfig):
     samples_per_video: int = 1
     cache_frames: bool = False
     cache_limit_gb: float = 2.0
+    reuse: int = 1
+    bank_clips: int = 1024
+    bank_limit_gb: float = 8.0
     max_bad_share: float = field(default=0.5, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.source == "videos" and not self.videos:
             raise ValueError('videos must name a manifest or a folder of videos, unless source is "leaves"')
-        require_at_least(self, 1, "num_frames", "crop_size", "samples_per_video")
-        require_at_least(self, 0, "cache_limit_gb")
+        require_at_least(self, 1, "num_frames", "crop_size", "samples_per_video", "reuse", "bank_clips")
+        require_at_least(self, 0, "cache_limit_gb", "bank_limit_gb")
         require_positive(self, "decode_size", "segment_seconds")
+        if self.reuse > 1 and self.source == "leaves":
+            raise ValueError('reuse must be 1 where source is "leaves": drawn clips need no decoding')
         require_share(self, "flip")
         require_range(self, "crop_area", most=1)
         require_range(self, "crop_ratio")

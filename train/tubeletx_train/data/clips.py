@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tubeletx_train.config.data import DataConfig
+
 # The released code stretches frames to these sizes and cuts 112 x 112 windows: here as multiples of the window.
 _RELEASED_SIZES = ((149 / 112, 1.0), (171 / 112, 128 / 112), (192 / 112, 144 / 112))
 
@@ -65,6 +67,13 @@ def draw_frame_indices(
     indices = start + stride * np.arange(num_frames) + rng.integers(0, stride, num_frames)
     clamped: npt.NDArray[np.int64] = np.minimum(indices, available - 1)
     return clamped
+
+
+def draw_crop(rng: np.random.Generator, width: int, height: int, config: DataConfig) -> CropBox:
+    """Draw a window by the law that the settings name."""
+    if config.crop == "released":
+        return draw_released_crop(rng, width, height)
+    return draw_random_resized_crop(rng, width, height, config.crop_area, config.crop_ratio)
 
 
 def draw_random_resized_crop(

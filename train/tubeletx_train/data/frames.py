@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.errors import DataError, VideoError
 from tubeletx_train.data.readers import open_record
 from tubeletx_train.data.record import VideoRecord
@@ -109,6 +110,17 @@ class FileFrames:
         except VideoError as error:
             self._bad[record.path] = error.reason
             raise
+
+
+def make_frames(records: Sequence[VideoRecord], config: DataConfig) -> FileFrames | CachedFrames:
+    """Where the settings say that frames come from.
+
+    Raises:
+        DataError: All frames are to be kept, and need more memory than allowed.
+    """
+    if config.cache_frames:
+        return CachedFrames(records, config.reader, config.decode_size, config.cache_limit_gb)
+    return FileFrames(config.reader, config.decode_size)
 
 
 class CachedFrames:

@@ -14,10 +14,10 @@ from torch.nn.functional import interpolate
 
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo
-from tubeletx_train.data.clips import draw_frame_indices, draw_random_resized_crop, draw_released_crop
+from tubeletx_train.data.clips import draw_crop, draw_frame_indices
 from tubeletx_train.data.drawn import DrawnDataset
 from tubeletx_train.data.errors import DataError, NoUsableVideos
-from tubeletx_train.data.frames import CachedFrames, FileFrames, Sources
+from tubeletx_train.data.frames import Sources, make_frames
 from tubeletx_train.data.record import VideoRecord
 
 Mode = Literal["tubelet", "temporal"]
@@ -87,11 +87,7 @@ class PairDataset(DrawnDataset[PairSample]):
                 f"{config.videos}: pairs need clips of two different videos, there is only {only}; "
                 "add videos, or cut it with segment_seconds (and leave same_file_pairs on)"
             )
-        self._frames: CachedFrames | FileFrames
-        if config.cache_frames:
-            self._frames = CachedFrames(videos, config.reader, config.decode_size, config.cache_limit_gb)
-        else:
-            self._frames = FileFrames(config.reader, config.decode_size)
+        self._frames = make_frames(videos, config)
 
     def _excluded_partners(self, index: int) -> tuple[int, int]:
         """The range of sources that the partner of a source may not come from: itself, or its whole file."""
@@ -142,10 +138,7 @@ class PairDataset(DrawnDataset[PairSample]):
         with self.reading(index):
             frames = self._frames.read(source, indices)
         height, width = frames.shape[1:3]
-        if config.crop == "released":
-            box = draw_released_crop(rng, width, height)
-        else:
-            box = draw_random_resized_crop(rng, width, height, config.crop_area, config.crop_ratio)
+        box = draw_crop(rng, width, height, config)
         window = frames[:, box.y0 : box.y1, box.x0 : box.x1]
         if rng.random() < config.flip:
             window = window[:, :, ::-1]

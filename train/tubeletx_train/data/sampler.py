@@ -60,6 +60,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.world_size = world_size
         self.start = start
         self.stop = stop
+        self._order: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._order_epoch = -1
 
     @property
     def batches_per_epoch(self) -> int:
@@ -68,15 +70,15 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         numbers = itertools.count(self.start) if self.stop is None else range(self.start, self.stop)
-        global_batch = self.batch_size * self.world_size
-        order: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        order_epoch = -1
-        for number in numbers:
-            epoch, batch = divmod(number, self.batches_per_epoch)
-            if epoch != order_epoch:
-                order, order_epoch = self._permutation(epoch), epoch
-            first = batch * global_batch + self.rank * self.batch_size
-            yield [(epoch, sample_id) for sample_id in order[first : first + self.batch_size].tolist()]
+        return map(self.batch, numbers)
+
+    def batch(self, number: int) -> list[tuple[int, int]]:
+        """Batch `number`, wherever the iteration stands."""
+        epoch, batch = divmod(number, self.batches_per_epoch)
+        if epoch != self._order_epoch:
+            self._order, self._order_epoch = self._permutation(epoch), epoch
+        first = (batch * self.world_size + self.rank) * self.batch_size
+        return [(epoch, sample_id) for sample_id in self._order[first : first + self.batch_size].tolist()]
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))

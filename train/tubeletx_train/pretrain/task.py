@@ -11,6 +11,7 @@ from torch import Tensor
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, pair_dataset, prepare_videos
+from tubeletx_train.data.bank import BankLoader, DecodedClipDataset
 from tubeletx_train.data.loader import EpochLoader, collate_pairs
 from tubeletx_train.data.table import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
@@ -39,7 +40,14 @@ class Pretraining(TrainingTask[PairBatch]):
     net: MoCo
 
     # `data.videos` is free because the list itself is compared.
-    free_on_resume = (*TrainingTask.free_on_resume, "evaluation.", "data.videos", "data.cache_", "model.init_from")
+    free_on_resume = (
+        *TrainingTask.free_on_resume,
+        "evaluation.",
+        "data.videos",
+        "data.cache_",
+        "data.bank_limit_gb",
+        "model.init_from",
+    )
 
     def __init__(
         self,
@@ -58,17 +66,7 @@ class Pretraining(TrainingTask[PairBatch]):
             bad_videos: Counts those that go bad later.
             evaluation: What `run.evaluate_every` asks for.
         """
-        dataset = pair_dataset(videos, config.data, seed=config.run.seed, mode=config.contrast.mode)
-        loader = EpochLoader(
-            dataset,
-            collate_pairs,
-            bad_videos,
-            batch_size=config.optim.batch_size,
-            seed=config.run.seed,
-            ranks=run.ranks,
-            device=run.device,
-        )
-        super().__init__(config, run, loader)
+        super().__init__(config, run, _batches(config, videos, run, bad_videos))
         self._evaluation = evaluation
         self._videos = fingerprint(videos, labels=False)
         # Of a very long list the names would make every checkpoint long.
@@ -139,6 +137,34 @@ class Pretraining(TrainingTask[PairBatch]):
     def video_lists(self) -> dict[str, list[str]]:
         """Their names, where they are not too many."""
         return {} if self._names is None else {_LIST: self._names}
+
+
+def _batches(
+    config: PretrainConfig, videos: Sequence[VideoRecord], run: Run, bad_videos: BadVideoTracker
+) -> EpochLoader[PairBatch] | BankLoader:
+    """Pairs that are decoded for each step, or drawn from a bank of decoded clips."""
+    seed = config.run.seed
+    if config.data.reuse == 1:
+        dataset = pair_dataset(videos, config.data, seed=seed, mode=config.contrast.mode)
+        return EpochLoader(
+            dataset,
+            collate_pairs,
+            bad_videos,
+            batch_size=config.optim.batch_size,
+            seed=seed,
+            ranks=run.ranks,
+            device=run.device,
+        )
+    if config.contrast.mode == "temporal":
+        raise UsageError('data.reuse must be 1 in contrast.mode "temporal", whose pairs are of one video each')
+    return BankLoader(
+        DecodedClipDataset(videos, config.data, seed=seed),
+        bad_videos,
+        batch_size=config.optim.batch_size,
+        seed=seed,
+        ranks=run.ranks,
+        device=run.device,
+    )
 
 
 def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
