@@ -248,6 +248,22 @@ def test_a_preview_shows_the_pairs_that_are_trained_on(videos, tmp_path, monkeyp
     assert torch.equal(shown_more["key_tubelets"].centers, more["key_tubelets"].centers[:3])
 
 
+def test_a_run_out_of_a_bank_goes_on_as_if_never_stopped(videos, tmp_path, at_step):
+    changes = {"data": {"reuse": 3, "bank_clips": 16}}
+    straight = pretrain(toy_config(videos, tmp_path / "straight", **changes))
+    config = toy_config(videos, tmp_path / "stopped", **changes)
+    undo = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    pretrain(config)
+    undo()
+    assert_same_run(pretrain(config), straight)
+
+
+def test_a_bank_is_refused_where_pairs_are_of_one_video(videos, tmp_path):
+    changes = {"data": {"reuse": 2}, "contrast": {"mode": "temporal", "own_negatives": "none"}}
+    with pytest.raises(UsageError, match="data.reuse must be 1 in contrast.mode"):
+        pretrain(toy_config(videos, tmp_path, **changes))
+
+
 def test_float16_scales_its_loss_and_resumes_with_the_same_scale(videos, tmp_path, at_step):
     changes = {"optim": {"steps": 3, "precision": "float16"}}
     straight = pretrain(toy_config(videos, tmp_path / "straight", **changes))
