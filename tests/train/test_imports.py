@@ -16,7 +16,7 @@ FLOORS = (
     {"common"},
     {"config"},
     {"data", "models", "engine", "figures"},
-    {"evaluation"},
+    {"evaluation", "rendered"},
     {"pretrain", "finetune", "repetition"},
     {"demo"},
     {"commands"},

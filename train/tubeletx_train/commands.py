@@ -117,6 +117,15 @@ def _shards(config: Any) -> int:
     return 0
 
 
+def _render(config: Any) -> int:
+    from tubeletx_train.rendered.render import SHEET, render
+
+    manifest = render(config)
+    print(manifest)
+    print(manifest.with_name(SHEET))
+    return 0
+
+
 def _pretrain(config: Any) -> int:
     from tubeletx_train.pretrain.task import pretrain
 
@@ -282,6 +291,22 @@ tubeletx-train shards --videos k400.csv --output shards/ --num_workers 8
 tubeletx-train pretrain --config pretrain/kinetics400 --data.videos shards/manifest.csv
 (cd shards && sha256sum --check SHA256SUMS)""",
         remark="Started again with the same output folder, it goes on with the shards that are not there.",
+    ),
+    Command(
+        "render",
+        "rendered.config:RenderConfig",
+        _render,
+        "make a labelled set of fine-grained actions on this machine",
+        """\
+Render a labelled set of fine-grained actions whose classes only motion tells apart, as videos with a manifest that
+finetune, evaluate and probe read. Needs pip install 'tubeletx[render]'.""",
+        examples="""\
+tubeletx-train render gym --output gym/
+tubeletx-train render gym --output gym64/ --size 64 --clips_per_class 40
+tubeletx-train render manipulate --output manipulate/
+tubeletx-train finetune --config downstream/rendered --checkpoint runs/mine --data.train gym/manifest.csv""",
+        remark="Started again with the same output folder, it goes on with the videos that are not there.",
+        positional="set",
     ),
     Command(
         "pretrain",

@@ -299,6 +299,15 @@ def test_the_command_reads_labels_by_group_by_split_and_one_by_one(checkpoint, c
     assert "no labelled video of split 'validation'" in capsys.readouterr().err
 
 
+def test_splits_say_what_is_judged_by_what_where_there_are_groups_too(classes, tmp_path):
+    manifest = tmp_path / "both.csv"
+    videos = [f"{classes / name / f'p{person}_{name}.mp4'},{name}" for name in ("red", "blue") for person in range(2)]
+    manifest.write_text("\n".join(["path,label,split,group", *(f"{video},train,one" for video in videos)]) + "\n")
+    data = DataConfig(videos=str(manifest), num_frames=2, crop_size=16, decode_size=32)
+    assert read_labelled(str(manifest), data, clips=1)[0].groups is None
+    assert set(read_labelled(str(manifest), data, clips=1, group_pattern=r"(p\d)_")[0].groups) == {"p0", "p1"}
+
+
 def test_a_confusion_picture_needs_a_square_matrix(tmp_path):
     assert confusion_picture(tmp_path / "a.png", [[3, 1], [0, 0]], ["one", "other"]).stat().st_size > 0
     with pytest.raises(ValueError, match="counts"):

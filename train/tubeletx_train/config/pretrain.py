@@ -108,9 +108,9 @@ class EvaluationConfig:
         videos: A manifest of labelled videos, or a folder with a folder for each class: their classes are read out of
             frozen features, by the nearest neighbours and by a linear classifier. The clips stay in memory. null: the
             motion probe on the run's own videos, which needs no labels.
-        group_pattern: Regular expression whose first group, found in a file's name, names the video's group. Where
-            groups are known (this, or a column `group`), each is judged by classifiers fitted on the others; else the
-            split "test" is by those fitted on "train"; with neither groups nor splits each video is a group.
+        group_pattern: Regular expression whose first group, found in a file's name, names the video's group; each is
+            judged by classifiers fitted on the others. Null: the split "test" is judged by "train" where there are
+            splits, else each group of the column `group` by the others, else each video by the others.
         clips: Clips of a video, evenly spaced, whose features are averaged.
     """
 

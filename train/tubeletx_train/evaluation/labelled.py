@@ -59,7 +59,7 @@ def read_labelled(
         data: Frames, strides (the middle one is taken), size and reader of a clip.
         clips: Clips V of a video.
         group_pattern: Regular expression whose first group, found in a file's name, names the video's group; where
-            None, the manifest's column `group` does, if it has one.
+            None, the manifest's column `group` does, unless a column `split` says what is judged by what.
 
     Returns:
         The clips, and the videos that could not be read.
@@ -117,7 +117,8 @@ def _views(data: DataConfig, clips: int) -> LabelledDataConfig:
 def _groups(path: str, records: Sequence[VideoRecord], pattern: str | None) -> list[str] | None:
     if pattern is None:
         groups = [record.group for record in records]
-        return None if None in groups else [str(group) for group in groups]
+        split = any(record.split is not None for record in records)
+        return None if split or None in groups else [str(group) for group in groups]
     found = [(record.path, re.search(pattern, Path(record.path).name)) for record in records]
     for file, match in found:
         if match is None or not match.groups():

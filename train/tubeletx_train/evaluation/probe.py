@@ -47,8 +47,8 @@ class ProbeConfig:
         count: With motions: clips judged by.
         clips: With labels: clips of a video, evenly spaced, whose features are averaged.
         group_pattern: With labels: regular expression whose first group, found in a file's name, names the video's
-            group. Where groups are known (this, or a column `group`) each is judged by classifiers fitted on the
-            others; with neither groups nor splits each video is.
+            group; each is judged by classifiers fitted on the others. Null: `split` is judged by `fit_split` where
+            there are splits, else each group of the column `group` by the others, else each video by the others.
         ceiling_steps: With motions: also train the same network with the labels for so many steps; 0 leaves it out.
         seed: Seed of the draws.
         device: "auto", "cpu", "cuda" or "cuda:N".

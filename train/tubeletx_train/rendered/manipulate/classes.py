@@ -1,0 +1,80 @@
+"""The labels: what is moved, and which way in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Capture:
+    """How a scripted policy shows a thing moved in its first way.
+
+    Attributes:
+        task: Of metaworld.
+        backwards: Played from its end.
+    """
+
+    task: str
+    backwards: bool = False
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What is moved.
+
+    Attributes:
+        name: Of the thing.
+        ways: The two ways it is moved; the second is the first played backwards, so that both show the same pictures.
+        captures: The motion that is trained on, and another that is only tested on.
+    """
+
+    name: str
+    ways: tuple[str, str]
+    captures: tuple[Capture, Capture]
+
+
+def _thing(name: str, first: str, second: str, tasks: str) -> Thing:
+    """A thing whose tasks in metaworld are called TASKS-FIRST and TASKS-SECOND."""
+    captures = Capture(f"{tasks}-{first}-v3"), Capture(f"{tasks}-{second}-v3", backwards=True)
+    return Thing(name, (first, second), captures)
+
+
+THINGS = (
+    _thing("door", "open", "close", "door"),
+    _thing("drawer", "open", "close", "drawer"),
+    _thing("window", "open", "close", "window"),
+    _thing("faucet", "open", "close", "faucet"),
+    _thing("mug", "push", "pull", "coffee"),
+    _thing("handle", "press", "pull", "handle"),
+)
+
+# Ways, one after the other, that each thing is moved in.
+_ORDERS = ((0,), (1,), (0, 1), (1, 0), (0, 1, 0), (1, 0, 1))
+
+
+@dataclass(frozen=True)
+class ManipulateClass:
+    """A label.
+
+    Attributes:
+        thing: What is moved.
+        order: Which way it is moved, one after the other.
+    """
+
+    thing: Thing
+    order: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Such as door_open_close."""
+        return "_".join([self.thing.name, *(self.thing.ways[way] for way in self.order)])
+
+
+CLASSES = tuple(ManipulateClass(thing, order) for thing in THINGS for order in _ORDERS)
+
+# Classes that differ in one thing only, which no set of frames without their order tells.
+OPPOSITES = tuple(
+    (ManipulateClass(thing, order).name, ManipulateClass(thing, tuple(1 - way for way in order)).name)
+    for thing in THINGS
+    for order in _ORDERS[::2]
+)
