@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tubeletx_train.evaluation.labelled import LabelledVideos
+from tubeletx_train.evaluation.labelled import LabelledClips
 from tubeletx_train.evaluation.readout import Readout, read_out
 
 _FRAME_SIDE = 16  # pixels that a single frame is read at
@@ -52,7 +52,7 @@ def _grey(frames: Tensor, side: int) -> Tensor:
 
 
 def read_out_controls(
-    videos: LabelledVideos,
+    videos: LabelledClips,
     pairs: Sequence[tuple[str, str]] = (),
     fit_split: str = "train",
     split: str = "test",

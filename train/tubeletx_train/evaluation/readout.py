@@ -73,7 +73,7 @@ def read_out(
     linear = _linear().fit(features, labels)
     predicted = linear.predict(others)
     knn = float(_knn(_few(labels)).fit(features, labels).score(others, truth))
-    scores = linear.decision_function(others)
+    scores = linear.predict_log_proba(others)  # one column a class, of two classes too
     by_pair = {}
     for pair in pairs:
         one, other = (names.index(name) for name in pair)

@@ -114,7 +114,10 @@ def _record(folder: Path, config: RenderConfig, chosen: RenderedSet, place: _Pla
 
 def _render_all(folder: Path, config: RenderConfig, missing: list[_Place], total: int, progress: bool) -> None:
     executor = ProcessPoolExecutor(
-        config.num_workers, mp_context=forkserver_context(), initializer=_start_worker, initargs=(config,)
+        config.num_workers,
+        mp_context=forkserver_context("tubeletx_train.rendered.render"),
+        initializer=_start_worker,
+        initargs=(config,),
     )
     bar = tqdm(
         desc=f"rendering {config.set}",
