@@ -140,7 +140,7 @@ def measure(manifest: str, epochs: int, device: str) -> Iterator[dict[str, objec
     yield {settings["set"]: found}
     if epochs:
         networks: dict[str, float] = {}
-        for what in ("shuffled frames", "frames in order"):
+        for what in ("frames in order", "shuffled frames"):
             for split, percent in ceiling(videos, epochs, device, shuffled=what.startswith("shuffled")).items():
                 networks[f"{what}, {split}"] = percent
             yield {settings["set"]: {**found, "percent of all, by a network": networks}}
