@@ -241,7 +241,7 @@ def classes(write_video, tmp_path_factory):
 
 
 def test_labelled_videos_from_a_folder(classes):
-    data = DataConfig(videos="", num_frames=4, crop_size=16, decode_size=32)
+    data = DataConfig(videos=str(classes), num_frames=4, crop_size=16, decode_size=32)
     videos, bad = read_labelled(str(classes), data, clips=2, group_pattern=r"(p\d)_")
     assert videos.clips.shape == (6, 2, 3, 4, 16, 16)
     assert videos.names == ["blue", "red"]

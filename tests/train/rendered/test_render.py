@@ -113,12 +113,12 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(name, package, 
 @pytest.mark.parametrize(
     ("setting", "value", "needed"),
     [
-        ("size", 31, "size must be even, not 31"),
-        ("size", 8, "size must be 16 or more"),
-        ("num_frames", 1, "num_frames must be 2 or more"),
-        ("clips_per_class", 0, "clips_per_class must be 1 or more"),
-        ("num_workers", 0, "num_workers must be 1 or more"),
-        ("seed", -1, "seed must be 0 or more"),
+        ("size", 31, "size: got 31, needs an even number"),
+        ("size", 8, "size: got 8, needs 16 or more"),
+        ("num_frames", 1, "num_frames: got 1, needs 2 or more"),
+        ("clips_per_class", 0, "clips_per_class: got 0, needs 1 or more"),
+        ("num_workers", 0, "num_workers: got 0, needs 1 or more"),
+        ("seed", -1, "seed: got -1, needs 0 or more"),
     ],
 )
 def test_settings_have_limits(setting, value, needed):

@@ -43,4 +43,4 @@ class RenderConfig:
         require_at_least(self, _LEAST_SIZE, "size")
         require_at_least(self, 0, "seed")
         if self.size % 2:
-            raise ValueError(f"size must be even, not {self.size}")
+            raise ValueError(f"size: got {self.size}, needs an even number")
