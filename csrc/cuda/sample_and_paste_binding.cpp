@@ -14,27 +14,6 @@
 namespace tubeletx::cuda {
 namespace {
 
-/// Patches that are still part of the first clip, up to the given height and width.
-void use_first_clip(const std::vector<int64_t>& largest, PasteArguments& arguments) {
-  if (largest.size() != 2 || largest[0] < 1 || largest[1] < 1) {
-    fail("largest_patch: got ", largest.size(), " numbers", largest.size() == 2 ? ", of which one is below 1" : "",
-         ", needs a height and a width of at least 1");
-  }
-  const ClipView& clip = arguments.clips[0];
-  arguments.patches = clip.data;
-  arguments.patch_channels = arguments.channels;
-  arguments.patch_height = std::min(largest[0], arguments.height);
-  arguments.patch_width = std::min(largest[1], arguments.width);
-  arguments.patch_batch_stride = clip.batch_stride;
-  arguments.patch_channel_stride = clip.channel_stride;
-  arguments.patch_row_stride = clip.row_stride;
-  arguments.patch_column_stride = clip.column_stride;
-  if (!can_count_texels(arguments)) {
-    fail("largest_patch: got ", largest[0], " x ", largest[1], " (height x width) for ", arguments.channels,
-         " channels, needs fewer than 2^31 elements in a patch");
-  }
-}
-
 TubeletTensors sample_and_paste_(const TensorList& clips, const Tensor& sample_ids, int64_t seed, int64_t epoch,
                                  const std::vector<double>& settings, const std::vector<int64_t>& largest_patch,
                                  const std::optional<Tensor>& epoch_tensor) {

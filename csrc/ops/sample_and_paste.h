@@ -1,6 +1,7 @@
 // Arguments of sample_and_paste_ and paste_objects_.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -62,6 +63,31 @@ inline void use_fields(const TubeletFields& fields, PasteArguments& arguments) {
   arguments.edge = fields.edge;
   arguments.opacity = fields.opacity;
   arguments.order = fields.order;
+}
+
+inline void check_largest_patch(const std::vector<int64_t>& largest) {
+  if (largest.size() != 2 || largest[0] < 1 || largest[1] < 1) {
+    fail("largest_patch: got ", largest.size(), " numbers", largest.size() == 2 ? ", of which one is below 1" : "",
+         ", needs a height and a width of at least 1");
+  }
+}
+
+/// Patches that are still part of the first clip, up to the given height and width.
+inline void use_first_clip(const std::vector<int64_t>& largest, PasteArguments& arguments) {
+  check_largest_patch(largest);
+  const ClipView& clip = arguments.clips[0];
+  arguments.patches = clip.data;
+  arguments.patch_channels = arguments.channels;
+  arguments.patch_height = std::min(largest[0], arguments.height);
+  arguments.patch_width = std::min(largest[1], arguments.width);
+  arguments.patch_batch_stride = clip.batch_stride;
+  arguments.patch_channel_stride = clip.channel_stride;
+  arguments.patch_row_stride = clip.row_stride;
+  arguments.patch_column_stride = clip.column_stride;
+  if (!can_count_texels(arguments)) {
+    fail("largest_patch: got ", largest[0], " x ", largest[1], " (height x width) for ", arguments.channels,
+         " channels, needs fewer than 2^31 elements in a patch");
+  }
 }
 
 /// Images of objects in several sizes each, as tubeletx.ObjectPatches keeps them.

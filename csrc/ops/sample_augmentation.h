@@ -12,6 +12,7 @@
 #include "core/augmentation_sampler.h"
 #include "core/resize_bytes.h"
 #include "ops/check.h"
+#include "ops/sample_augmentation_arguments.h"
 
 namespace tubeletx {
 
@@ -57,13 +58,6 @@ inline AugmentationPlan check_sample_augmentation(const Tensor& sample_ids, cons
   return plan;
 }
 
-/// Windows, flips and colours of all clips.
-struct AugmentationFields {
-  int32_t* window;  ///< (B, V, 4)
-  bool* flip;       ///< (B, V)
-  float* color;     ///< (B, V, 4)
-};
-
 using AugmentationTensors = std::tuple<Tensor, Tensor, Tensor>;
 
 inline AugmentationTensors empty_augmentations(const Tensor& sample_ids, const AugmentationPlan& plan) {
@@ -77,25 +71,6 @@ inline AugmentationFields augmentation_fields(const AugmentationTensors& tensors
   return {static_cast<int32_t*>(std::get<0>(tensors).mutable_data_ptr()),
           static_cast<bool*>(std::get<1>(tensors).mutable_data_ptr()),
           static_cast<float*>(std::get<2>(tensors).mutable_data_ptr())};
-}
-
-/// Draws clip `index` of all clips of the batch, and writes it.
-TUBELETX_HOST_DEVICE inline void write_augmentation(const AugmentationPlan& plan, uint64_t seed, uint32_t epoch,
-                                                    const int64_t* sample_ids, int64_t index,
-                                                    const AugmentationFields& fields) {
-  const DrawStream stream{seed, static_cast<uint64_t>(sample_ids[index / plan.num_clips]), epoch};
-  const Augmentation drawn = draw_augmentation(plan, stream, static_cast<int32_t>(index % plan.num_clips));
-  int32_t* window = fields.window + 4 * index;
-  window[0] = drawn.window.x0;
-  window[1] = drawn.window.y0;
-  window[2] = drawn.window.x1;
-  window[3] = drawn.window.y1;
-  fields.flip[index] = drawn.flip;
-  float* color = fields.color + 4 * index;
-  color[0] = drawn.color.brightness;
-  color[1] = drawn.color.contrast;
-  color[2] = drawn.color.saturation;
-  color[3] = drawn.color.hue;
 }
 
 }  // namespace tubeletx
