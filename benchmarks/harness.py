@@ -19,7 +19,7 @@ import torch
 
 # Another folder where the sources are not to be written to.
 RESULTS = pathlib.Path(os.environ.get("TUBELETX_RESULTS") or pathlib.Path(__file__).with_name("results"))
-_PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "tubeletx")
+_PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "kornia", "albumentationsx", "tubeletx")
 
 
 # Short calls are timed together until they last this long, so that each is timed warm and the clock's cost is nothing.
