@@ -34,7 +34,6 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import kornia.augmentation as kornia
 import numpy as np
 import torch
 from harness import copy_bandwidth, device_parser, measure, measure_gpu, measure_replayed, write_result
@@ -119,6 +118,7 @@ def with_opencv(clips: Tensor, drawn: Augmentation) -> Tensor:
 
 
 def kornia_pipeline() -> Callable[[Tensor], Tensor]:
+    kornia: Any = importlib.import_module("kornia.augmentation")  # a GPU machine may lack it
     jitter = (CONFIG.brightness, CONFIG.contrast, CONFIG.saturation, CONFIG.hue)
     steps = kornia.VideoSequential(
         kornia.RandomResizedCrop((SIDE, SIDE), scale=CONFIG.area, ratio=CONFIG.ratio, p=1.0),

@@ -67,6 +67,7 @@ SMOKE = {
     "paste_tubelets": ("cuda/test_equals_cpu.py", "over_drawn_calls and uint8"),
     "paste_tubelets_backward": ("cuda/test_equals_cpu.py", "paste_tubelets_backward and float32"),
     "sample_and_paste_": ("cuda/test_equals_cpu.py", "test_sample_and_paste"),
+    "augment_clips_": ("cuda/test_augment_clips.py", "cpu and not contiguous or sample_augmentation or foreign"),
     "enqueue_": ("cuda/test_enqueue.py", "any_strides or out_of_range"),
     "queue_infonce, float32": ("cuda/test_queue_infonce.py", "equals_the_reference and not float16"),
     "queue_infonce, bfloat16": ("cuda/test_queue_infonce.py", "equals_the_reference and bfloat16"),
@@ -78,7 +79,7 @@ SANITIZED = (
     "(interpolate_keyframes and int32) or (smooth_path and 6) or (test_sample_tubelets and (paper or smile))"
     " or many_frames or thin_far or (crop_patches and uint8 and 3) or (over_drawn_calls and uint8 and (3 or 7))"
     " or (paste_tubelets_backward and float32 and offsets) or (equals_the_reference and 33 and (bfloat16 or float32))"
-    " or (test_any_strides and not float16)"
+    " or (test_any_strides and not float16) or (test_augment_clips and (no_foreign or (channels_last and not float16)))"
 )
 
 
@@ -146,6 +147,7 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
             environment=traced,
         ),
         Step("paste", 40, {"paste": script("paste", *gpu)}, shown=12),
+        Step("augment", 40, {"augment": script("augment", *gpu)}, shown=10),
         Step("infonce", 60, {"infonce": script("infonce", *gpu, "--headline")}, shown=10),
         Step("kernels", 40, {"kernels": script("kernel_times")}, shown=40),
         Step("tests", 150, {f"tests {path.stem}": tests(str(path)) for path in files}, parallel=6, environment=traced),
@@ -164,7 +166,10 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
         Step(
             "compiled",
             90,
-            {f"compiled {name}": script(name, *gpu, "--compiled") for name in ("paste", "infonce", "sample")},
+            {
+                f"compiled {name}": script(name, *gpu, "--compiled")
+                for name in ("paste", "infonce", "sample", "augment")
+            },
             in_short=False,
             shown=12,
         ),

@@ -20,7 +20,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.py"
-STEPS = ["packages", "build", "self-test", "smoke", "paste", "infonce", "kernels", "tests"]
+STEPS = ["packages", "build", "self-test", "smoke", "paste", "augment", "infonce", "kernels", "tests"]
 LONG_STEPS = ["sanitizers", "counters", "sample", "infonce, all", "compiled", "precision", "train_step"]
 
 # What it is called with decides what it does: FAIL, HANG and DIE are patterns of calls that go wrong.
@@ -290,7 +290,7 @@ def note(reached: list[str], name: str, *_: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "step", ["paste", "infonce", "kernels", "sample", "infonce, all", "compiled", "precision", "train_step"]
+    "step", ["paste", "augment", "infonce", "kernels", "sample", "infonce, all", "compiled", "precision", "train_step"]
 )
 def test_the_scripts_take_their_options(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsed by the scripts themselves, which measure nothing here."""
