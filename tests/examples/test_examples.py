@@ -69,6 +69,14 @@ def test_dataloader(tmp_path: Path) -> None:
     assert len({clip.sum().item() for clip in clips}) == 5
 
 
+def test_augment(tmp_path: Path) -> None:
+    for index in range(5):
+        make_video(tmp_path / f"{index}.mp4", frames=3 + index, tint=(200, 40 * index, 20))
+    clips = run("augment", tmp_path)
+    assert clips.shape == (1, 3, 4, 32, 32)
+    assert clips.dtype == torch.bfloat16
+
+
 def test_kornia_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("kornia_pipeline") < 0.02
     assert "augmented: (2, 3, 8, 32, 32)" in capsys.readouterr().out
