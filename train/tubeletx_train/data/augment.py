@@ -7,13 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tubeletx.ops import augment_clips_
 from tubeletx_train.config.data import IMAGENET, ColorConfig, Normalization
-
-# Rec. 601 luma, and the NTSC axes in which turning the last two coordinates turns the hue.
-_LUMA = (0.299, 0.587, 0.114)
-_RGB_TO_YIQ = (_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-
-_PIXELS_A_ROW = 8
 
 
 def draw_factors(config: ColorConfig, sample_ids: Tensor, *, seed: int, epoch: int, which: int) -> Tensor:
@@ -62,56 +57,34 @@ def _mix(state: Tensor) -> Tensor:
     return state ^ ((state >> 31) & ((1 << 33) - 1))
 
 
-def color_maps(factors: Tensor, mean_grey: Tensor, normalization: Normalization = IMAGENET) -> Tensor:
-    """One affine colour map a clip: brightness, contrast, saturation, hue, then normalisation.
+def change_colors(
+    clip: Tensor, factors: Tensor | None, dtype: torch.dtype = torch.float32, normalization: Normalization = IMAGENET
+) -> Tensor:
+    """Brightness, contrast about the clip's mean grey, saturation, hue, then normalisation.
 
-    Each step is affine in (r, g, b), so a clip needs one 3 x 4 matrix whatever is applied. In contrast to
-    torchvision nothing is clamped between the steps.
+    In contrast to torchvision nothing is clamped between the steps.
 
     Args:
-        factors: (B, 4) from `draw_factors`.
-        mean_grey: (B,) mean luma of each clip before augmentation, in [0, 1].
+        clip: (B, 3, T, H, W) uint8, any strides.
+        factors: (B, 4) from `draw_factors`; None leaves colours as they are.
+        dtype: Of what comes out.
         normalization: What comes last.
 
     Returns:
-        (B, 3, 4) float32 for colours in [0, 1]: normalised = map[:, :3] @ rgb + map[:, 3].
+        (B, 3, T, H, W) in `dtype`, channels_last_3d.
     """
-    brightness, contrast, saturation, angle = factors.float().unbind(1)
-    device = factors.device
-    eye = torch.eye(3, device=device)
-    luma = torch.tensor(_LUMA, device=device).expand(3, 3)
-    to_yiq = torch.tensor(_RGB_TO_YIQ, dtype=torch.float64)
-    from_yiq = torch.linalg.inv(to_yiq)
-
-    cos, sin = angle.cos(), angle.sin()
-    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    hue = from_yiq.float().to(device) @ turn @ to_yiq.float().to(device)
-    saturate = saturation[:, None, None] * eye + (1 - saturation)[:, None, None] * luma
-
-    linear = hue @ saturate * (brightness * contrast)[:, None, None]
-    # A grey offset passes saturation and hue unchanged (rows of both sum to one).
-    offset = ((1 - contrast) * brightness * mean_grey)[:, None].expand(-1, 3)
-    mean, std = (torch.tensor(values, device=device) for values in normalization)
-    return torch.cat([linear / std[:, None], ((offset - mean) / std)[:, :, None]], 2)
-
-
-def apply_color_maps(clip: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
-    """Apply (B, 3, 4) maps for colours in [0, 1] to (B, 3, T, H, W) uint8 clips: floats, channels_last_3d."""
-    batch, _, frames, height, width = clip.shape
-    # With channels last in memory the pixels of a clip are the rows of one matrix, and the map one product; several
-    # pixels a row make that matrix wide enough for the library to multiply at speed.
-    pixels = frames * height * width
-    group = math.gcd(pixels, _PIXELS_A_ROW)
-    rows = clip.permute(0, 2, 3, 4, 1).reshape(batch, pixels // group, 3 * group).to(dtype)
-    blocks = torch.block_diag(*[torch.ones(3, 3, device=clip.device)] * group)  # type: ignore[no-untyped-call]
-    weight = blocks * (maps[:, :, :3] / 255).transpose(1, 2).repeat(1, group, group)
-    out = torch.baddbmm(maps[:, None, :, 3].repeat(1, 1, group).to(dtype), rows, weight.to(dtype))
-    return out.view(batch, frames, height, width, 3).permute(0, 4, 1, 2, 3)
+    batch, channels, frames, height, width = clip.shape
+    out = clip.new_empty((batch, frames, height, width, channels), dtype=dtype).permute(0, 4, 1, 2, 3)
+    color = None
+    if factors is not None:
+        turns = torch.tensor([1, 1, 1, 1 / (2 * math.pi)], device=factors.device)
+        color = (factors.float() * turns)[:, None]
+    augment_clips_([out], [clip], None, None, color, (*normalization.mean, *normalization.std))
+    return out
 
 
 class ColorJitterNormalize(nn.Module):
-    """uint8 clips to jittered, normalised floats: one fused affine colour map a clip."""
+    """uint8 clips to jittered, normalised floats in one pass."""
 
     def __init__(
         self,
@@ -153,9 +126,7 @@ class ColorJitterNormalize(nn.Module):
             raise ValueError(f"sample_ids: got {tuple(sample_ids.shape)}, needs ({clip.shape[0]},), one a clip")
         ids = sample_ids.to(clip.device)
         factors = draw_factors(self.config, ids, seed=self.seed, epoch=epoch, which=which)
-        luma = torch.tensor(_LUMA, device=clip.device)
-        mean_grey = clip.float().mean((2, 3, 4)) @ luma / 255
-        return apply_color_maps(clip, color_maps(factors, mean_grey, self.normalization), self.dtype)
+        return change_colors(clip, factors, self.dtype, self.normalization)
 
 
 def normalize(clip: Tensor, dtype: torch.dtype = torch.float32, normalization: Normalization = IMAGENET) -> Tensor:
@@ -170,9 +141,7 @@ def normalize(clip: Tensor, dtype: torch.dtype = torch.float32, normalization: N
         (B, 3, T, H, W) in `dtype`, channels_last_3d.
     """
     _check_clip(clip)
-    neutral = torch.tensor([[1.0, 1.0, 1.0, 0.0]], device=clip.device).expand(clip.shape[0], 4)
-    maps = color_maps(neutral, torch.zeros(clip.shape[0], device=clip.device), normalization)
-    return apply_color_maps(clip, maps, dtype)
+    return change_colors(clip, None, dtype, normalization)
 
 
 def freeze(clip: Tensor) -> Tensor:
