@@ -128,8 +128,8 @@ class _ClipReading:
         return frames, indices / record.fps if seconds is None else seconds[indices]
 
 
-def _cut(frames: npt.NDArray[np.uint8], box: CropBox, size: int) -> Tensor:
-    return resize_frames(frames[:, box.y0 : box.y1, box.x0 : box.x1], size)
+def _cut(frames: npt.NDArray[np.uint8], box: CropBox, size: int, *, flip: bool = False) -> Tensor:
+    return resize_frames(frames[:, box.y0 : box.y1, box.x0 : box.x1], size, flip=flip)
 
 
 class TrainingClips(_ClipReading, DrawnDataset[LabelledSample]):
@@ -180,9 +180,7 @@ class TrainingClips(_ClipReading, DrawnDataset[LabelledSample]):
             box = draw_short_side_crop(rng, width, height, config.crop_size, config.short_sides)
         else:
             box = draw_random_resized_crop(rng, width, height, config.crop_area, config.crop_ratio)
-        clip = _cut(frames, box, config.crop_size)
-        if rng.random() < config.flip:
-            clip = clip.flip(2)
+        clip = _cut(frames, box, config.crop_size, flip=rng.random() < config.flip)
         return clip, self._targets.of_stretch(record, float(seconds.min()), float(seconds.max()))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from tubeletx.ops import augment_clips_
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.clips import draw_crop, draw_frame_indices
@@ -140,17 +140,17 @@ class PairDataset(DrawnDataset[PairSample]):
         height, width = frames.shape[1:3]
         box = draw_crop(rng, width, height, config)
         window = frames[:, box.y0 : box.y1, box.x0 : box.x1]
-        if rng.random() < config.flip:
-            window = window[:, :, ::-1]
-        return resize_frames(window, config.crop_size)
+        return resize_frames(window, config.crop_size, flip=rng.random() < config.flip)
 
 
-def resize_frames(frames: npt.NDArray[np.uint8], size: int) -> Tensor:
-    """Resize (T, H, W, 3) uint8 frames to (T, size, size, 3), bilinear with antialiasing.
+def resize_frames(frames: npt.NDArray[np.uint8], size: int, *, flip: bool = False) -> Tensor:
+    """Resize (T, H, W, 3) uint8 frames to (T, size, size, 3), bilinear with antialiasing; and mirror them, if asked.
 
-    torch's uint8 path takes 0.4 ms for 16 frames of 110 x 120 to 112 x 112 on one core, Pillow 2 ms, to the same
-    pixels but for rounding and the window's border.
+    The pixels of Pillow and of torch's `interpolate(antialias=True)` but for rounding, the same on every processor.
     """
-    planes = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    resized = interpolate(planes, (size, size), mode="bilinear", antialias=True)
-    return resized.permute(0, 2, 3, 1).contiguous()
+    if not frames.flags.writeable or min(frames.strides) < 0:  # torch takes neither
+        frames = frames.copy()
+    resized = torch.empty((1, len(frames), size, size, 3), dtype=torch.uint8)
+    clip = torch.from_numpy(frames)[None].permute(0, 4, 1, 2, 3)
+    augment_clips_([resized.permute(0, 4, 1, 2, 3)], [clip], None, torch.tensor([[flip]]))
+    return resized[0]
