@@ -100,7 +100,7 @@ TUBELETX_DEVICE void resize_pixel(const uint8_t* row, const ClipView& clip, cons
   for (int c = 0; c < 3; ++c) levels[c] = round_resized_row(sums[c]);
 }
 
-TUBELETX_KERNEL(kThreads, 8)
+TUBELETX_KERNEL(kThreads, 6)
 resize_strips(TUBELETX_KERNEL_ARGUMENT AugmentClips clips) {
   const AugmentArguments& arguments = clips.arguments;
   const AugmentWorkspace& workspace = clips.workspace;
@@ -181,11 +181,15 @@ sum_parts(TUBELETX_KERNEL_ARGUMENT AugmentClips clips) {
       TUBELETX_UNROLL
       for (int c = 0; c < 3; ++c) sums[c] += few[c];
     } else {
-      for (int64_t i = kAugmentedChannels * pixel; i < kAugmentedChannels * count; ++i) sums[i % 3] += pixels[i];
+      for (int64_t i = pixel; i < count; ++i) {
+        TUBELETX_UNROLL
+        for (int c = 0; c < 3; ++c) sums[c] += pixels[kAugmentedChannels * i + c];
+      }
     }
   }
   int64_t* of_warps = static_cast<int64_t*>(device::shared_memory());  // (kThreads / kWarp, 3)
   const int warp = device::thread() / device::kWarp;
+  TUBELETX_UNROLL
   for (int c = 0; c < 3; ++c) {
     const int64_t sum = device::warp_sum(sums[c]);
     if (device::thread() % device::kWarp == 0) of_warps[3 * warp + c] = sum;

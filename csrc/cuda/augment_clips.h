@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cuda/launch.h"
+#include "cuda/stream.h"
 #include "ops/augment_clips_arguments.h"
 
 namespace tubeletx::cuda {
