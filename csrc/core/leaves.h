@@ -321,9 +321,16 @@ TUBELETX_INLINE int32_t value_noise(uint32_t u, uint32_t v, uint32_t seed) {
   return (top * (256 - down) + bottom * down) >> 16;
 }
 
-/// The colour of a pixel of a leaf, red in the lowest byte. `word(i)` is word i of its LeafTexture.
-template <typename Word>
-TUBELETX_INLINE uint32_t shade_leaf(const Word& word, uint32_t column, uint32_t row) {
+/// The LeafTexture whose first word is number `first`: an index, so that vector code can gather.
+struct LeafWords {
+  const uint32_t* words;
+  int32_t first;
+
+  TUBELETX_INLINE uint32_t operator()(int32_t index) const { return words[first + index]; }
+};
+
+/// The colour of a pixel of a leaf, red in the lowest byte.
+TUBELETX_INLINE uint32_t shade_leaf(const LeafWords& word, uint32_t column, uint32_t row) {
   const uint32_t u = word(0) + column * word(2) + row * word(4);
   const uint32_t v = word(1) + column * word(3) + row * word(5);
   const uint32_t seed = word(6);

@@ -52,8 +52,7 @@ TUBELETX_MULTIVERSION void shade_row(const Number* numbers, const LeafTexture* t
   const uint32_t* words = textures->origin;
   for (int32_t column = 0; column < width; ++column) {
     const int32_t first = static_cast<int32_t>(numbers[column]) * kLeafTextureWords;
-    const auto word = [words, first](int32_t i) { return words[first + i]; };
-    colours[column] = shade_leaf(word, static_cast<uint32_t>(column), static_cast<uint32_t>(row));
+    colours[column] = shade_leaf({words, first}, static_cast<uint32_t>(column), static_cast<uint32_t>(row));
   }
 }
 

@@ -86,9 +86,8 @@ shade_leaves(TUBELETX_KERNEL_ARGUMENT LeavesArguments arguments) {
     for (int p = 0; p < kPixelsOfThread; ++p) {
       const int32_t column = start + p * device::kWarp + lane;
       if (column < plan.width) {
-        const uint32_t* words = arguments.textures[first + owner[p]].origin;
-        const auto word = [words](int32_t index) { return words[index]; };
-        const uint32_t colour = shade_leaf(word, static_cast<uint32_t>(column), static_cast<uint32_t>(row));
+        const LeafWords words = {arguments.textures[first + owner[p]].origin, 0};
+        const uint32_t colour = shade_leaf(words, static_cast<uint32_t>(column), static_cast<uint32_t>(row));
         for (int c = 0; c < kChannelsOfLeaves; ++c) {
           pixels[kChannelsOfLeaves * column + c] = static_cast<uint8_t>(colour >> (8 * c));
         }

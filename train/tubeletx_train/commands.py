@@ -188,6 +188,14 @@ def _probe(config: Any) -> int:
     return 0
 
 
+def _report_card(config: Any) -> int:
+    from tubeletx_train.evaluation.report_card import format_grades, report_card
+
+    print(format_grades(report_card(config)))
+    print("\n".join(f"wrote {config.output}/report.{kind}" for kind in ("html", "png", "json")))
+    return 0
+
+
 def _demo(config: Any) -> int:
     from tubeletx_train.demo import run_demo
 
@@ -409,6 +417,24 @@ tubeletx-train probe runs/pretrain --videos held_out_videos/ --output runs/probe
 tubeletx-train probe CHECKPOINT --videos held_out_videos/ --ceiling_steps 600
 # classes of labelled videos, a folder for each, leaving one person (p0, p1, ...) out at a time
 tubeletx-train probe CHECKPOINT --videos actions/ --task labels --group_pattern '(p[0-9]+)_'""",
+        positional="checkpoint",
+    ),
+    Command(
+        "report",
+        "evaluation.report_card:ReportConfig",
+        _report_card,
+        "say on one page what any video encoder knows of motion",
+        """\
+Grade the frozen features of any video encoder after every stage: direction, speed, acceleration, order, turns, scale
+and paths, beside one frame, shuffled frames, clips played backwards and the same network untrained. Frames and
+patches are drawn, so that no video is needed. Writes one page (HTML, with all in it), a picture and JSON.""",
+        examples="""\
+tubeletx-train report runs/pretrain
+# full size, several on one page, frames and patches of videos
+tubeletx-train report runs/pretrain --size full --videos held_out_videos/ --compare other.pth
+# a model of transformers, by its folder; any torch module, by the function that returns it
+tubeletx-train report videomae-base/
+tubeletx-train report my_package.models:encoder --num_frames 16 --side 112""",
         positional="checkpoint",
     ),
     Command(

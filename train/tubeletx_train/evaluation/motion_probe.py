@@ -6,7 +6,7 @@ Every clip shows one real frame, held still, and one patch of another video that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tubeletx_train.data import PairBatch
 from tubeletx_train.data.augment import freeze
 from tubeletx_train.evaluation.embed import embed
-from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS, motion_tubelets
+from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS, MOTIONS, Motion, motion_tubelets
 from tubeletx_train.evaluation.readout import Readout, read_out
 
 
@@ -55,20 +55,29 @@ def draw_probe_task(batches: Iterable[PairBatch], count: int, *, seed: int = 0) 
     return ProbeTask(torch.cat(clips), labels)
 
 
-def paste_motions(background: Tensor, source: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+def paste_motions(
+    background: Tensor,
+    source: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    motions: Mapping[str, Motion] = MOTIONS,
+) -> Tensor:
     """Clips of a patch that moves as its label says over a still frame.
 
     Args:
         background: (B, 3, T, H, W) uint8; its first frame is held.
         source: Likewise; its first frame gives the patch.
-        labels: (B,) int64, indices into MOTION_NAMES.
+        labels: (B,) int64, places in `motions`.
         generator: Draws everything else.
+        motions: The ways to move.
 
     Returns:
         (B, 3, T, H, W) uint8.
     """
     num_frames, height, width = background.shape[2:]
-    tubelets = motion_tubelets(labels, num_frames=num_frames, height=height, width=width, generator=generator)
+    tubelets = motion_tubelets(
+        labels, num_frames=num_frames, height=height, width=width, generator=generator, motions=motions
+    )
     (clips,) = tubelets.paste([freeze(background)], tubelets.crop(source), inplace=True)
     return clips
 

@@ -1,13 +1,13 @@
 """Labelled motions: tubelets made by hand, one a clip, each moving in one of twenty ways.
 
-Many come in pairs that differ by one thing only, such as the sense of a turn or the order of two moves, so that the
-frames of a clip in any order say nothing about which of the two it is.
+Many come in pairs that differ by one thing only, such as the sense of a turn, so that the frames of a clip in any order
+say nothing about which of the two it is; but for "left then up" and "up then left", which pass different corners.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -57,12 +57,19 @@ def _circle(draws: _Draws, turns: int) -> dict[str, Tensor]:
     return {"x": draws.radius * torch.cos(angle), "y": draws.radius * torch.sin(angle)}
 
 
+def _swing(draws: _Draws, times: int) -> dict[str, Tensor]:
+    """There and back so many times: twice as often is twice as fast over the same places."""
+    return {"x": 0.5 * draws.travel * torch.cos(draws.phase + times * 2 * math.pi * draws.time)}
+
+
 def _there_and_back(draws: _Draws) -> Tensor:
     return 1 - (2 * draws.time - 1).abs()
 
 
-# Each gives x and y displacement, rotation and scale by name; what is not named stays 0 (scale: 1).
-_MOTIONS: dict[str, Callable[[_Draws], dict[str, Tensor]]] = {
+# Gives x and y displacement, rotation and scale by name; what is not named stays 0 (scale: 1).
+Motion = Callable[[_Draws], dict[str, Tensor]]
+
+MOTIONS: dict[str, Motion] = {
     "right": lambda d: _along(d, d.time, x=1),
     "left": lambda d: _along(d, d.time, x=-1),
     "down": lambda d: _along(d, d.time, y=1),
@@ -85,7 +92,10 @@ _MOTIONS: dict[str, Callable[[_Draws], dict[str, Tensor]]] = {
     "still": lambda _: {},
 }
 
-MOTION_NAMES = tuple(_MOTIONS)
+MOTION_NAMES = tuple(MOTIONS)
+
+# The same places at another speed.
+SPEEDS: dict[str, Motion] = {"slow": lambda d: _swing(d, 1), "fast": lambda d: _swing(d, 2)}
 
 # Pairs of motions that differ by one thing only.
 MOTION_PAIRS = (
@@ -104,16 +114,23 @@ MOTION_PAIRS = (
 
 
 def motion_tubelets(
-    labels: Tensor, *, num_frames: int, height: int, width: int, generator: torch.Generator
+    labels: Tensor,
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    motions: Mapping[str, Motion] = MOTIONS,
 ) -> Tubelets:
     """One tubelet a clip that moves as its label says.
 
     Args:
-        labels: (B,) int64, indices into MOTION_NAMES.
+        labels: (B,) int64, places in `motions`.
         num_frames: T.
         height: H, pixels.
         width: W, pixels.
         generator: Draws place, size, speed and shape, from the same distributions for every label.
+        motions: The ways to move.
     """
     batch, side = len(labels), min(height, width)
 
@@ -129,7 +146,7 @@ def motion_tubelets(
     )
     track = {name: torch.zeros(batch, num_frames) for name in ("x", "y", "rotation")}
     track["scale"] = torch.ones(batch, num_frames)
-    for index, motion in enumerate(_MOTIONS.values()):
+    for index, motion in enumerate(motions.values()):
         rows = labels == index
         for name, values in motion(draws).items():
             track[name][rows] = values.expand(batch, num_frames)[rows]
