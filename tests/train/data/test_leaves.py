@@ -57,7 +57,7 @@ def test_nothing_is_looked_for_on_the_disk() -> None:
 def test_what_drawn_clips_cannot_be_is_refused() -> None:
     with pytest.raises(DataError, match=r'needs contrast\.mode "tubelet"'):
         pair_dataset([], DRAWN, mode="temporal")
-    with pytest.raises(ValueError, match=r'^videos must name .*, unless source is "leaves"'):
+    with pytest.raises(ValueError, match=r'^videos: got nothing, needs .*, or source "leaves"'):
         DataConfig()
     for name, value, needed in (
         ("pairs", 0, "1 or more"),

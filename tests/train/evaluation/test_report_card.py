@@ -253,5 +253,5 @@ def test_what_is_no_encoder_is_said_in_one_line(
 
 
 def test_names_must_be_as_many_as_encoders() -> None:
-    with pytest.raises(ValueError, match=re.escape("names must be as many as encoders: 1 for 2")):
+    with pytest.raises(ValueError, match=re.escape("names: got 1, needs one for each of 2 encoders")):
         ReportConfig("a", compare=("b",), names=("only",))

@@ -128,7 +128,7 @@ class DataConfig(ReadingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.source == "videos" and not self.videos:
-            raise ValueError('videos must name a manifest or a folder of videos, unless source is "leaves"')
+            raise ValueError('videos: got nothing, needs a manifest or a folder of videos, or source "leaves"')
         require_at_least(self, 1, "num_frames", "crop_size", "samples_per_video", "reuse", "bank_clips")
         require_at_least(self, 0, "cache_limit_gb", "bank_limit_gb")
         require_positive(self, "decode_size", "segment_seconds")

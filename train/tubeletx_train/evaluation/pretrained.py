@@ -42,7 +42,7 @@ def held_out_data(trained: DataConfig, videos: str | None, split: str | None, nu
     if videos is not None:
         return dataclasses.replace(trained, source="videos", videos=videos, split=split, num_workers=num_workers)
     if trained.source == "videos":
-        raise UsageError("videos must name a manifest or a folder of videos that were not trained on")
+        raise UsageError("videos: got null, needs a manifest or a folder of videos that were not trained on")
     return dataclasses.replace(trained, num_workers=num_workers)
 
 

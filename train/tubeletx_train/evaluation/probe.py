@@ -77,7 +77,7 @@ class ProbeConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, needs {least} or more")
         if self.task == "labels" and self.videos is None:
-            raise ValueError("videos must name labelled videos")
+            raise ValueError("videos: got null, needs labelled videos")
 
 
 @dataclass(frozen=True)

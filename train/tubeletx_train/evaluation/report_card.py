@@ -113,7 +113,7 @@ class ReportConfig:
         require_at_least(self, 16, "side")
         count = 1 + len(self.compare)
         if self.names and len(self.names) != count:
-            raise ValueError(f"names must be as many as encoders: {len(self.names)} for {count}")
+            raise ValueError(f"names: got {len(self.names)}, needs one for each of {count} encoders")
 
 
 @dataclass(frozen=True)
