@@ -47,22 +47,35 @@ TUBELETX_HOST_DEVICE inline void reflect_into_padding(double* padded, int64_t co
   }
 }
 
-/// Which of `count` points stands at `index` once the path is mirrored about its ends for ever: what
-/// reflect_into_padding writes down.
+/// Walks over the points of a path that is mirrored about its ends for ever: over what reflect_into_padding writes
+/// down.
 template <typename Index>
-TUBELETX_HOST_DEVICE inline Index reflected_index(Index index, Index count) {
-  if (index < 0) index = -1 - index;
-  if (index >= 2 * count) index = index % (2 * count);
-  return index < count ? index : 2 * count - 1 - index;
-}
+struct MirroredWalk {
+  Index place;  ///< of the point, among `count`
+  Index step;   ///< 1 or -1
+
+  TUBELETX_INLINE void go_on(Index count) {
+    place += step;
+    if (place < 0) {
+      place = 0;
+      step = 1;
+    } else if (place == count) {
+      place = count - 1;
+      step = -1;
+    }
+  }
+};
 
 /// smoothed_point without the padding: `point(i)` is the i-th of `count` points and `tap(k)` the k-th weight.
 template <typename Point, typename Tap, typename Index>
 TUBELETX_HOST_DEVICE inline double smoothed_point(const Point& point, const Tap& tap, Index radius, Index count,
                                                   Index index) {
   double sum = tap(0) * point(index);
+  MirroredWalk<Index> before = {index, -1}, after = {index, 1};
   for (Index k = 1; k <= radius; ++k) {
-    sum += tap(k) * (point(reflected_index(index - k, count)) + point(reflected_index(index + k, count)));
+    before.go_on(count);
+    after.go_on(count);
+    sum += tap(k) * (point(before.place) + point(after.place));
   }
   return sum;
 }

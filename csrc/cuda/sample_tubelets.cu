@@ -10,10 +10,10 @@
 namespace tubeletx::cuda {
 namespace {
 
-/// A tubelet of the group at hand, in shared memory. Its path follows: points (2, P) and smoothed points (2, P).
+/// A tubelet of the group at hand, in shared memory. Its path follows: points (2, P) and smoothed points (2, P), the
+/// former in double too, since each is added up many times.
 struct DraftSlot {
-  static constexpr int kSpanLanes = 4;  ///< each looks at some points, then every frame at what all of them found
-  double extremes[2][2 * kSpanLanes];   ///< of each axis: smallest of every lane, then largest
+  double extremes[2][2];  ///< of each axis of the smoothed path: smallest, largest
   uint32_t words[kFixedWords];
   TubeletDraft draft;
   double area;  ///< sum over the frames so far
@@ -82,8 +82,10 @@ struct SampleTubelets {
           write_pose(shared, index, block * plan.num_tubelets + first + index, time + frame,
                      shared.slot(index).areas[frame]);
         }
-        // The last threads have fewer frames.
-        if (time == 0 && points > 0) find_extremes(shared, count, kThreads - 1 - thread);
+        // The last warp has fewer frames.
+        if (time == 0 && points > 0 && thread / kWarp == kThreads / kWarp - 1) {
+          find_extremes(shared, count, thread % kWarp);
+        }
         device::synchronize_block();
         // The areas of the last frames are added up beside the centres.
         if (ahead == frames) break;
@@ -112,7 +114,7 @@ struct SampleTubelets {
  private:
   TUBELETX_HOST_DEVICE int64_t taps_bytes() const { return (int64_t{radius} + 1) * sizeof(double); }
   TUBELETX_HOST_DEVICE int64_t slot_bytes() const {
-    const int64_t bytes = sizeof(DraftSlot) + 2 * int64_t{points} * (sizeof(double) + sizeof(float));
+    const int64_t bytes = sizeof(DraftSlot) + 4 * int64_t{points} * sizeof(double);
     return (bytes + alignof(DraftSlot) - 1) / alignof(DraftSlot) * alignof(DraftSlot);
   }
 
@@ -132,9 +134,7 @@ struct SampleTubelets {
     TUBELETX_HOST_DEVICE double* smoothed(int32_t index, int axis) const {
       return reinterpret_cast<double*>(&slot(index) + 1) + axis * num_points;
     }
-    TUBELETX_HOST_DEVICE float* points(int32_t index, int axis) const {
-      return reinterpret_cast<float*>(smoothed(index, 2)) + axis * num_points;
-    }
+    TUBELETX_HOST_DEVICE double* points(int32_t index, int axis) const { return smoothed(index, 2 + axis); }
 
     double* taps;
     char* slots;
@@ -208,31 +208,35 @@ struct SampleTubelets {
     for (int32_t item = thread; item < count * 2 * points; item += threads) {
       const int32_t index = static_cast<int32_t>(item / (2 * points));
       const int axis = static_cast<int>(item / points % 2);
-      const float* source = shared.points(index, axis);
+      const double* source = shared.points(index, axis);
       shared.smoothed(index, axis)[item % points] =
-          smoothed_point([source](int32_t i) { return static_cast<double>(source[i]); },
-                         [&shared](int32_t k) { return shared.taps[k]; }, radius, points, item % points);
+          smoothed_point([source](int32_t i) { return source[i]; }, [&shared](int32_t k) { return shared.taps[k]; },
+                         radius, points, item % points);
     }
   }
 
-  TUBELETX_HOST_DEVICE int32_t span_lanes() const {
-    return points < DraftSlot::kSpanLanes ? static_cast<int32_t>(points) : DraftSlot::kSpanLanes;
-  }
-
-  TUBELETX_HOST_DEVICE void find_extremes(const Shared& shared, int32_t count, int thread) const {
-    const int32_t lanes = span_lanes();
-    if (thread >= count * 2 * lanes) return;
-    const int32_t index = thread / (2 * lanes), lane = thread % lanes;
-    const int axis = thread / lanes % 2;
-    const double* smoothed = shared.smoothed(index, axis);
-    double low = smoothed[lane];
-    double high = low;
-    for (int32_t i = lane + lanes; i < points; i += lanes) {
+  /// A warp shares out the points of every tubelet and axis, as many lanes to each.
+  TUBELETX_DEVICE void find_extremes(const Shared& shared, int32_t count, int lane) const {
+    int lanes = kWarp / 2;
+    while (lanes * 2 * count > kWarp) lanes /= 2;
+    const int32_t index = lane / (2 * lanes);
+    const int axis = lane / lanes % 2;
+    const double* smoothed = shared.smoothed(index < count ? index : 0, axis);
+    const int32_t first = lane % lanes;
+    double low = smoothed[first < points ? first : 0], high = low;
+    for (int32_t i = first + lanes; i < points; i += lanes) {
       low = smoothed[i] < low ? smoothed[i] : low;
       high = smoothed[i] > high ? smoothed[i] : high;
     }
-    shared.slot(index).extremes[axis][lane] = low;
-    shared.slot(index).extremes[axis][lanes + lane] = high;
+    for (int mask = lanes / 2; mask > 0; mask /= 2) {
+      const double other_low = device::shuffle_xor(low, mask), other_high = device::shuffle_xor(high, mask);
+      low = other_low < low ? other_low : low;
+      high = other_high > high ? other_high : high;
+    }
+    if (first == 0 && index < count) {
+      shared.slot(index).extremes[axis][0] = low;
+      shared.slot(index).extremes[axis][1] = high;
+    }
   }
 
   /// The frames in their order, as on the CPU: a sum in another order has other bits.
@@ -265,8 +269,8 @@ struct SampleTubelets {
       const int64_t point = downsample_index(time, plan.num_frames, points);
       for (int axis = 0; axis < 2; ++axis) {
         const double smoothed = shared.smoothed(index, axis)[point];
-        center[axis] = plan.rescale_path ? rescaled(smoothed, span_of(slot.extremes[axis], 2 * span_lanes()),
-                                                    draft.extent[axis], draft.offset[axis])
+        const Span span = {slot.extremes[axis][0], slot.extremes[axis][1] - slot.extremes[axis][0]};
+        center[axis] = plan.rescale_path ? rescaled(smoothed, span, draft.extent[axis], draft.offset[axis])
                                          : static_cast<float>(smoothed);
       }
     } else {
