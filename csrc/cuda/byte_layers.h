@@ -15,10 +15,20 @@ inline constexpr int32_t kByteTileWidth = 16;
 inline constexpr int32_t kByteTileHeight = 8;
 inline constexpr int32_t kByteRun = kByteTileWidth * kByteTileHeight / kWarp;
 
-/// The taps of four channels at one place of a patch: byte k of a word is tap k.
-struct alignas(16) Taps {
-  uint32_t channel[4];
+/// Two texels side by side, in four channels: the bytes of a channel, left and right, are half a word.
+struct alignas(8) TexelPair {
+  uint32_t word[2];
 };
+
+/// The taps of a channel of a pixel, from the pairs above and below: byte k is tap k.
+TUBELETX_INLINE uint32_t taps_of(const TexelPair& upper, const TexelPair& lower, int32_t channel) {
+  const uint32_t first = upper.word[channel / 2], last = lower.word[channel / 2];
+#ifdef __CUDA_ARCH__
+  return __byte_perm(first, last, channel % 2 == 0 ? 0x5410 : 0x7632);
+#else
+  return channel % 2 == 0 ? (first & 0xffffu) | last << 16 : first >> 16 | (last & 0xffff0000u);
+#endif
+}
 
 /// A narrow pose as the pasting kernel reads it, without an anchor: places count modulo 2^32, and where a tile may
 /// touch the patch they are what they should be.
@@ -154,9 +164,9 @@ struct alignas(16) Reach {
 /// A tubelet in one frame of the clips that see it alike.
 struct ByteLayer {
   Reach reach;
-  NearPose near_pose;  ///< if near
-  const Taps* taps;    ///< of its patch, row by row
-  int32_t pitch;       ///< of a row
+  NearPose near_pose;       ///< if near
+  const TexelPair* texels;  ///< of its patch, row by row
+  int32_t pitch;            ///< of a row
   Shape shape;
   BytePaint paint;
   bool near;      ///< in a tile that is let through, places fit 32 bits
@@ -186,8 +196,8 @@ struct BytePatch {
   }
 };
 
-/// Fills all but the taps. Everything is read before anything is written: a thread makes one layer, and would wait for
-/// each.
+/// Fills all but the texels. Everything is read before anything is written: a thread makes one layer, and would wait
+/// for each.
 TUBELETX_HOST_DEVICE inline void write_byte_layer(const PasteArguments& arguments, const PatchBoxes& boxes, int64_t b,
                                                   int64_t v, int64_t m, int64_t t, ByteLayer& layer) {
   const int64_t tubelet = b * arguments.num_tubelets + m, frame = tubelet * arguments.frames + t;
@@ -214,6 +224,7 @@ TUBELETX_HOST_DEVICE inline void write_byte_layer(const PasteArguments& argument
   if (layer.near) {
     layer.near_pose = NearPose::of(pose);
   } else {
+    layer.near_pose = {};  // it is read all the same
     layer.pose = pose;
   }
   layer.reach = reach;
@@ -222,14 +233,15 @@ TUBELETX_HOST_DEVICE inline void write_byte_layer(const PasteArguments& argument
   layer.paint = pose.paint;
 }
 
-/// The texels of every patch, premultiplied, with the borders repeated: (height + 1, width + 1, groups) taps. Channel c
-/// is word c % 4 of group c / 4; the alpha comes after the colours.
+/// The texels of every patch, premultiplied, with the borders repeated: (height + 2, width + 1, groups) pairs, of which
+/// the pixel that lies between four texels reads one and the one below. Channel c is number c % 4 of group c / 4; the
+/// alpha comes after the colours.
 struct ByteTexels {
-  Taps* taps;
+  TexelPair* pairs;
   int32_t groups;  ///< of four channels
 
   ByteTexels(const PasteArguments& arguments, void* memory)
-      : taps(static_cast<Taps*>(memory)), groups(static_cast<int32_t>(arguments.channels / 4 + 1)) {}
+      : pairs(static_cast<TexelPair*>(memory)), groups(static_cast<int32_t>(arguments.channels / 4 + 1)) {}
 
   TUBELETX_HOST_DEVICE static int64_t appearances(const PasteArguments& arguments) {
     return arguments.batch * (arguments.patches_per_clip ? arguments.num_clips : 1);
@@ -239,11 +251,11 @@ struct ByteTexels {
   }
   /// Places that there is room for, for each patch.
   TUBELETX_HOST_DEVICE static int64_t places(const PasteArguments& arguments) {
-    return (arguments.patch_height + 1) * (arguments.patch_width + 1);
+    return (arguments.patch_height + 2) * (arguments.patch_width + 1);
   }
-  TUBELETX_HOST_DEVICE Taps* of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m) const {
+  TUBELETX_HOST_DEVICE TexelPair* of(const PasteArguments& arguments, int64_t b, int64_t v, int64_t m) const {
     const int64_t appearance = arguments.patches_per_clip ? b * arguments.num_clips + v : b;
-    return taps + (appearance * arguments.num_tubelets + m) * places(arguments) * groups;
+    return pairs + (appearance * arguments.num_tubelets + m) * places(arguments) * groups;
   }
 };
 
@@ -267,13 +279,13 @@ struct PrepareBytes {
     return arguments.batch * arguments.frames * num_views(arguments) * arguments.num_tubelets;
   }
   int64_t layer_bytes() const {
-    constexpr int64_t kAlignment = alignof(Taps);
+    constexpr int64_t kAlignment = alignof(TexelPair);
     return (num_layers() * static_cast<int64_t>(sizeof(ByteLayer)) + kAlignment - 1) / kAlignment * kAlignment;
   }
   /// Of the workspace.
   int64_t bytes() const {
     return layer_bytes() + ByteTexels::num_patches(arguments) * ByteTexels::places(arguments) * texels.groups *
-                               static_cast<int64_t>(sizeof(Taps));
+                               static_cast<int64_t>(sizeof(TexelPair));
   }
 
   TUBELETX_HOST_DEVICE int64_t layer_blocks() const { return (num_layers() + kThreads - 1) / kThreads; }
@@ -312,10 +324,10 @@ struct PrepareBytes {
     const uint32_t b = sample_frame / frames, t = sample_frame - b * frames;
     ByteLayer& layer = layers[int64_t{frame} * tubelets + paint_position(arguments, b, m)];
     write_byte_layer(arguments, boxes, b, v, m, t, layer);
-    layer.taps = texels.of(arguments, b, v, m);
+    layer.texels = texels.of(arguments, b, v, m);
   }
 
-  /// The taps of a patch at place `first` and every so many further on.
+  /// The pairs of a patch at place `first` and every so many further on.
   TUBELETX_HOST_DEVICE void write_patch(uint32_t index, int32_t first) const {
     const PasteArguments& a = arguments;
     const uint32_t tubelets = static_cast<uint32_t>(a.num_tubelets);
@@ -324,42 +336,39 @@ struct PrepareBytes {
     const uint32_t b = appearance / clips, v = appearance - b * clips;
     const BytePatch patch(a, boxes, b, v, m);
     if (patch.width == 0) return;
-    Taps* out = texels.of(a, b, v, m);
-    const int32_t pitch = patch.width + 1, places = (patch.height + 1) * pitch;
+    TexelPair* out = texels.of(a, b, v, m);
+    const int32_t pitch = patch.width + 1, places = (patch.height + 2) * pitch;
     const int32_t step = static_cast<int32_t>(blocks_per_patch()) * kThreads;
     for (int32_t place = first; place < places; place += step) {
       const int32_t row = place / pitch;
-      write_taps(patch, place - row * pitch, row, out + int64_t{place} * texels.groups);
+      write_pair(patch, place - row * pitch, row, out + int64_t{place} * texels.groups);
     }
   }
 
-  TUBELETX_HOST_DEVICE void write_taps(const BytePatch& patch, int32_t column, int32_t row, Taps* out) const {
+  TUBELETX_HOST_DEVICE void write_pair(const BytePatch& patch, int32_t column, int32_t row, TexelPair* out) const {
     const PasteArguments& a = arguments;
-    const int32_t left = column > 0 ? column - 1 : 0, upper = row > 0 ? row - 1 : 0;
-    const int32_t right = column < patch.width ? column : column - 1, lower = row < patch.height ? row : row - 1;
-    const uint8_t* texel[4];
-    uint8_t alpha[4];
+    const int32_t texel_row = row == 0 ? 0 : (row <= patch.height ? row - 1 : patch.height - 1);
+    const int32_t texel_column[2] = {column > 0 ? column - 1 : 0, column < patch.width ? column : column - 1};
+    const uint8_t* texel[2];
+    uint8_t alpha[2];
     TUBELETX_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      texel[k] =
-          patch.texels + (k % 2 ? right : left) * a.patch_column_stride + (k / 2 ? lower : upper) * a.patch_row_stride;
+    for (int k = 0; k < 2; ++k) {
+      texel[k] = patch.texels + texel_column[k] * a.patch_column_stride + texel_row * a.patch_row_stride;
       alpha[k] = a.has_alpha ? texel[k][a.channels * a.patch_channel_stride] : 255;
     }
     for (int32_t group = 0; group < texels.groups; ++group) {
-      Taps taps;
+      TexelPair pair = {};
       TUBELETX_UNROLL
       for (int c = 0; c < 4; ++c) {
         const int32_t channel = 4 * group + c;
-        uint32_t word = 0;
         TUBELETX_UNROLL
-        for (int k = 0; k < 4; ++k) {
+        for (int k = 0; k < 2; ++k) {
           uint8_t byte = alpha[k];
           if (channel < a.channels) byte = premultiply(texel[k][channel * a.patch_channel_stride], byte);
-          word |= uint32_t{byte} << (8 * k);
+          pair.word[c / 2] |= uint32_t{byte} << (8 * (c % 2 * 2 + k));
         }
-        taps.channel[c] = word;
       }
-      out[group] = taps;
+      out[group] = pair;
     }
   }
 };

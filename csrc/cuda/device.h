@@ -15,7 +15,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -214,8 +213,7 @@ void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64
   config.stream = stream;
   config.attrs = &early;
   const void* code = reinterpret_cast<const void*>(kernel);
-  config.numAttrs =
-      start == Start::kEarly && std::getenv("TUBELETX_TUNE_ORDER") == nullptr && can_start_early(name, code) ? 1 : 0;
+  config.numAttrs = start == Start::kEarly && can_start_early(name, code) ? 1 : 0;
   void* pointers[] = {const_cast<Arguments*>(&arguments)};
   check_launch(cudaLaunchKernelExC(&config, code, pointers), name);
 }

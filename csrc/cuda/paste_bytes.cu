@@ -1,9 +1,11 @@
-// Pastes onto bytes, by the definition in core/paste_bytes.h. One launch makes the layers of all frames and the taps of
-// all patches; a second one has, in each block, some tiles of one frame. Its threads first look which layers touch
-// which tile; then a warp takes a tile at a time, and a pixel stays with its thread while layer follows layer.
+// Pastes onto bytes, by the definition in core/paste_bytes.h. One launch makes the layers of all frames and the texels
+// of all patches. In a second one each warp has some tiles of a frame: its lanes first look which layers touch a tile
+// each, then all of them paint one tile after the other. In a tile layer follows layer, and a lane has a run of pixels;
+// where the clips let it, the warp exchanges what it weighed, so that memory is written in whole vectors.
+//
+// Floors on an H100, 32 pairs of 16 x 112 x 112: 2.4 us for the bytes written; about 9 us for the instructions, 16,400
+// times a layer in a tile at some 450 of them.
 #include "cuda/paste_bytes.h"
-
-#include <cstdlib>
 
 #include "cuda/byte_layers.h"
 
@@ -102,8 +104,7 @@ struct PaintLaw {
 class ByteTiles {
  public:
   explicit ByteTiles(const PasteArguments& arguments) {
-    const char* tuned = std::getenv("TUBELETX_TUNE_WARPS");
-    const int64_t kEnoughWarps = tuned != nullptr ? std::atoll(tuned) : 3072;
+    constexpr int64_t kEnoughWarps = 4608;  // an H100 has room for a few more at once
     frames_ = arguments.batch * arguments.frames * num_views(arguments);
     across_ = static_cast<uint32_t>((arguments.width + kByteTileWidth - 1) / kByteTileWidth);
     tiles_ = across_ * static_cast<uint32_t>((arguments.height + kByteTileHeight - 1) / kByteTileHeight);
@@ -148,7 +149,7 @@ struct Frames {
 template <bool kRgb>
 struct PasteBytes {
   static constexpr int kThreads = 128;
-  static constexpr int kResident = 6;
+  static constexpr int kResident = kRgb ? 9 : 8;
   static constexpr int kWarps = kThreads / kWarp;
   static constexpr int kLayersAtOnce = 32;
   static constexpr int kChannels = 3;
@@ -187,33 +188,27 @@ struct PasteBytes {
     const Frames frames = frames_of(share.frame, lane);
     const ByteLayer* frame = layers + int64_t{share.frame} * arguments.num_tubelets;
     device::wait_for_previous_kernel();
-    for (int64_t first = 0; first < arguments.num_tubelets; first += kLayersAtOnce) {
-      const int64_t left = arguments.num_tubelets - first;
-      const int count = static_cast<int>(left < kLayersAtOnce ? left : kLayersAtOnce);
+    const int32_t tubelets = static_cast<int32_t>(arguments.num_tubelets);
+    for (int32_t first = 0; first < tubelets; first += kLayersAtOnce) {
+      const int count = tubelets - first < kLayersAtOnce ? tubelets - first : kLayersAtOnce;
       for (uint32_t begin = share.first; begin < tiles.count(); begin += kWarp * tiles.step()) {
         // Each lane looks which layers touch a tile of its own; then all of them paint one tile after the other.
-        const uint32_t own_tile = begin + static_cast<uint32_t>(lane) * tiles.step();
-        int32_t own_x, own_y;
-        tiles.corner(own_tile, own_x, own_y);
-        uint32_t own_layers = 0;
-        if (own_tile < tiles.count()) {
+        const uint32_t number = begin + static_cast<uint32_t>(lane) * tiles.step();
+        Tile tile;
+        tiles.corner(number, tile.x, tile.y);
+        tile.layers = 0;
+        if (number < tiles.count()) {
           for (int k = 0; k < count; ++k) {
-            own_layers |= static_cast<uint32_t>(frame[first + k].reach.touches(own_x, own_y)) << k;
+            tile.layers |= static_cast<uint32_t>(frame[first + k].reach.touches(tile.x, tile.y)) << k;
           }
         }
-        for (uint32_t left_tiles = device::ballot(own_layers != 0); left_tiles != 0; left_tiles &= left_tiles - 1) {
-          const int owner = device::lowest_bit(left_tiles);
-          const int32_t x = device::shuffle(own_x, owner), y = device::shuffle(own_y, owner);
-          for (uint32_t bits = device::shuffle(own_layers, owner); bits != 0; bits &= bits - 1) {
-            const ByteLayer& layer = frame[first + device::lowest_bit(bits)];
-            const NearPose pose = layer.near_pose;  // read before it is known whether it is needed
-            if (!layer.near) {
-              paint_pixels(frames, layer, layer.pose, x, y);
-            } else if constexpr (kRgb) {
-              paint_tile(frames, layer, pose, x, y);
-            } else {
-              paint_pixels(frames, layer, pose, x, y);
-            }
+        memory().tiles[lane] = tile;
+        uint32_t left = device::ballot(tile.layers != 0);
+        device::synchronize_warp();
+        for (; left != 0; left &= left - 1) {
+          const Tile& touched = memory().tiles[device::lowest_bit(left)];
+          for (uint32_t bits = touched.layers; bits != 0; bits &= bits - 1) {
+            paint(frames, frame[first + device::lowest_bit(bits)], touched.x, touched.y);
             device::synchronize_warp();  // a byte may have another lane under the next layer
           }
         }
@@ -231,10 +226,17 @@ struct PasteBytes {
     uint32_t word[4];
   };
 
-  /// What a warp has in shared memory: its frames, and a tile on its way from runs of pixels to vectors of bytes, row
-  /// after row without gaps.
+  /// By its first pixel, and a bit for each layer at hand that touches it.
+  struct Tile {
+    int32_t x, y;
+    uint32_t layers;
+  };
+
+  /// What a warp has in shared memory: its frames, the tiles at hand, and a tile on its way from runs of pixels to
+  /// vectors of bytes, row after row without gaps.
   struct alignas(16) Memory {
     uint8_t* pixels[kMaxClips];
+    Tile tiles[kWarp];
     uint32_t shown[kWarp * kWords];
     uint32_t covered[kWarp * kWords];  ///< bytes of all ones
   };
@@ -305,11 +307,11 @@ struct PasteBytes {
     return static_cast<uint32_t>(strengths >> (16 * j)) & 0xffffu;
   }
 
-  /// What a lane sees of a layer: the taps of a run of pixels, and how far these lie between them, right in the lower
-  /// half.
+  /// What a lane sees of a layer: the texels around each of a run of pixels, and how far it lies between them, right in
+  /// the lower half.
   struct Sights {
     uint64_t strengths;
-    Taps taps[kByteRun];
+    TexelPair upper[kByteRun], lower[kByteRun];
     uint32_t between[kByteRun];
 
     TUBELETX_INLINE Weights weights(int j, int32_t bias) const {
@@ -317,13 +319,25 @@ struct PasteBytes {
     }
   };
 
+  /// All lanes take part.
+  TUBELETX_DEVICE void paint(const Frames& frames, const ByteLayer& layer, int32_t x, int32_t y) const {
+    const NearPose pose = layer.near_pose;  // read before it is known whether it is needed
+    if (!layer.near) {
+      paint_pixels(frames, layer, layer.pose, x, y);
+    } else if constexpr (kRgb) {
+      paint_tile(frames, layer, pose, x, y);
+    } else {
+      paint_pixels(frames, layer, pose, x, y);
+    }
+  }
+
   /// A tile of clips whose channels and pixels stand side by side. All lanes take part.
   TUBELETX_DEVICE void paint_tile(const Frames& frames, const ByteLayer& layer, const NearPose& pose, int32_t tile_x,
                                   int32_t tile_y) const {
     const int lane = device::thread() % kWarp;
     const int32_t x = tile_x + lane % (kByteTileWidth / kByteRun) * kByteRun;
     const int32_t y = tile_y + lane / (kByteTileWidth / kByteRun);
-    const Taps* const patch = layer.taps;
+    const TexelPair* const patch = layer.texels;
     const int32_t pitch = layer.pitch;
     int32_t place_x = place_of(pose, x, y, 0), place_y = place_of(pose, x, y, 1);
     Sights sights;
@@ -332,10 +346,11 @@ struct PasteBytes {
     if (left < kByteRun) sights.strengths = left > 0 ? sights.strengths & ((uint64_t{1} << (16 * left)) - 1) : 0;
     if (device::ballot(sights.strengths != 0) == 0) return;
     TUBELETX_UNROLL
-    for (int j = 0; j < kByteRun; ++j) {  // all taps are on their way before the first is looked at
+    for (int j = 0; j < kByteRun; ++j) {  // all texels are on their way before the first is looked at
       const ByteTexel texel = find_texel(pose, place_x, place_y);
-      const int32_t index = texel.row * pitch + texel.column;
-      sights.taps[j] = patch[strength_of(sights.strengths, j) != 0 ? index : 0];
+      const int32_t index = strength_of(sights.strengths, j) != 0 ? texel.row * pitch + texel.column : 0;
+      sights.upper[j] = patch[index];
+      sights.lower[j] = patch[index + pitch];
       sights.between[j] = permute_bytes(static_cast<uint32_t>(texel.right), static_cast<uint32_t>(texel.lower), 0x5410);
       place_x += pose.step_x[0];
       place_y += pose.step_x[1];
@@ -377,7 +392,8 @@ struct PasteBytes {
     for (int j = 0; j < kByteRun; ++j) {
       const Weights weights = sights.weights(j, bias);
       TUBELETX_UNROLL
-      for (int c = 0; c < kChannels; ++c) sum[j * kChannels + c] = weights(sights.taps[j].channel[c]);
+      for (int c = 0; c < kChannels; ++c)
+        sum[j * kChannels + c] = weights(taps_of(sights.upper[j], sights.lower[j], c));
     }
     TUBELETX_UNROLL
     for (int i = 0; i < kWords; ++i) stage.shown[kWords * lane + i] = third_bytes(sum + 4 * i);
@@ -424,10 +440,13 @@ struct PasteBytes {
     for (int j = 0; j < kByteRun; ++j) {
       const Weights weights = sights.weights(j, bias);
       const uint32_t scale = law.scale(static_cast<int32_t>(strength_of(sights.strengths, j)));
-      const uint32_t light0 = PaintLaw::scaled(weights(sights.taps[j].channel[0]), scale) + law.light;
-      const uint32_t light1 = PaintLaw::scaled(weights(sights.taps[j].channel[1]), scale) + law.light;
-      const uint32_t light2 = PaintLaw::scaled(weights(sights.taps[j].channel[2]), scale) + law.light;
-      const uint32_t keep = law.full - PaintLaw::scaled(weights(sights.taps[j].channel[3]), scale);
+      const uint32_t light0 =
+          PaintLaw::scaled(weights(taps_of(sights.upper[j], sights.lower[j], 0)), scale) + law.light;
+      const uint32_t light1 =
+          PaintLaw::scaled(weights(taps_of(sights.upper[j], sights.lower[j], 1)), scale) + law.light;
+      const uint32_t light2 =
+          PaintLaw::scaled(weights(taps_of(sights.upper[j], sights.lower[j], 2)), scale) + law.light;
+      const uint32_t keep = law.full - PaintLaw::scaled(weights(taps_of(sights.upper[j], sights.lower[j], 3)), scale);
       light01[j] = permute_bytes(light0, light1, 0x5410);
       light2_keep[j] = permute_bytes(light2, keep, 0x5410);
     }
@@ -512,12 +531,15 @@ struct PasteBytes {
       if (strength == 0) continue;
       const ByteTexel texel = find_texel(pose, place_x, place_y);
       const Weights weights(texel.right, texel.lower, byte_bias(paint));
-      const Taps* taps = layer.taps + int64_t{texel.row * layer.pitch + texel.column} * texels.groups;
+      const TexelPair* upper = layer.texels + int64_t{texel.row * layer.pitch + texel.column} * texels.groups;
+      const TexelPair* lower = upper + int64_t{layer.pitch} * texels.groups;
       const uint32_t keep =
-          paint == BytePaint::kOpaque ? 0 : keep_of(paint, weights(taps[channels / 4].channel[channels % 4]), strength);
+          paint == BytePaint::kOpaque
+              ? 0
+              : keep_of(paint, weights(taps_of(upper[channels / 4], lower[channels / 4], channels % 4)), strength);
       TUBELETX_ROLL
       for (int32_t c = 0; c < channels; ++c) {
-        const uint32_t sum = weights(taps[c / 4].channel[c % 4]);
+        const uint32_t sum = weights(taps_of(upper[c / 4], lower[c / 4], c % 4));
         const uint32_t light = light_of(paint, sum, strength);
         TUBELETX_ROLL
         for (int32_t v = frames.first_clip; v < frames.last_clip; ++v) {
