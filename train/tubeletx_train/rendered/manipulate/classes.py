@@ -72,9 +72,11 @@ class ManipulateClass:
 
 CLASSES = tuple(ManipulateClass(thing, order) for thing in THINGS for order in _ORDERS)
 
-# Classes that differ in one thing only, which no set of frames without their order tells.
+# Classes that are each other played backwards, which no set of frames without their order tells apart. There and back,
+# played backwards, is itself: it differs from back and there in where it begins.
 OPPOSITES = tuple(
     (ManipulateClass(thing, order).name, ManipulateClass(thing, tuple(1 - way for way in order)).name)
     for thing in THINGS
-    for order in _ORDERS[::2]
+    for order in _ORDERS
+    if len(order) % 2 and order[0] == 0
 )
