@@ -15,9 +15,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "core/blend.h"
 #include "cuda/stream.h"
@@ -181,14 +183,20 @@ TUBELETX_DEVICE void wait_for_previous_kernel() {
 /// latter is for kernels that wait_for_previous_kernel before they read or write.
 enum class Start { kInOrder, kEarly };
 
-/// Whether the code of a kernel for the current device knows how to wait, and graphs take it over.
+/// Whether the code of a kernel for the current device knows how to wait, and graphs take it over. Asked once.
 inline bool can_start_early(const char* name, const void* kernel) {
   constexpr int has_waits = 90, captures_early_starts = 12030;
+  static thread_local std::map<std::pair<int, const void*>, bool> known;
+  int device = 0;
+  check_launch(cudaGetDevice(&device), name);
+  const std::pair key(device, kernel);
+  if (const auto found = known.find(key); found != known.end()) return found->second;
   int driver = 0;
   check_launch(cudaDriverGetVersion(&driver), name);
   cudaFuncAttributes code{};
   check_launch(cudaFuncGetAttributes(&code, kernel), name);
-  return code.ptxVersion >= has_waits && driver >= captures_early_starts && CUDART_VERSION >= captures_early_starts;
+  const bool captures = driver >= captures_early_starts && CUDART_VERSION >= captures_early_starts;
+  return known[key] = code.ptxVersion >= has_waits && captures;
 }
 
 /// Queues the kernel on the stream of the current device; `name` is for the error.
