@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import logging
+import math
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.arms import FULL, SIZES, all_arms, arm_recipe, chosen_arms, groups
-from studies.measure import draw_measurements
+from studies.arms import SIZES, all_arms, chosen_arms, reuse_of
+from studies.draw import draw
+from studies.lockstep import SideBySide, worker_pool
 from studies.pool import run_missing
 from studies.report import write_report
 from studies.runs import Run, Study
 from studies.videos import write_study_manifest
+from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import CommandError, UsageError
 from tubeletx_train.common.files import writable_folder
-from tubeletx_train.config.parse import config_from_tree
-from tubeletx_train.config.pretrain import PretrainConfig
 
 _EXAMPLES = """examples:
   python -m studies run --videos my_videos/ --output runs/study --arms untrained temporal static nonlinear rotation
@@ -43,60 +49,108 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = parsed.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run what is missing, then report")
-    run.add_argument(
-        "--videos", required=True, help='a folder, split 7 to 3, or a manifest with splits "train" and "held_out"'
-    )
-    run.add_argument("--output", default="runs/study", help="folder of runs and report; default %(default)s")
-    run.add_argument("--size", choices=SIZES, default="small")
-    run.add_argument("--arms", nargs="+", default=list(groups()), metavar="NAME", help="arms or groups; default all")
-    run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    run.add_argument("--steps", type=int, help="steps of a run; default the recipe's")
+    _add_common(run)
     run.add_argument("--jobs", type=int, help="runs at once; default one for each GPU, or for each core without")
-    run.add_argument("--seconds", type=float, help="stop after so long; runs under way save a checkpoint")
-    run.add_argument(
-        "--labelled", nargs="*", type=_labelled, default=[], metavar="NAME=PATH", help="labelled videos to judge by"
-    )
-    run.add_argument("--group_pattern", help="as of tubeletx-train probe, for labelled videos without splits")
+    side_by_side = commands.add_parser("lockstep", help="run what is missing side by side on one device, in graphs")
+    _add_common(side_by_side)
+    side_by_side.add_argument("--device", default="auto")
+    side_by_side.add_argument("--reuse", type=int, default=4, help="how often a clip is used; default %(default)s")
+    side_by_side.add_argument("--width", type=int, default=32, help="runs at once; default %(default)s")
+    side_by_side.add_argument("--workers", type=int, help="processes beside; default one for each core but one")
+    side_by_side.add_argument("--lines", help="a file that each result is added to as it comes, a line of JSON each")
+    side_by_side.add_argument("--commit", help="of the sources, where they lie outside of their repository")
+    collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
+    collect.add_argument("lines", nargs="+")
+    collect.add_argument("--output", default="runs/study")
     report = commands.add_parser("report", help="report on what there is")
     report.add_argument("--output", default="runs/study")
     report.add_argument("--report", help='folder of the report; default "report" in the output folder')
     return parsed
 
 
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--videos", required=True, help='a folder, split 7 to 3, or a manifest with splits "train" and "held_out"'
+    )
+    command.add_argument("--output", default="runs/study", help="folder of runs and report; default %(default)s")
+    command.add_argument("--size", choices=SIZES, default="small")
+    command.add_argument("--arms", nargs="+", default=["paper", "own"], metavar="NAME", help="arms or groups")
+    command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    command.add_argument("--steps", type=int, help="steps of a run; default the recipe's")
+    command.add_argument("--seconds", type=float, help="stop after so long; `run` saves what is under way")
+    command.add_argument(
+        "--labelled", nargs="*", type=_labelled, default=[], metavar="NAME=PATH", help="labelled videos to judge by"
+    )
+    command.add_argument("--group_pattern", help="as of tubeletx-train probe, for labelled videos without splits")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     options = parser().parse_args(arguments)
     try:
-        return _run(options) if options.command == "run" else _report(options)
+        return {"run": _run, "lockstep": _lockstep, "collect": _collect, "report": _report}[options.command](options)
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _run(options: argparse.Namespace) -> int:
-    arms = chosen_arms(options.arms)
+def _chosen(options: argparse.Namespace) -> tuple[Study, list[Run]]:
     if options.steps is not None and options.steps < 1:
         raise UsageError(f"--steps: got {options.steps}, needs 1 or more")
-    study = Study(writable_folder(options.output).absolute(), options.size, options.steps)
-    prepare(study, options.videos, dict(options.labelled), options.group_pattern)
     # Seed by seed, so that a study that is cut off is balanced.
-    runs = [Run(arm, seed) for seed in dict.fromkeys(options.seeds) for arm in arms]
+    runs = [Run(arm, seed) for seed in dict.fromkeys(options.seeds) for arm in chosen_arms(options.arms)]
+    study = Study(writable_folder(options.output).absolute(), options.size, options.steps)
+    if not study.manifest.exists():
+        write_study_manifest(options.videos, study.manifest)
+    return study, runs
+
+
+def _run(options: argparse.Namespace) -> int:
+    study, runs = _chosen(options)
+    for run in runs:
+        if reuse_of(run.arm):
+            raise UsageError(f"--arms: got {run.arm!r}, which `lockstep` alone can run")
+    draw(study, dict(options.labelled), options.group_pattern)
     code = run_missing(study, runs, jobs=options.jobs, seconds=options.seconds)
     options.report = None
     _report(options)
     return code
 
 
-def prepare(study: Study, videos: str, labelled: dict[str, str], group_pattern: str | None) -> None:
-    """Write what all runs share, where it is not there yet: the list of videos, and the clips to judge by."""
-    if not study.manifest.exists():
-        write_study_manifest(videos, study.manifest)
-    if not study.measurements.exists():
-        print("drawing the clips that all runs are measured by", flush=True)
-        recipe = arm_recipe(FULL, study.size) | {}
-        recipe["data"] = recipe["data"] | {"videos": str(study.manifest)}
-        full = config_from_tree(PretrainConfig, recipe, "studies")
-        draw_measurements(full, labelled, group_pattern).save(study.measurements)
+def _lockstep(options: argparse.Namespace) -> int:
+    since = time.monotonic()
+    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)8d ms  %(message)s")
+    end = math.inf if options.seconds is None else since + options.seconds
+    study, runs = _chosen(options)
+    device = resolve_device(options.device)
+    workers = options.workers or max(len(os.sched_getaffinity(0)) - 1, 1)
+    with worker_pool(workers) as pool, contextlib.ExitStack() as stack:
+        drawn = pool.submit(draw, study, dict(options.labelled), options.group_pattern)
+        lines = stack.enter_context(open(options.lines, "a", encoding="utf-8")) if options.lines else None
+        side_by_side = SideBySide(
+            study,
+            runs,
+            pool,
+            drawn,
+            device=device,
+            reuse=options.reuse,
+            width=options.width,
+            end=end,
+            lines=lines,
+            commit=options.commit,
+        )
+        done = side_by_side.go()
+    print(f"{done} runs are complete")
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    study = Study(writable_folder(options.output).absolute())
+    for path in options.lines:
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            result = json.loads(line)
+            study.write_result(Run(result["arm"], result["seed"]), result)
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -25,6 +25,9 @@ FULL = "rotation"
 
 SIZES = ("small", "paper")
 
+# What an arm says beside the settings of pretraining.
+_NOT_SETTINGS = ("about", "reuse", "times")
+
 
 @functools.cache
 def _content() -> dict[str, Any]:
@@ -72,4 +75,14 @@ def description(arm: str) -> str:
 def arm_recipe(arm: str, size: str = "small") -> dict[str, Any]:
     """All settings of an arm: the base, what the size changes, and over both what makes the arm."""
     shared = merge(load_recipe(str(_FOLDER / "base.yaml")), _content()["sizes"].get(size, {}))
-    return merge(shared, {name: value for name, value in _arm(arm).items() if name != "about"})
+    return merge(shared, {name: value for name, value in _arm(arm).items() if name not in _NOT_SETTINGS})
+
+
+def reuse_of(arm: str) -> int | None:
+    """How often an arm uses a clip; None where that is not what makes the arm."""
+    return _arm(arm).get("reuse")
+
+
+def times_of(arm: str) -> int:
+    """How many times as long as the others an arm is trained."""
+    return int(_arm(arm).get("times", 1))

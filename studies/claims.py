@@ -37,7 +37,17 @@ PAPER_CLAIMS = (
 OWN_CLAIMS = (
     Claim("Temperature .1 does better than .07", FULL, "temperature_07"),
     Claim("Temperature .1 does better than the paper's .2", FULL, "temperature_20"),
-    Claim("Negatives of the same step do better than a queue", FULL, "queue_rotation"),
+    Claim(
+        "Negatives of the same step do better than a queue (1,024 keys, momentum .99)",
+        FULL,
+        "queue_m99_k1024_adamw_004",
+    ),
+    Claim("Groups of 8 that share patches learn more motion", "shared_8", FULL),
+    Claim("Groups of 64 learn more than groups of 8", "shared_64", "shared_8"),
+    Claim("Groups of 8 that share the first place too learn more", "shared_8_place", "shared_8"),
+    Claim("An own negative that turns otherwise helps", "turned", FULL),
+    Claim("In groups of 8 an own negative that turns otherwise helps", "shared_8_turned", "shared_8"),
+    Claim("Fresh clips do better than clips used 16 times", "reuse_1", "reuse_16"),
     Claim("An own negative played backwards helps", "reversed", FULL),
     Claim("An own negative on another path helps", "resampled", FULL),
     Claim("Still backgrounds help", "still", FULL),

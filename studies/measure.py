@@ -150,7 +150,9 @@ def embed(net: EmbeddingNet, clips: Measurements, *, whole: bool = True) -> Feat
             count, views = videos.clips.shape[:2]
             by_stage = stages(videos.clips.flatten(0, 1))
             means = {stage: values.view(count, views, -1).mean(1) for stage, values in by_stage.items()}
-            labelled[name] = (means, dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu()))
+            judged = None if videos.judged is None else videos.judged.cpu()
+            without = dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu(), judged=judged)
+            labelled[name] = (means, without)
         return Features(
             fit=stages(clips.fit.clips),
             judge=stages(clips.judge.clips),

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import tubeletx
-from studies.arms import arm_recipe
+from studies.arms import arm_recipe, times_of
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.files import replaced_file
 from tubeletx_train.common.machine import processor_name
@@ -62,7 +62,7 @@ class Study:
         """All settings of a run's pretraining; `tubeletx-train pretrain --config` takes it."""
         recipe = arm_recipe(run.arm, self.size)
         usual = recipe["optim"]["steps"]
-        steps = self.steps or usual
+        steps = (self.steps or usual) * times_of(run.arm)
         over = {
             "data": {"videos": str(self.manifest)},
             "optim": {"steps": steps, "warmup_steps": recipe["optim"]["warmup_steps"] * steps // usual},
@@ -109,8 +109,13 @@ class Study:
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def provenance(device: torch.device) -> dict[str, str | None]:
-    """What made a result: version, commit ("+" marks changes that are not committed), torch and processor."""
+def provenance(device: torch.device, commit: str | None = None) -> dict[str, str | None]:
+    """What made a result: version, commit, torch and processor.
+
+    Args:
+        device: That trained.
+        commit: Where the sources lie outside of their repository; None asks git ("+" marks uncommitted changes).
+    """
     root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str | None:
@@ -120,14 +125,16 @@ def provenance(device: torch.device) -> dict[str, str | None]:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    commit = git("rev-parse", "HEAD")
-    if commit is not None and git(
-        "status", "--porcelain", "--untracked-files=no", "--", "studies", "train", "tubeletx"
+    found = commit or git("rev-parse", "HEAD")
+    if (
+        commit is None
+        and found is not None
+        and git("status", "--porcelain", "--untracked-files=no", "--", "studies", "train", "tubeletx")
     ):
-        commit += "+"
+        found += "+"
     return {
         "tubeletx": tubeletx.__version__,
-        "commit": commit,
+        "commit": found,
         "torch": str(torch.__version__),
         "processor": processor_name(device),
     }
