@@ -7,11 +7,12 @@ In two parts, since the first wants the device that the network is on and the se
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,15 +46,51 @@ class Labelled:
         clips: uint8 (N, V, 3, T, S, S), V clips a video.
         labels: (N,) int64, indices into `names`.
         names: Classes.
-        groups: Of each video; each group is judged by classifiers fitted on the others.
-        judged: (N,) bool in place of groups: which videos are judged, by classifiers fitted on the rest; or None.
+        groups: Of each video; each group is judged by classifiers fitted on the others, where there are no splits.
+        splits: Of each video, or None: those that begin with "test" are each judged by classifiers fitted on "train".
     """
 
     clips: Tensor
     labels: Tensor
     names: list[str]
     groups: list[str]
-    judged: Tensor | None
+    splits: list[str] | None
+
+    @classmethod
+    def read(cls, path: str, data: DataConfig, *, clips: int, group_pattern: str | None = None) -> Labelled:
+        """Clips of a manifest, of a folder with a folder for each class, or of a file that `save` wrote (.npz).
+
+        Args:
+            path: Where to find them.
+            data: Frames, strides, size and reader of a clip.
+            clips: Clips of a video.
+            group_pattern: As in `tubeletx-train probe`, for sets without splits.
+        """
+        if path.endswith(".npz"):
+            with np.load(path) as file:
+                names, groups, splits = (file[name].tolist() for name in ("names", "groups", "splits"))
+                return cls(
+                    torch.from_numpy(file["clips"]), torch.from_numpy(file["labels"]), names, groups, splits or None
+                )
+        videos, _ = read_labelled(path, data, clips=clips, group_pattern=group_pattern)
+        return cls(
+            clips=videos.clips,
+            labels=videos.labels,
+            names=videos.names,
+            groups=videos.groups or [str(number) for number in range(len(videos.labels))],
+            splits=[str(split) for split in videos.splits] if "test" in videos.splits else None,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write them to a file that needs no decoder."""
+        np.savez_compressed(
+            path,
+            clips=self.clips.contiguous().numpy(),
+            labels=self.labels.numpy(),
+            names=np.array(self.names),
+            groups=np.array(self.groups),
+            splits=np.array(self.splits or [], dtype=str),
+        )
 
 
 @dataclass(frozen=True)
@@ -150,8 +187,7 @@ def embed(net: EmbeddingNet, clips: Measurements, *, whole: bool = True) -> Feat
             count, views = videos.clips.shape[:2]
             by_stage = stages(videos.clips.flatten(0, 1))
             means = {stage: values.view(count, views, -1).mean(1) for stage, values in by_stage.items()}
-            judged = None if videos.judged is None else videos.judged.cpu()
-            without = dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu(), judged=judged)
+            without = dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu())
             labelled[name] = (means, without)
         return Features(
             fit=stages(clips.fit.clips),
@@ -194,8 +230,9 @@ def read_out_all(features: Features) -> dict[str, Any]:
         found["retrieval"] = features.retrieval
         found["stages"] = {stage: probe(stage).summary() for stage in earlier} | {last: _shares(found["probe"])}
         found["labelled"] = {
-            name: {stage: _labelled(values, videos).summary() for stage, values in by_stage.items()}
+            title: shares
             for name, (by_stage, videos) in features.labelled.items()
+            for title, shares in _labelled(name, by_stage, videos).items()
         }
     return found
 
@@ -204,11 +241,27 @@ def _shares(probe: Mapping[str, Any]) -> dict[str, float]:
     return {name: probe[name] for name in ("linear", "knn", "chance")}
 
 
-def _labelled(features: Tensor, videos: Labelled) -> Readout:
-    if videos.judged is None:
-        return read_out_by_group(features, videos.labels, videos.groups, videos.names)
-    fit, judge = ~videos.judged, videos.judged
-    return read_out((features[fit], videos.labels[fit]), (features[judge], videos.labels[judge]), videos.names)
+def _labelled(name: str, by_stage: dict[str, Tensor], videos: Labelled) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracies by stage, by the name of the set, or of the set and the split where that is not "test"."""
+    if videos.splits is None:
+        found = {
+            stage: read_out_by_group(values, videos.labels, videos.groups, videos.names)
+            for stage, values in by_stage.items()
+        }
+        return {name: {stage: readout.summary() for stage, readout in found.items()}}
+    fit = torch.tensor([split == "train" for split in videos.splits])
+    accuracies: dict[str, dict[str, dict[str, float]]] = {}
+    for split in sorted({split for split in videos.splits if split.startswith("test")}):
+        judge = torch.tensor([own == split for own in videos.splits])
+        # Every stage of the test itself; of harder ones the encoder's features.
+        stages = by_stage if split == "test" else dict(list(by_stage.items())[-1:])
+        accuracies[name if split == "test" else f"{name} {split}"] = {
+            stage: read_out(
+                (values[fit], videos.labels[fit]), (values[judge], videos.labels[judge]), videos.names
+            ).summary()
+            for stage, values in stages.items()
+        }
+    return accuracies
 
 
 def draw_measurements(
@@ -224,9 +277,8 @@ def draw_measurements(
 
     Args:
         config: Of the full arm: its data settings draw clips, its tubelets make the pairs.
-        labelled: Sets of labelled videos by name: manifests, or folders with a folder for each class. The split "test"
-            is judged by classifiers fitted on the others where there are splits, else each group, else each video.
-        group_pattern: As in `tubeletx-train probe`, for sets without splits.
+        labelled: Sets of labelled videos by name, see `Labelled.read`.
+        group_pattern: Likewise.
         fit_clips: To fit the probe on.
         judged_clips: To judge it by.
         pairs: Pairs of a retrieval set.
@@ -243,23 +295,8 @@ def draw_measurements(
         fit=draw_motion_task(data(TRAIN), fit_clips, _FIT_SEED),
         judge=draw_motion_task(data(HELD_OUT), judged_clips, _JUDGE_SEED),
         pairs=[draw_pair_set(batches, pair, pairs) for _ in range(_PAIR_SETS)],
-        labelled=dict(_labelled_sets(labelled, config.data, group_pattern)),
+        labelled={
+            name: Labelled.read(path, config.data, clips=_LABELLED_CLIPS, group_pattern=group_pattern)
+            for name, path in labelled.items()
+        },
     )
-
-
-def _labelled_sets(
-    paths: Mapping[str, str], data: DataConfig, group_pattern: str | None
-) -> Iterator[tuple[str, Labelled]]:
-    for name, path in paths.items():
-        videos, _ = read_labelled(path, data, clips=_LABELLED_CLIPS, group_pattern=group_pattern)
-        split = "test" in videos.splits
-        yield (
-            name,
-            Labelled(
-                clips=videos.clips,
-                labels=videos.labels,
-                names=videos.names,
-                groups=videos.groups or [str(number) for number in range(len(videos.labels))],
-                judged=torch.tensor([own == "test" for own in videos.splits]) if split else None,
-            ),
-        )

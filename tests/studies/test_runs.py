@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import torch
 import studies.runs
 from studies.__main__ import main
 from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, groups
-from studies.measure import Measurements, draw_measurements, embed, read_out_all
+from studies.measure import Labelled, Measurements, draw_measurements, embed, read_out_all
 from studies.pool import run_missing
 from studies.runs import Run, Study
 from studies.videos import write_study_manifest
@@ -224,3 +225,24 @@ def test_the_command_from_videos_to_a_report(toys, manifest, monkeypatch):
     ]
     assert main([*arguments, "--seeds", "0"]) == 0
     assert len(json.loads((toys.root / "report" / "results.json").read_text())) == 2
+
+
+def test_labelled_sets_with_splits_are_judged_by_what_was_trained_on(clips, manifest, tmp_path):
+    config = config_from_tree(PretrainConfig, merge(toy_recipe(FULL), {"data": {"videos": str(manifest)}}), "study")
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 2
+    # Two classes told by brightness; in the harder test they have changed places.
+    bright = torch.where(torch.arange(24) < 18, labels, 1 - labels).view(-1, 1, 1, 1, 1, 1)
+    values = torch.randint(80, (24, 1, 3, 4, 16, 16), generator=generator) + 150 * bright
+    splits = ["train"] * 12 + ["test"] * 6 + ["test_swapped"] * 6
+    videos = Labelled(values.to(torch.uint8), labels, ["dark", "bright"], list("abcdef" * 4), splits)
+    videos.save(tmp_path / "set.npz")
+    again = Labelled.read(str(tmp_path / "set.npz"), config.data, clips=1)
+    assert torch.equal(again.clips, videos.clips)
+    assert (again.names, again.groups, again.splits) == (videos.names, videos.groups, splits)
+    net = untrained_net(config, clips.fit.clips)
+    found = read_out_all(embed(net, dataclasses.replace(clips, labelled={"set": again})))["labelled"]
+    assert set(found) == {"set", "set test_swapped"}
+    assert found["set"]["stem"]["linear"] == 1
+    assert found["set test_swapped"].keys() == {"layer4"}
+    assert found["set test_swapped"]["layer4"]["linear"] < 0.5
