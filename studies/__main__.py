@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import math
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from studies.arms import SIZES, all_arms, chosen_arms, reuse_of
 from studies.draw import draw
-from studies.lockstep import SideBySide, worker_pool
+from studies.lockstep import NoGraphsError, SideBySide, worker_pool
 from studies.pool import run_missing
 from studies.report import write_report
 from studies.runs import Run, Study
@@ -39,6 +39,13 @@ def _labelled(text: str) -> tuple[str, str]:
     return name, path
 
 
+def _block(text: str) -> tuple[list[str], list[int]]:
+    arms, separator, seeds = text.partition("@")
+    if not separator or not all(seed.isdigit() for seed in seeds.split(",")):
+        raise argparse.ArgumentTypeError(f"got {text!r}, needs ARM,...@SEED,...")
+    return arms.split(","), [int(seed) for seed in seeds.split(",")]
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
     parsed = argparse.ArgumentParser(
@@ -58,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
     side_by_side.add_argument("--width", type=int, default=32, help="runs at once; default %(default)s")
     side_by_side.add_argument("--workers", type=int, help="processes beside; default one for each core but one")
     side_by_side.add_argument("--lines", help="a file that each result is added to as it comes, a line of JSON each")
+    side_by_side.add_argument("--plain", action="store_true", help="launch steps kernel by kernel on a GPU too")
+    side_by_side.add_argument(
+        "--part", nargs=2, type=int, default=(0, 1), metavar=("I", "N"), help="of the runs only each Nth, from the Ith"
+    )
     side_by_side.add_argument("--commit", help="of the sources, where they lie outside of their repository")
     collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
     collect.add_argument("lines", nargs="+")
@@ -76,6 +87,13 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", choices=SIZES, default="small")
     command.add_argument("--arms", nargs="+", default=["paper", "own"], metavar="NAME", help="arms or groups")
     command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    command.add_argument(
+        "--blocks",
+        nargs="+",
+        type=_block,
+        metavar="ARM,...@SEED,...",
+        help="arms and seeds to run one block after the other, in place of --arms and --seeds",
+    )
     command.add_argument("--steps", type=int, help="steps of a run; default the recipe's")
     command.add_argument("--seconds", type=float, help="stop after so long; `run` saves what is under way")
     command.add_argument(
@@ -98,7 +116,9 @@ def _chosen(options: argparse.Namespace) -> tuple[Study, list[Run]]:
     if options.steps is not None and options.steps < 1:
         raise UsageError(f"--steps: got {options.steps}, needs 1 or more")
     # Seed by seed, so that a study that is cut off is balanced.
-    runs = [Run(arm, seed) for seed in dict.fromkeys(options.seeds) for arm in chosen_arms(options.arms)]
+    blocks = options.blocks or [(options.arms, options.seeds)]
+    runs = [Run(arm, seed) for arms, seeds in blocks for seed in seeds for arm in chosen_arms(arms)]
+    runs = list(dict.fromkeys(runs))
     study = Study(writable_folder(options.output).absolute(), options.size, options.steps)
     if not study.manifest.exists():
         write_study_manifest(options.videos, study.manifest)
@@ -123,25 +143,38 @@ def _lockstep(options: argparse.Namespace) -> int:
     end = math.inf if options.seconds is None else since + options.seconds
     study, runs = _chosen(options)
     device = resolve_device(options.device)
-    workers = options.workers or max(len(os.sched_getaffinity(0)) - 1, 1)
-    with worker_pool(workers) as pool, contextlib.ExitStack() as stack:
+    cores = len(os.sched_getaffinity(0))
+    place, count = options.part
+    with worker_pool(options.workers or max(cores - 1, 1)) as pool:
         drawn = pool.submit(draw, study, dict(options.labelled), options.group_pattern)
-        lines = stack.enter_context(open(options.lines, "a", encoding="utf-8")) if options.lines else None
-        side_by_side = SideBySide(
-            study,
-            runs,
-            pool,
-            drawn,
-            device=device,
-            reuse=options.reuse,
-            width=options.width,
-            end=end,
-            lines=lines,
-            commit=options.commit,
-        )
-        done = side_by_side.go()
-    print(f"{done} runs are complete")
-    return 0
+        try:
+            done = SideBySide(
+                study,
+                runs[place::count],
+                pool,
+                drawn,
+                device=device,
+                reuse=options.reuse,
+                width=options.width,
+                graphs=not options.plain,
+                end=end,
+                lines=Path(options.lines) if options.lines else None,
+                commit=options.commit,
+            ).go()
+            print(f"{done} runs are complete")
+            return 0
+        except NoGraphsError:
+            logging.exception("steps cannot be captured; going on in %d processes", cores)
+            drawn.result()
+    return _in_processes(sys.argv[1:], cores, end)
+
+
+def _in_processes(arguments: Sequence[str], count: int, end: float) -> int:
+    """The same command in so many processes, whose steps are launched kernel by kernel."""
+    seconds = [] if end == math.inf else ["--seconds", str(end - time.monotonic())]
+    command = [sys.executable, "-m", "studies", *arguments, *seconds, "--plain", "--workers", "1", "--width", "1"]
+    parts = [[*command, "--part", str(place), str(count)] for place in range(count)]
+    return max(process.wait() for process in [subprocess.Popen(part) for part in parts])
 
 
 def _collect(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studies.videos import TRAIN
+from tubeletx_train.config.data import ReaderName
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import DataConfig, EpochSampler, PairBatch, PairDataset, VideoRecord, prepare_videos
 from tubeletx_train.data.frames import CachedFrames
 
-_STEPS_A_JOB = 20
+_STEPS_A_JOB = 10
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,29 @@ class StoredPairs(PairDataset):
     """A data set whose frames were decoded before."""
 
     def __init__(
-        self, videos: list[VideoRecord], config: DataConfig, frames: CachedFrames, *, seed: int, mode: str
+        self, videos: Sequence[VideoRecord], config: DataConfig, frames: CachedFrames, *, seed: int, mode: str
     ) -> None:
         """Args: as `PairDataset`; `frames` holds every video."""
         super().__init__(videos, dataclasses.replace(config, cache_frames=False), seed=seed, mode=mode)  # type: ignore[arg-type]
         self._frames = frames
 
 
-@functools.cache
-def _videos(manifest: str, split: str, reader: str) -> list[VideoRecord]:
-    videos, _ = prepare_videos(DataConfig(videos=manifest, split=split, reader=reader), progress=False)  # type: ignore[arg-type]
-    return videos
+# Of this process, by reader and short side: decoded once, whatever run clips are drawn for.
+_decoded: dict[tuple[str, int | None], CachedFrames] = {}
 
 
 @functools.cache
-def _frames(manifest: str, reader: str, short_side: int | None, limit: float) -> CachedFrames:
-    return CachedFrames(_videos(manifest, "train", reader), reader, short_side, limit)
+def checked_videos(manifest: str, split: str, reader: ReaderName) -> list[VideoRecord]:
+    """The readable videos of a split."""
+    videos, _ = prepare_videos(DataConfig(videos=manifest, split=split, reader=reader), progress=False)
+    return list(videos)
+
+
+def _frames(data: DataConfig, videos: Sequence[VideoRecord]) -> CachedFrames:
+    key = (data.reader, data.decode_size)
+    if key not in _decoded:
+        _decoded[key] = CachedFrames(videos, data.reader, data.decode_size, data.cache_limit_gb)
+    return _decoded[key]
 
 
 def shape_of(config: PretrainConfig, steps: int) -> tuple[int, ...]:
@@ -88,14 +98,19 @@ def _sampler(config: PretrainConfig, samples: int, start: int, stop: int) -> Epo
     return EpochSampler(samples, config.optim.batch_size, seed=config.run.seed, start=start, stop=stop)
 
 
-def _draw(tree: dict[str, object], path: str, steps: int, start: int, stop: int) -> int:
+def _draw(
+    tree: dict[str, object],
+    videos: Sequence[VideoRecord],
+    all_videos: Sequence[VideoRecord],
+    path: str,
+    steps: int,
+    start: int,
+    stop: int,
+) -> int:
     """Write the clips of steps `start` to `stop` into a file; returns the samples of an epoch."""
     config = config_from_tree(PretrainConfig, tree, "studies")
-    data = config.data
-    assert data.split is not None
-    videos = _videos(data.videos, data.split, data.reader)
-    frames = _frames(data.videos, data.reader, data.decode_size, data.cache_limit_gb)
-    dataset = StoredPairs(videos, data, frames, seed=config.run.seed, mode=config.contrast.mode)
+    frames = _frames(config.data, all_videos)
+    dataset = StoredPairs(videos, config.data, frames, seed=config.run.seed, mode=config.contrast.mode)
     clips = np.memmap(path, np.uint8, "r+", shape=shape_of(config, steps))
     for step, keys in enumerate(_sampler(config, len(dataset), start, stop), start):
         for row, key in enumerate(keys):
@@ -117,9 +132,12 @@ class BankInTheMaking:
     def start(cls, config: PretrainConfig, steps: int, path: Path, pool: ProcessPoolExecutor) -> BankInTheMaking:
         """Have the clips of the first `steps` steps of a run drawn into a file."""
         np.memmap(path, np.uint8, "w+", shape=shape_of(config, steps)).flush()
-        tree = to_tree(config)
+        data = config.data
+        assert data.split is not None
+        own, all_ = (checked_videos(data.videos, split, data.reader) for split in (data.split, TRAIN))
+        draw = functools.partial(_draw, to_tree(config), own, all_, str(path), steps)
         starts = range(0, steps, _STEPS_A_JOB)
-        jobs = [pool.submit(_draw, tree, str(path), steps, at, min(at + _STEPS_A_JOB, steps)) for at in starts]
+        jobs = [pool.submit(draw, at, min(at + _STEPS_A_JOB, steps)) for at in starts]
         return cls(config, path, steps, jobs)
 
     def done(self) -> bool:

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ _WARM_UP = 2
 # Steps that are launched ahead of the device.
 _AHEAD = 8
 _TELL_SECONDS = 5.0
+_MOST_FAILURES = 20
 
 _logger = logging.getLogger(__name__)
 
@@ -115,12 +116,14 @@ class AdamW:
         self._rate = rate
         self._optimizer = torch.optim.AdamW(
             parameters,
-            lr=rate if on_gpu else config.lr,
+            lr=config.lr,
             betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
             foreach=True,
             capturable=on_gpu,
         )
+        if on_gpu:
+            self._optimizer.param_groups[0]["lr"] = rate
 
     def step(self) -> None:
         """Update the parameters by their gradients."""
@@ -135,6 +138,10 @@ class AdamW:
                 value.zero_()
 
 
+class NoGraphsError(RuntimeError):
+    """The device does not take a step as a graph."""
+
+
 class Trainee:
     """A run under way.
 
@@ -145,8 +152,18 @@ class Trainee:
         net: Its networks.
     """
 
-    def __init__(self, run: Run, config: PretrainConfig, bank: Bank, device: torch.device) -> None:
-        """Build networks as the trainer does, from the same seed."""
+    def __init__(
+        self, run: Run, config: PretrainConfig, bank: Bank, device: torch.device, *, graphs: bool = True
+    ) -> None:
+        """Build networks as the trainer does, from the same seed.
+
+        Args:
+            run: Which run.
+            config: Its settings.
+            bank: Its clips.
+            device: That trains, and holds the bank.
+            graphs: Whether a GPU takes the steps as graphs.
+        """
         optim = config.optim
         assert optim.steps is not None
         if config.color.probability or optim.accumulate > 1 or optim.optimizer not in ("adamw", "sgd"):
@@ -166,7 +183,7 @@ class Trainee:
         self._place = torch.zeros((), dtype=torch.int64, device=device)
         self._history = torch.zeros(self.total, len(METRICS), device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        on_gpu = device.type == "cuda"
+        on_gpu = device.type == "cuda" and graphs
         self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
 
     def settle_precision(self) -> Precision:
@@ -181,7 +198,11 @@ class Trainee:
         return settle_precision(self.config.optim.precision, self.net, make_loss, self.device)
 
     def begin(self, precision: Precision) -> None:
-        """Make ready to step in a precision."""
+        """Make ready to step in a precision.
+
+        Raises:
+            RuntimeError: The step cannot be captured.
+        """
         self._precision = precision
         if self._stream is None:
             return
@@ -271,8 +292,9 @@ class SideBySide:
         device: torch.device,
         reuse: int,
         width: int,
+        graphs: bool,
         end: float,
-        lines: TextIO | None = None,
+        lines: Path | None = None,
         commit: str | None = None,
     ) -> None:
         """Makes ready.
@@ -285,12 +307,15 @@ class SideBySide:
             device: That trains.
             reuse: How often a clip is used, where the arm does not say.
             width: Runs at once.
+            graphs: Whether a GPU takes the steps as graphs.
             end: By `time.monotonic`, when to stop; runs under way are lost.
             lines: A file that every result is added to as it comes, a line each.
             commit: Of the sources, where git cannot tell.
         """
-        self._study, self._pool, self._device = study, pool, device
-        self._reuse, self._width, self._end, self._lines = reuse, width, end, lines
+        self._study, self._pool, self._device, self._graphs = study, pool, device, graphs
+        self._reuse, self._width, self._end = reuse, width, end
+        # Opened to append: of several processes each line is whole.
+        self._lines = None if lines is None else os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._waiting = [run for run in runs if study.result(run) is None and run.arm != SUPERVISED]
         self._configs = {run: self._config(run) for run in self._waiting}
         self._drawn = drawn
@@ -302,15 +327,19 @@ class SideBySide:
         self._along: dict[Run, dict[int, Future[dict[str, Any]]]] = {}
         self._precision: Precision | None = None
         self._provenance = provenance(device, commit)
-        self._durations: list[float] = []
+        self._pace = 0.0  # seconds a step of the run that ended last
         self._begun: dict[Run, float] = {}
-        self.done = 0
+        self.done = self.failed = 0
 
     def go(self) -> int:
-        """Run; returns how many runs are complete."""
+        """Run; returns how many runs are complete.
+
+        Raises:
+            NoGraphsError: The first step could not be captured.
+        """
         ticks = launched = 0
         told = time.monotonic()
-        while time.monotonic() < self._end:
+        while time.monotonic() < self._end and self.failed <= _MOST_FAILURES:
             self._collect()
             while len(self._active) < self._width and self._admit():
                 pass
@@ -320,8 +349,12 @@ class SideBySide:
                 time.sleep(0.05)  # clips are being drawn
                 continue
             for trainee in list(self._active):
-                trainee.advance()
-                self._after_step(trainee)
+                try:
+                    trainee.advance()
+                    self._after_step(trainee)
+                except Exception:  # one run's trouble is not that of the others
+                    self._active.remove(trainee)
+                    self._fail(trainee.run)
             ticks += 1
             launched += len(self._active)
             if time.monotonic() - told > _TELL_SECONDS:
@@ -330,6 +363,8 @@ class SideBySide:
                 told, launched = time.monotonic(), 0
             if ticks % _AHEAD == 0 and self._active:
                 self._active[ticks // _AHEAD % len(self._active)].wait()
+        if self.failed > _MOST_FAILURES and not self.done and self._graphs:
+            raise NoGraphsError
         while self._measuring and time.monotonic() < self._end:
             self._collect()
             time.sleep(0.02)
@@ -359,8 +394,12 @@ class SideBySide:
                 self._making[key] = BankInTheMaking.start(self._configs[run], key[-1], path, self._pool)
 
     def _time_for_another(self) -> bool:
-        longest = max(self._durations, default=0.0)
-        return time.monotonic() + longest < self._end
+        steps = self._configs[self._waiting[0]].optim.steps or 0
+        return time.monotonic() + self._pace * steps < self._end
+
+    def _fail(self, run: Run) -> None:
+        self.failed += 1
+        _logger.exception("%s, seed %d failed", run.arm, run.seed)
 
     def _admit(self) -> bool:
         """Begin the next run whose clips are there; whether one was begun."""
@@ -381,10 +420,16 @@ class SideBySide:
             self._banks = {name: bank for name, bank in self._banks.items() if name in needed}
             self._banks[key] = self._making.pop(key).finish(self._device)
         self._waiting.pop(0)
-        trainee = Trainee(run, self._configs[run], self._banks[key], self._device)
-        if self._precision is None:
-            self._precision = trainee.settle_precision()
-        trainee.begin(self._precision)
+        try:
+            trainee = Trainee(run, self._configs[run], self._banks[key], self._device, graphs=self._graphs)
+            if self._precision is None:
+                self._precision = trainee.settle_precision()
+            trainee.begin(self._precision)
+        except Exception as error:
+            if self._graphs and not self.done and not self._active:
+                raise NoGraphsError from error
+            self._fail(run)
+            return True
         self._begun[run] = time.monotonic()
         self._along[run] = {}
         self._active.append(trainee)
@@ -406,7 +451,7 @@ class SideBySide:
             self._along[trainee.run][trainee.step] = self._submit(features)
             return
         self._active.remove(trainee)
-        self._durations.append(time.monotonic() - self._begun[trainee.run])
+        self._pace = (time.monotonic() - self._begun[trainee.run]) / trainee.total
         self._measure(trainee.run, trainee.config, features, trainee.total, self._common(trainee))
 
     def _common(self, trainee: Trainee) -> dict[str, Any]:
@@ -441,8 +486,7 @@ class SideBySide:
         result = self._provenance | result
         self._study.write_result(run, result)
         if self._lines is not None:
-            self._lines.write(json.dumps(result) + "\n")
-            self._lines.flush()
+            os.write(self._lines, (json.dumps(result) + "\n").encode())
         self.done += 1
         probe = result.get("probe", {}).get("linear", float("nan"))
         _logger.info("%d done: %s, seed %d, linear probe %.3f", self.done, run.arm, run.seed, probe)
