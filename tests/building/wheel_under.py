@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("requirements", nargs="*", metavar="NAME==VERSION", help="what to install beside the wheel")
     parser.add_argument("--python", default=sys.executable, help="the interpreter (default: this one)")
     parser.add_argument("--tests", nargs="*", default=["tests/ops"], help="files or folders (default: tests/ops)")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     # A constraint that the machine sets for its users must not hide a version.
     environment = {**os.environ, "PIP_CONSTRAINT": os.devnull}
     with tempfile.TemporaryDirectory() as folder:
