@@ -9,7 +9,7 @@ from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import EpochSampler
 from tubeletx_train.engine.loop import TrainingResult, run_training
-from tubeletx_train.engine.run import Run, open_run
+from tubeletx_train.engine.run import RunContext, open_run
 from tubeletx_train.engine.task import TrainingTask
 
 SAMPLES = 24
@@ -29,7 +29,7 @@ class ToyBatch:
 
 
 class ToySource:
-    def __init__(self, config: ToyConfig, run: Run) -> None:
+    def __init__(self, config: ToyConfig, run: RunContext) -> None:
         self.batch_size = run.ranks.share(config.optim.batch_size, "optim.batch_size")
         self._ranks = run.ranks
         self.steps_per_epoch = self._sampler().batches_per_epoch
@@ -48,7 +48,7 @@ class ToySource:
 class ToyTask(TrainingTask[ToyBatch]):
     make_source = ToySource
 
-    def __init__(self, config: ToyConfig, run: Run) -> None:
+    def __init__(self, config: ToyConfig, run: RunContext) -> None:
         super().__init__(config, run, self.make_source(config, run))
         self.evaluations: list[int] = []
         self.net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(config.dropout), nn.ReLU(), nn.Linear(8, 1))

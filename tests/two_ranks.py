@@ -25,7 +25,7 @@ from tubeletx_train.common.non_finite import NonFiniteGradientError, NonFiniteLo
 from tubeletx_train.config.pretrain import ContrastConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from tubeletx_train.data import DataConfig
 from tubeletx_train.engine.collectives import all_gather_rows, shuffle_rows, unshuffle_rows, world
-from tubeletx_train.engine.run import Run
+from tubeletx_train.engine.run import RunContext
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.models import build_encoder
 from tubeletx_train.pretrain.moco import MoCo
@@ -147,7 +147,7 @@ def a_counter_is_tested_on_the_main_processs_running_statistics(videos, output):
     rank, world_size = world()
     task = object.__new__(RepetitionTraining)
     task.config, task.optimization, task.procedure = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
-    task.run = Run(run_config(output), output, torch.device("cpu"), Ranks(rank, world_size))
+    task.run = RunContext(run_config(output), output, torch.device("cpu"), Ranks(rank, world_size))
     task.net = nn.BatchNorm1d(2)
     task.net.running_mean.fill_(5.0 + rank)
     with mock.patch("tubeletx_train.repetition.task.count_records") as count:

@@ -223,6 +223,25 @@ def held_out_batches(
     yield from tqdm(build_loader(dataset, sampler), "reading clips", batches, unit="batch", leave=False, disable=None)
 
 
+class LoadingRun(Protocol):
+    """What `EpochLoader` needs of a run."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the order."""
+        ...
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that share it."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are put."""
+        ...
+
+
 class EpochLoader(Generic[Moved]):
     """Batches by step: each sample once an epoch, in an order drawn from a seed, shared out among processes.
 
@@ -236,11 +255,8 @@ class EpochLoader(Generic[Moved]):
         dataset: DrawnDataset[Any],
         collate: Callable[[list[Any]], Moved],
         bad_videos: BadVideoTracker,
-        *,
         batch_size: int,
-        seed: int,
-        ranks: Ranks,
-        device: torch.device,
+        run: LoadingRun,
     ) -> None:
         """Make the loader.
 
@@ -249,20 +265,16 @@ class EpochLoader(Generic[Moved]):
             collate: Puts samples together; importable by a worker.
             bad_videos: Counts the videos that go bad.
             batch_size: Samples a step, over all processes.
-            seed: Seed of the order.
-            ranks: The processes.
-            device: Where the batches are put.
+            run: Whose batches they are.
 
         Raises:
             UsageError: The batch does not divide among the processes.
         """
         self.dataset = dataset
-        self.batch_size = ranks.share(batch_size, "optim.batch_size")
+        self.batch_size = run.ranks.share(batch_size, "optim.batch_size")
         self._collate = collate
         self._bad_videos = bad_videos
-        self._seed = seed
-        self._ranks = ranks
-        self._device = device
+        self._run = run
 
     @property
     def steps_per_epoch(self) -> int:
@@ -273,9 +285,9 @@ class EpochLoader(Generic[Moved]):
         return EpochSampler(
             len(self.dataset),
             self.batch_size,
-            seed=self._seed,
-            rank=self._ranks.rank,
-            world_size=self._ranks.world_size,
+            seed=self._run.seed,
+            rank=self._run.ranks.rank,
+            world_size=self._run.ranks.world_size,
             start=start,
             stop=stop,
         )
@@ -290,7 +302,7 @@ class EpochLoader(Generic[Moved]):
         """
         config = self.dataset.config
         require_shared_memory(self.dataset.sample_bytes * self.batch_size, config.num_workers, config.prefetch)
-        pin = self._device.type == "cuda"
+        pin = self._run.device.type == "cuda"
         for batch in build_clip_loader(self.dataset, self._sampler(start, stop), self._collate, pin_memory=pin):
             self._bad_videos.update(batch.bad)
-            yield batch.to(self._device)
+            yield batch.to(self._run.device)

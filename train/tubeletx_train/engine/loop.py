@@ -29,7 +29,7 @@ from tubeletx_train.common.signals import StopRequest
 from tubeletx_train.common.slurm import requeue
 from tubeletx_train.common.trackers import open_tracker
 from tubeletx_train.config.tree import flatten, to_tree
-from tubeletx_train.engine.run import Run
+from tubeletx_train.engine.run import RunContext
 from tubeletx_train.engine.task import Batch, TrainingTask
 
 # The length of the run that they give is compared.
@@ -59,7 +59,7 @@ class TrainingResult:
     precision: str = "float32"
 
 
-def run_training(task: TrainingTask[Batch], run: Run) -> TrainingResult:
+def run_training(task: TrainingTask[Batch], run: RunContext) -> TrainingResult:
     """Train to the end, or until one of `signals.SIGNALS`, going on from a checkpoint where there is one.
 
     Writes into the run's folder `config.yaml`, `checkpoints/`, `log.jsonl`, `starts.jsonl`, `tensorboard/`, and as it
@@ -87,7 +87,7 @@ def run_training(task: TrainingTask[Batch], run: Run) -> TrainingResult:
 
 
 class _Loop(Generic[Batch]):
-    def __init__(self, task: TrainingTask[Batch], run: Run) -> None:
+    def __init__(self, task: TrainingTask[Batch], run: RunContext) -> None:
         self._task = task
         self._run = run
         kept = run.config.keep_every_epochs

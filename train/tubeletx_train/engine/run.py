@@ -20,7 +20,7 @@ from tubeletx_train.config.run import RunConfig
 
 
 @dataclass(frozen=True)
-class Run:
+class RunContext:
     """Where a run writes, among which processes, and on which device.
 
     Attributes:
@@ -35,13 +35,18 @@ class Run:
     device: torch.device
     ranks: Ranks
 
+    @property
+    def seed(self) -> int:
+        """Of everything drawn."""
+        return self.config.seed
+
     def checkpoints(self, permanent_every: int | None = None) -> CheckpointFolder:
         """The run's checkpoints; see `CheckpointFolder`."""
         return CheckpointFolder(self.output / "checkpoints", self.config.keep_checkpoints, permanent_every)
 
 
 @contextmanager
-def open_run(config: RunConfig) -> Iterator[Run]:
+def open_run(config: RunConfig) -> Iterator[RunContext]:
     """Join the other processes, and find out at once whether the run can start at all.
 
     Raises:
@@ -49,7 +54,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             else to resume than the settings say.
     """
     with process_group(config.device) as ranks, ExitStack() as opened:
-        run = Run(config, Path(config.output), resolve_device(config.device, ranks.local_rank), ranks)
+        run = RunContext(config, Path(config.output), resolve_device(config.device, ranks.local_rank), ranks)
         require_tracker(config.tracker)
         if ranks.is_main:
             writable_folder(run.output)
@@ -63,7 +68,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         yield run
 
 
-def _check_resume(run: Run) -> None:
+def _check_resume(run: RunContext) -> None:
     paths = run.checkpoints().paths()
     if run.config.resume == "never" and paths:
         raise UsageError(f"{run.output} already holds a run; choose another --run.output or --run.resume auto")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tubeletx_train.common.non_finite import NonFiniteGradientError, NonFiniteLossError, require_finite, save_dump
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.engine.optimization import Optimization
-from tubeletx_train.engine.run import Run
+from tubeletx_train.engine.run import RunContext
 
 
 class StepBatch(Protocol):
@@ -98,7 +98,7 @@ class TrainingTask(ABC, Generic[Batch]):
     optimization: Optimization
     _failure: NonFiniteLossError | None = None
 
-    def __init__(self, config: Any, run: Run, source: BatchSource[Batch]) -> None:
+    def __init__(self, config: Any, run: RunContext, source: BatchSource[Batch]) -> None:
         self.config = config
         self.run = run
         self.device = run.device

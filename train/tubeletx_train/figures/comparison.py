@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+
+from tubeletx_train.figures.sheet import new_figure, save_figure
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Bars:
 
 def comparison(path: str | Path, measurements: Sequence[Bars], *, title: str) -> Path:
     """Write a PNG with a group of bars for each measurement; returns `path`."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     places, width = np.arange(len(measurements)), 0.36
     for shift, name, color in ((-width / 2, "trained", "#2f6fb0"), (width / 2, "untrained", "#b0b7c3")):
@@ -49,7 +48,4 @@ def comparison(path: str | Path, measurements: Sequence[Bars], *, title: str) ->
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title)
     axes.legend(frameon=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    return path
+    return save_figure(figure, path)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+
+from tubeletx_train.figures.sheet import new_figure, save_figure
 
 
 def confusion_picture(
@@ -27,8 +27,7 @@ def confusion_picture(
         raise ValueError(f"counts: got shape {matrix.shape}, needs one row and column for each of {len(names)} names")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = max(4.0, 1.5 + 0.36 * len(names))
-    figure = Figure(figsize=(side + 1.5, side + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 1.5, side + 0.5)
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
@@ -41,7 +40,4 @@ def confusion_picture(
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, ax=axes, shrink=0.7, format=PercentFormatter(1.0))
     axes.set_title(title)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    return path
+    return save_figure(figure, path)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+
+from tubeletx_train.figures.sheet import new_figure, save_figure
 
 
 def training_curves(log: str | Path, path: str | Path, *, title: str = "Pretraining") -> Path:
@@ -28,8 +28,7 @@ def training_curves(log: str | Path, path: str | Path, *, title: str = "Pretrain
     Raises:
         ValueError: The log holds no loss.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4)
     figure.suptitle(title, fontsize=14)
     left, right = figure.subplots(1, 2)
     panels = ((left, "loss", "InfoNCE loss", "#c44e52"), (right, "top1", "contrastive top-1", "#2f6fb0"))
@@ -46,10 +45,7 @@ def training_curves(log: str | Path, path: str | Path, *, title: str = "Pretrain
         axes.legend(frameon=False)
     right.set_ylim(bottom=0)
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    return path
+    return save_figure(figure, path)
 
 
 def _series(log: Path, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""What the pictures share: colours, type, margins, and how an animation is saved."""
+"""What the pictures share: colours, type, margins, and how they are made and saved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image, ImageFont
 
 PAPER, INK, FAINT = (250, 250, 248), (30, 30, 34), (120, 120, 126)
@@ -43,4 +45,19 @@ def save_animation(path: Path, pictures: Sequence[Image.Image], fps: float) -> P
 
         # The sides are even already, hence no resizing to the encoder's blocks of 16.
         imageio.mimwrite(path, [np.asarray(p) for p in pictures], fps=fps, macro_block_size=2, quality=8)
+    return path
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that no window belongs to."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
+    """Write a figure, making parent folders; returns `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
     return path

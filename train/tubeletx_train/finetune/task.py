@@ -31,7 +31,7 @@ from tubeletx_train.data.labels import Targets
 from tubeletx_train.data.loader import EpochLoader
 from tubeletx_train.data.subsets import hold_out
 from tubeletx_train.engine.loop import TrainingResult, run_training
-from tubeletx_train.engine.run import Run, open_run
+from tubeletx_train.engine.run import RunContext, open_run
 from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.evaluation.judge import Judgement, judge_classifier
 from tubeletx_train.evaluation.results import write_results
@@ -91,18 +91,10 @@ class Finetuning(DownstreamTask[LabelledBatch]):
 
     net: VideoClassifier
 
-    def __init__(self, config: FinetuneConfig, videos: FinetuningVideos, run: Run) -> None:
+    def __init__(self, config: FinetuneConfig, videos: FinetuningVideos, run: RunContext) -> None:
         """Builds data set, network and optimiser."""
         dataset = TrainingClips(videos.train, videos.targets, config.data, seed=config.run.seed)
-        loader = EpochLoader(
-            dataset,
-            collate_clips,
-            videos.bad,
-            batch_size=config.optim.batch_size,
-            seed=config.run.seed,
-            ranks=run.ranks,
-            device=run.device,
-        )
+        loader = EpochLoader(dataset, collate_clips, videos.bad, config.optim.batch_size, run)
         super().__init__(config, run, loader)
         self.videos = videos
         self.pretrained: PretrainedEncoder = load_pretrained(config.checkpoint, config.model)
@@ -232,7 +224,7 @@ def finetune(config: FinetuneConfig) -> tuple[TrainingResult, dict[str, float]]:
         return result, judgement.metrics
 
 
-def _finish(task: Finetuning, run: Run, judgement: Judgement, chosen: int) -> None:
+def _finish(task: Finetuning, run: RunContext, judgement: Judgement, chosen: int) -> None:
     """Write what a finished run leaves."""
     config, videos = task.config, task.videos
     state = {

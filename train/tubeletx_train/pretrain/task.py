@@ -15,7 +15,7 @@ from tubeletx_train.data.bank import BankLoader, DecodedClipDataset
 from tubeletx_train.data.loader import EpochLoader, collate_pairs
 from tubeletx_train.data.table import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
-from tubeletx_train.engine.run import Run, open_run
+from tubeletx_train.engine.run import RunContext, open_run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.engine.task import TrainingTask, checked_samples
 from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
@@ -53,7 +53,7 @@ class Pretraining(TrainingTask[PairBatch]):
         self,
         config: PretrainConfig,
         videos: Sequence[VideoRecord],
-        run: Run,
+        run: RunContext,
         bad_videos: BadVideoTracker,
         evaluation: EncoderEvaluation,
     ) -> None:
@@ -140,23 +140,15 @@ class Pretraining(TrainingTask[PairBatch]):
 
 
 def _batches(
-    config: PretrainConfig, videos: Sequence[VideoRecord], run: Run, bad_videos: BadVideoTracker
+    config: PretrainConfig, videos: Sequence[VideoRecord], run: RunContext, bad_videos: BadVideoTracker
 ) -> EpochLoader[PairBatch] | BankLoader:
     """Pairs that are decoded for each step, or drawn from a bank of decoded clips."""
     seed = config.run.seed
     if config.data.reuse == 1:
         dataset = pair_dataset(videos, config.data, seed=seed, mode=config.contrast.mode)
-        return EpochLoader(
-            dataset,
-            collate_pairs,
-            bad_videos,
-            batch_size=config.optim.batch_size,
-            seed=seed,
-            ranks=run.ranks,
-            device=run.device,
-        )
+        return EpochLoader(dataset, collate_pairs, bad_videos, config.optim.batch_size, run)
     if config.contrast.mode == "temporal":
-        raise UsageError('data.reuse must be 1 in contrast.mode "temporal", whose pairs are of one video each')
+        raise UsageError(f'data.reuse: got {config.data.reuse}, needs 1 in contrast.mode "temporal", whose pairs are of one video each')
     return BankLoader(
         DecodedClipDataset(videos, config.data, seed=seed),
         bad_videos,
@@ -173,7 +165,7 @@ def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, strict=True)
 
 
-def _check_settings(config: PretrainConfig, run: Run) -> None:
+def _check_settings(config: PretrainConfig, run: RunContext) -> None:
     """Say what is wrong with the settings alone before the videos are looked at, which takes its time."""
     share, parts = run.ranks.share(config.optim.batch_size, "optim.batch_size"), config.optim.accumulate
     if share % parts:

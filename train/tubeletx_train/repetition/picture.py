@@ -6,10 +6,9 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from tubeletx_train.figures.sheet import new_figure, save_figure
 from tubeletx_train.repetition.count import Count, cycle_marks
 
 # Numbers of thumbnails to choose from.
@@ -30,8 +29,7 @@ def count_picture(path: str | Path, frames: Tensor, count: Count, *, title: str,
     Returns:
         `path`.
     """
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4)
     figure.suptitle(f"{title}: {count.count} repetition{'' if count.count == 1 else 's'}", fontsize=14)
     strip, cycles, lengths = figure.subplots(3, 1, height_ratios=(3, 0.8, 3), sharex=True)
     end = count.num_frames * stride
@@ -60,10 +58,7 @@ def count_picture(path: str | Path, frames: Tensor, count: Count, *, title: str,
     lengths.grid(alpha=0.25)
     lengths.spines[["top", "right"]].set_visible(False)
     lengths.legend(frameon=False, ncols=2, loc="lower right")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return save_figure(figure, path, dpi=110)
 
 
 def _num_thumbnails(repetitions: int) -> int:

@@ -11,7 +11,7 @@ from tubeletx_train.config.repetition import RepetitionConfig
 from tubeletx_train.data import BadVideoTracker, VideoRecord
 from tubeletx_train.data.clips import clip_generator
 from tubeletx_train.data.loader import EpochLoader
-from tubeletx_train.engine.run import Run
+from tubeletx_train.engine.run import RunContext
 from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.evaluation.selection import DownstreamTask
 from tubeletx_train.models.classifier import PretrainedEncoder, load_pretrained
@@ -32,7 +32,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
     def __init__(
         self,
         config: RepetitionConfig,
-        run: Run,
+        run: RunContext,
         train: Sequence[VideoRecord],
         test: Sequence[VideoRecord],
         bad_videos: BadVideoTracker,
@@ -50,15 +50,7 @@ class RepetitionTraining(DownstreamTask[WindowBatch]):
         """
         self.procedure = procedure or procedure_of(config)
         dataset = RepetitionWindows(train, config.data, seed=config.run.seed, fixed=self.procedure.fixed_windows)
-        loader = EpochLoader(
-            dataset,
-            WindowBatch,
-            bad_videos,
-            batch_size=config.optim.batch_size,
-            seed=config.run.seed,
-            ranks=run.ranks,
-            device=run.device,
-        )
+        loader = EpochLoader(dataset, WindowBatch, bad_videos, config.optim.batch_size, run)
         super().__init__(config, run, loader)
         self.records = dataset.records
         self._test = test
