@@ -177,7 +177,7 @@ def test_a_message_that_the_videos_changed_says_which_came_and_went(ucf101, tmp_
     arguments = ["finetune", "--run.output", str(tmp_path), *TOY, "--optim.steps", "2", "--optim.milestones", "[]"]
     assert main([*arguments, "--data.train", str(ucf101)]) == 0
     (tmp_path / "model.pt").unlink()
-    records = read_manifest(ucf101)
+    records = list(read_manifest(ucf101))
     gone = next(record for record in records if record.split == "train")
     new = ucf101.parent / "new.avi"
     shutil.copy(gone.path, new)
@@ -315,7 +315,7 @@ def test_a_pretrained_encoder_brings_its_settings_and_weights(tmp_path, ucf101):
 @pytest.fixture
 def damaged(ucf101, tmp_path):
     """The same list with one training and one test video that cannot be read."""
-    records = read_manifest(ucf101)
+    records = list(read_manifest(ucf101))
     text = tmp_path / "text.avi"
     text.write_text("not a video")
     for split in ("train", "test"):
@@ -345,7 +345,7 @@ def test_unreadable_videos_stop_a_run_unless_allowed(damaged, tmp_path, capsys):
 
 
 def test_labels_that_differ_between_the_splits_are_said(ucf101, tmp_path, capsys, caplog):
-    records = read_manifest(ucf101)
+    records = list(read_manifest(ucf101))
     classes = sorted({record.label for record in records})
     arguments = ["--data.train", str(tmp_path / "list.csv"), *TOY, "--optim.steps", "1", "--selection.held_out", "0"]
     for renamed, code in ((classes[:1], 0), (classes, 2)):
