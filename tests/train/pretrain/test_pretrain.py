@@ -260,7 +260,7 @@ def test_a_run_out_of_a_bank_goes_on_as_if_never_stopped(videos, tmp_path, at_st
 
 def test_a_bank_is_refused_where_pairs_are_of_one_video(videos, tmp_path):
     changes = {"data": {"reuse": 2}, "contrast": {"mode": "temporal", "own_negatives": "none"}}
-    with pytest.raises(UsageError, match=r"data\.reuse must be 1 in contrast\.mode"):
+    with pytest.raises(UsageError, match=r"data\.reuse: got 2, needs 1 in contrast\.mode"):
         pretrain(toy_config(videos, tmp_path, **changes))
 
 

@@ -133,7 +133,7 @@ class DataConfig(ReadingConfig):
         require_at_least(self, 0, "cache_limit_gb", "bank_limit_gb")
         require_positive(self, "decode_size", "segment_seconds")
         if self.reuse > 1 and self.source == "leaves":
-            raise ValueError('reuse must be 1 where source is "leaves": drawn clips need no decoding')
+            raise ValueError(f'reuse: got {self.reuse}, needs 1 where source is "leaves": drawn clips need no decoding')
         require_share(self, "flip")
         require_range(self, "crop_area", most=1)
         require_range(self, "crop_ratio")

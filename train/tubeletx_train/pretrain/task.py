@@ -148,7 +148,9 @@ def _batches(
         dataset = pair_dataset(videos, config.data, seed=seed, mode=config.contrast.mode)
         return EpochLoader(dataset, collate_pairs, bad_videos, config.optim.batch_size, run)
     if config.contrast.mode == "temporal":
-        raise UsageError(f'data.reuse: got {config.data.reuse}, needs 1 in contrast.mode "temporal", whose pairs are of one video each')
+        raise UsageError(
+            f'data.reuse: got {config.data.reuse}, needs 1 in contrast.mode "temporal", whose pairs are of one video'
+        )
     return BankLoader(
         DecodedClipDataset(videos, config.data, seed=seed),
         bad_videos,
