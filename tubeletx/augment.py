@@ -208,8 +208,8 @@ class AugmentClips(nn.Module):
             sample_ids: What tells the samples apart; (B,) int64 on the device of the clips.
             epoch: From 0 to 2^32 - 1, or a tensor of one such integer, int64.
             augmentation: What to do instead of drawing.
-            out: Tensors to write to instead of new ones, which are slower to come by than to fill; V of
-                (B, 3, T, H, W) in the dtype of the module, `torch.channels_last_3d`.
+            out: Tensors to write to instead of new ones; V of (B, 3, T, H, W) in the dtype of the module,
+                `torch.channels_last_3d`.
 
         Returns:
             V clips (B, 3, T, H, W), `torch.channels_last_3d`; and what was drawn.

@@ -79,6 +79,8 @@ class Augmenter {
     for (int64_t first = 0; first < arguments_.batch; first += at_once) {
       augment(first, std::min(at_once, arguments_.batch - first));
     }
+    constexpr size_t kMostKept = size_t{1} << 26;
+    if (room_.pixels.size() > kMostKept) room_.pixels = std::vector<uint8_t>();
   }
 
  private:

@@ -11,7 +11,7 @@ import pytest
 EMULATOR = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
 SCRIPT = """
 import hashlib, torch
-from tubeletx import TubeletConfig, TubeletPair
+from tubeletx import AugmentClips, TubeletConfig, TubeletPair
 generator = torch.Generator().manual_seed(0)
 shape = (2, 1, 4, 24, 28, 3)
 clips = torch.randint(256, shape, dtype=torch.uint8, generator=generator).permute(0, 1, 5, 2, 3, 4)
@@ -20,6 +20,9 @@ digest = hashlib.sha256()
 for sample in range(4):
     for clip in pair(*clips, torch.tensor([sample]))[:2]:
         digest.update(clip.numpy().tobytes())
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    (view,), _ = AugmentClips((20, 15), dtype=dtype)([clips[0]], torch.tensor([1]))
+    digest.update(view.permute(0, 2, 3, 4, 1).contiguous().view(torch.uint8).numpy().tobytes())
 print(torch.ops.tubeletx.limit_instructions(2), digest.hexdigest())
 """
 
