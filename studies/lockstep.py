@@ -245,8 +245,9 @@ class Trainee:
         return found
 
     def diverged(self) -> bool:
-        """Whether a loss or gradient so far was not finite."""
-        return not bool(torch.isfinite(self._history[: self.step]).all())
+        """Whether a loss, a gradient or a weight so far was not finite."""
+        weights = [parameter.detach().flatten() for parameter in self._parameters]
+        return not bool(torch.isfinite(torch.cat([self._history[: self.step].flatten(), *weights])).all())
 
     def _body(self) -> None:
         """A step, with nothing in it that needs an answer of the device."""
@@ -444,7 +445,9 @@ class SideBySide:
         trainee.wait()
         if trainee.diverged():
             self._active.remove(trainee)
-            self._write(trainee.run, self._common(trainee) | {"along": [], "diverged": "loss or gradient not finite"})
+            self._write(
+                trainee.run, self._common(trainee) | {"along": [], "diverged": "loss, gradient or weights not finite"}
+            )
             return
         features = embed(trainee.net.query_net, self._clips, whole=last)
         if not last:
@@ -472,7 +475,11 @@ class SideBySide:
             if not all(future.done() for future in futures.values()):
                 continue
             self._measuring.remove(entry)
-            found = {step: future.result() for step, future in futures.items()}
+            try:
+                found = {step: future.result() for step, future in futures.items()}
+            except Exception:
+                self._fail(run)
+                continue
             *_, (last, measured) = found.items()
             along = [
                 {"step": step} | {name: values["probe"][name] for name in ("linear", "knn")}

@@ -1,21 +1,33 @@
 """Runs side by side take the trainer's steps, on the trainer's clips."""
 
+import dataclasses
 import itertools
+import json
+import time
 from concurrent.futures import Future
 
 import pytest
 import torch
 
+import studies.runs
 from studies.arms import FULL, arm_recipe
 from studies.bank import BankInTheMaking, _draw
-from studies.lockstep import METRICS, PlainColors, Trainee, learning_rates
-from studies.runs import Run
+from studies.lockstep import METRICS, NoGraphsError, PlainColors, SideBySide, Trainee, learning_rates
+from studies.measure import draw_measurements
+from studies.runs import Run, Study
 from studies.videos import write_study_manifest
 from tubeletx_train.common.checkpoint import load_checkpoint
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import merge
-from tubeletx_train.data import EpochSampler, PairDataset, normalize, prepare_videos
+from tubeletx_train.data import (
+    EpochSampler,
+    PairDataset,
+    normalize,
+    prepare_videos,
+    read_manifest,
+    write_manifest,
+)
 from tubeletx_train.data.loader import collate_pairs
 from tubeletx_train.pretrain.task import pretrain
 from video_files import make_video
@@ -136,3 +148,81 @@ def test_what_a_graph_cannot_hold_is_refused(manifest, tmp_path):
     config = config_of("color_independent", manifest, tmp_path)
     with pytest.raises(ValueError, match=r"color_independent: needs color\.probability 0"):
         Trainee(Run("color_independent", 0), config, bank_of(config, 1, tmp_path), CPU)
+
+
+@pytest.fixture
+def toys(manifest, tmp_path, monkeypatch):
+    """A study of very small runs, and few clips to measure by."""
+    monkeypatch.setattr(studies.runs, "arm_recipe", lambda arm, size="small": merge(arm_recipe(arm, size), TOY))
+    study = Study(tmp_path / "study", steps=STEPS)
+    study.root.mkdir()
+    write_manifest(study.manifest, read_manifest(manifest))
+    config = config_of(FULL, study.manifest, tmp_path)
+    draw_measurements(config, {}, None, fit_clips=40, judged_clips=20, pairs=8).save(study.measurements)
+    return study
+
+
+def side_by_side(study, runs, **settings):
+    drawn = Future()
+    drawn.set_result(None)
+    defaults = {"device": CPU, "reuse": 2, "width": 3, "graphs": True, "end": time.monotonic() + 300}
+    return SideBySide(study, runs, Here(), drawn, **defaults | settings)
+
+
+def test_several_runs_to_their_results(toys, tmp_path):
+    runs = [Run(arm, seed) for seed in (0, 1) for arm in (FULL, "untrained", "rotation_25", "reuse_1", "supervised")]
+    lines = tmp_path / "results.jsonl"
+    assert side_by_side(toys, runs, lines=lines, commit="abc").go() == 8  # `supervised` is not run so
+    found = {(result["arm"], result["seed"]): result for result in map(json.loads, lines.read_text().splitlines())}
+    assert len(found) == 8
+    full = found[FULL, 1]
+    assert [point["step"] for point in full["along"]] == [1, 2, 3, 4, 5]
+    assert full["along"][-1]["linear"] == full["probe"]["linear"]
+    assert full["commit"] == "abc"
+    assert full["reuse"] == 2.5
+    assert full["config"]["run"]["seed"] == 1
+    assert [point["step"] for point in full["log"]] == [1, 2, 3, 4, 5]
+    assert full == toys.result(Run(FULL, 1))
+    assert found["reuse_1", 0]["reuse"] == 1
+    assert found["untrained", 0]["along"] == []
+    assert side_by_side(toys, runs).go() == 0  # nothing is run again
+
+
+def test_a_run_that_fails_leaves_the_others(toys, monkeypatch, caplog):
+    advance = Trainee.advance
+
+    def fail(trainee):
+        if trainee.run.arm == "temporal" and trainee.step == 2:
+            raise RuntimeError("out of luck")
+        advance(trainee)
+
+    monkeypatch.setattr(Trainee, "advance", fail)
+    assert side_by_side(toys, [Run("temporal", 0), Run(FULL, 0)]).go() == 1
+    assert toys.result(Run("temporal", 0)) is None
+    assert "temporal, seed 0 failed" in caplog.text
+
+
+def test_what_has_no_time_left_is_not_begun(toys):
+    assert side_by_side(toys, [Run(FULL, 0)], end=time.monotonic()).go() == 0
+
+
+def test_a_device_without_graphs_is_told_from_a_run_that_fails(toys, monkeypatch):
+    def refuse(trainee, precision):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Trainee, "begin", refuse)
+    with pytest.raises(NoGraphsError):
+        side_by_side(toys, [Run(FULL, 0)]).go()
+    assert side_by_side(toys, [Run(FULL, 0)], graphs=False).go() == 0
+
+
+def test_a_run_that_diverges_says_so(toys):
+    study = toys
+    run = Run(FULL, 0)
+    making = side_by_side(study, [run])
+    making._configs[run] = dataclasses.replace(
+        making._configs[run], optim=dataclasses.replace(making._configs[run].optim, optimizer="sgd", lr=1e30)
+    )
+    assert making.go() == 1
+    assert "diverged" in study.result(run)
+    assert "probe" not in study.result(run)
