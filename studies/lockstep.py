@@ -245,9 +245,8 @@ class Trainee:
         return found
 
     def diverged(self) -> bool:
-        """Whether a loss, a gradient or a weight so far was not finite."""
-        weights = [parameter.detach().flatten() for parameter in self._parameters]
-        return not bool(torch.isfinite(torch.cat([self._history[: self.step].flatten(), *weights])).all())
+        """Whether a loss or gradient so far was not finite."""
+        return not bool(torch.isfinite(self._history[: self.step]).all())
 
     def _body(self) -> None:
         """A step, with nothing in it that needs an answer of the device."""
@@ -443,13 +442,13 @@ class SideBySide:
         if not last and trainee.step % every:
             return
         trainee.wait()
-        if trainee.diverged():
+        features = embed(trainee.net.query_net, self._clips, whole=last)
+        if trainee.diverged() or not all(torch.isfinite(values).all() for values in features.fit.values()):
             self._active.remove(trainee)
             self._write(
-                trainee.run, self._common(trainee) | {"along": [], "diverged": "loss, gradient or weights not finite"}
+                trainee.run, self._common(trainee) | {"along": [], "diverged": "loss, gradient or features not finite"}
             )
             return
-        features = embed(trainee.net.query_net, self._clips, whole=last)
         if not last:
             self._along[trainee.run][trainee.step] = self._submit(features)
             return
