@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -472,6 +473,16 @@ def test_a_message_that_the_videos_changed_says_which_went(dataset, tmp_path, ca
     capsys.readouterr()
     assert train(dataset.parent / "fewer.csv", tmp_path, "--optim.steps", "3") == 2
     assert f"(0 came, 1: {Path(records[0].path).name} went)" in capsys.readouterr().err
+
+
+def test_unreadable_training_videos_are_counted_at_the_end(dataset, tmp_path, caplog):
+    records = read_manifest(dataset)
+    torn = dataset.parent / "torn.avi"
+    torn.write_bytes(b"no video" * 100)
+    first = next(record for record in records if record.split == "train")
+    write_manifest(dataset.parent / "torn.csv", [*records, replace(first, path=str(torn))])
+    assert train(dataset.parent / "torn.csv", tmp_path, "--data.max_bad_share", "0.5") == 0
+    assert "1 of 4 videos could not be read; they are named above" in caplog.text
 
 
 def test_the_released_protocol_keeps_the_weights_that_test_best(dataset, tmp_path):

@@ -73,6 +73,8 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
             test = _marked_test_videos(data.test or data.train, data.test_split, config, index)
         task = RepetitionTraining(config, run, train, test.records, bad_videos)
         result = run_training(task, run)
+        if run.ranks.is_main:
+            bad_videos.log_count()
         if result.exit_code:
             return result, {}
         step = task.take_best()
