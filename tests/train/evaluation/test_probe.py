@@ -255,7 +255,7 @@ def test_labelled_videos_from_a_folder(classes):
 
 
 def test_probe_and_evaluation_see_the_same_pixels(classes):
-    data = DataConfig(videos="", num_frames=4, strides=(2,), crop_size=16, decode_size=32, num_workers=0)
+    data = DataConfig(videos=str(classes), num_frames=4, strides=(2,), crop_size=16, decode_size=32, num_workers=0)
     videos, _ = read_labelled(str(classes), data, clips=2)
     records, _ = check_videos(scan_folder(classes), progress=False)
     config = LabelledDataConfig(

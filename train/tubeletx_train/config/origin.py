@@ -53,7 +53,7 @@ def nearest_recipe(config: PretrainConfig) -> RecipeOrigin:
 
 def _candidates() -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Every pretraining recipe, alone and under the released protocol, with all settings flat."""
-    defaults = to_tree(PretrainConfig(DataConfig(videos="")))
+    defaults = to_tree(PretrainConfig(DataConfig(videos="VIDEOS")))
     known = {*flatten(defaults), "tubelets.preset"}
     released = load_recipe(_RELEASED)
     for name in recipe_names():
