@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _ARM = ("right_j", "r_close", "l_close")
 def import_metaworld() -> tuple[Any, Any]:
     """The packages metaworld and mujoco. Raises UsageError where they are missing or cannot draw."""
     os.environ.setdefault("MUJOCO_GL", "egl")
+    logging.getLogger("OpenGL").setLevel(logging.WARNING)  # it tells what it can do without
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

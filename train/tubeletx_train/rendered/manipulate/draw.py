@@ -10,16 +10,16 @@ import numpy as np
 from tubeletx_train.rendered.manipulate.classes import CLASSES, ManipulateClass
 from tubeletx_train.rendered.splits import OTHER_MOTION, TEST, TRAIN, split_of
 
-# Where cameras stand, on the side of the table that the robot is on: azimuth and elevation as MuJoCo has them, degrees.
+# Where cameras stand, on the side that the arm's elbow does not hide: azimuth and elevation as MuJoCo has them, degrees.
 # Those that are tested by lie between those that are trained by.
 _CAMERAS = {
     TRAIN: {
-        "far_left": (28, -20),
-        "left_high": (52, -38),
-        "right_high": (128, -38),
-        "far_right": (152, -20),
+        "behind": (116, -35),
+        "half_behind": (135, -20),
+        "half_beside": (152, -33),
+        "beside": (170, -22),
     },
-    TEST: {"half_left": (40, -28), "half_right": (140, -28)},
+    TEST: {"first_between": (126, -28), "second_between": (144, -27), "third_between": (161, -28)},
 }
 # Of the fifty places that metaworld has for a thing.
 _PLACES = {TRAIN: range(40), TEST: range(40, 50)}
