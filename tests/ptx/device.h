@@ -199,6 +199,14 @@ inline uint32_t sum_of_products(uint32_t left, uint32_t right, uint32_t sum) {
   }
   return sum;
 }
+/// Of the two halves of a word with two bytes of another, from byte `first` on.
+template <typename Left, typename Right, int first>
+uint32_t sum_of_two_products(uint32_t left, uint32_t right, uint32_t sum) {
+  for (int i = 0; i < 2; ++i) {
+    sum += static_cast<uint32_t>(static_cast<Left>(left >> (16 * i)) * static_cast<Right>(right >> (8 * (first + i))));
+  }
+  return sum;
+}
 inline uint32_t low_bits(uint32_t count) { return count >= 32 ? ~0u : (1u << count) - 1; }
 template <typename Word>
 Word bits_inserted(Word inserted, Word base, uint32_t place, uint32_t count) {

@@ -393,6 +393,11 @@ class Translator:
     def _do_dp4a(self, qualifiers: list[str], operands: list[str]) -> str:
         return self._words(operands, f"sum_of_products<{', '.join(TYPES[f'{kind[0]}8'] for kind in qualifiers)}>")
 
+    def _do_dp2a(self, qualifiers: list[str], operands: list[str]) -> str:
+        half, *kinds = qualifiers
+        first, second = TYPES[f"{kinds[0][0]}16"], TYPES[f"{kinds[1][0]}8"]
+        return self._words(operands, f"sum_of_two_products<{first}, {second}, {0 if half == 'lo' else 2}>")
+
     def _do_bfi(self, qualifiers: list[str], operands: list[str]) -> str:
         if qualifiers not in (["b32"], ["b64"]):
             self._refuse(qualifiers)
