@@ -10,8 +10,8 @@ import numpy as np
 from tubeletx_train.rendered.manipulate.classes import CLASSES, ManipulateClass
 from tubeletx_train.rendered.splits import OTHER_MOTION, TEST, TRAIN, split_of
 
-# Where cameras stand, on the side that the arm's elbow does not hide: azimuth and elevation as MuJoCo has them, degrees.
-# Those that are tested by lie between those that are trained by.
+# Where cameras stand, on the side that the arm's elbow does not hide: azimuth and elevation as MuJoCo has them, in
+# degrees. Those that are tested by lie between those that are trained by.
 _CAMERAS = {
     TRAIN: {
         "behind": (116, -35),
