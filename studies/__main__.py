@@ -23,6 +23,7 @@ from studies.videos import write_study_manifest
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import CommandError, UsageError
 from tubeletx_train.common.files import writable_folder
+from tubeletx_train.data.readers import READERS
 
 _EXAMPLES = """examples:
   python -m studies run --videos my_videos/ --output runs/study --arms untrained temporal static nonlinear rotation
@@ -94,6 +95,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         metavar="ARM,...@SEED,...",
         help="arms and seeds to run one block after the other, in place of --arms and --seeds",
     )
+    command.add_argument("--reader", choices=sorted(READERS), help="of the videos; default the recipe's")
     command.add_argument("--steps", type=int, help="steps of a run; default the recipe's")
     command.add_argument("--seconds", type=float, help="stop after so long; `run` saves what is under way")
     command.add_argument(
@@ -119,7 +121,7 @@ def _chosen(options: argparse.Namespace) -> tuple[Study, list[Run]]:
     blocks = options.blocks or [(options.arms, options.seeds)]
     runs = [Run(arm, seed) for arms, seeds in blocks for seed in seeds for arm in chosen_arms(arms)]
     runs = list(dict.fromkeys(runs))
-    study = Study(writable_folder(options.output).absolute(), options.size, options.steps)
+    study = Study(writable_folder(options.output).absolute(), options.size, options.steps, options.reader)
     if not study.manifest.exists():
         write_study_manifest(options.videos, study.manifest)
     return study, runs

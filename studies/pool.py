@@ -22,8 +22,8 @@ _LOOK_SECONDS = 0.5
 
 def command_of(study: Study, run: Run) -> list[str]:
     """The command that performs a run."""
-    settings = [str(study.root), study.size, str(study.steps or 0), run.arm, str(run.seed), str(os.getpid())]
-    return [sys.executable, "-m", "studies.worker", *settings]
+    shared = [str(study.root), study.size, str(study.steps or 0), study.reader or ""]
+    return [sys.executable, "-m", "studies.worker", *shared, run.arm, str(run.seed), str(os.getpid())]
 
 
 class Processes:

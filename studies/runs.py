@@ -38,11 +38,13 @@ class Study:
         root: The folder.
         size: A name in `arms.SIZES`.
         steps: Steps of a run; None takes the recipe's.
+        reader: Of the videos; None takes the recipe's.
     """
 
     root: Path
     size: str = "small"
     steps: int | None = None
+    reader: str | None = None
 
     @property
     def manifest(self) -> Path:
@@ -58,13 +60,17 @@ class Study:
         """Folder of a run."""
         return self.root / "runs" / run.arm / f"seed-{run.seed}"
 
+    def settings(self, arm: str) -> dict[str, Any]:
+        """Those of an arm, before what its runs differ in."""
+        data = {"videos": str(self.manifest)} | ({} if self.reader is None else {"reader": self.reader})
+        return merge(arm_recipe(arm, self.size), {"data": data})
+
     def recipe(self, run: Run) -> dict[str, Any]:
         """All settings of a run's pretraining; `tubeletx-train pretrain --config` takes it."""
-        recipe = arm_recipe(run.arm, self.size)
+        recipe = self.settings(run.arm)
         usual = recipe["optim"]["steps"]
         steps = (self.steps or usual) * times_of(run.arm)
         over = {
-            "data": {"videos": str(self.manifest)},
             "optim": {"steps": steps, "warmup_steps": recipe["optim"]["warmup_steps"] * steps // usual},
             "run": {
                 "output": str(self.folder(run) / "pretraining"),

@@ -1,4 +1,7 @@
-"""One run of the study, in a process of its own: `python -m studies.worker STUDY_FOLDER SIZE STEPS ARM SEED PARENT`."""
+"""One run of the study, in a process of its own.
+
+Called as `python -m studies.worker FOLDER SIZE STEPS READER ARM SEED PARENT`.
+"""
 
 from __future__ import annotations
 
@@ -100,10 +103,10 @@ def leave_with_parent(parent: int, seconds: float = 2.0) -> None:
 def main(arguments: list[str]) -> int:
     """Perform the run that the arguments name."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr)
-    root, size, steps, arm, seed, parent = arguments
+    root, size, steps, reader, arm, seed, parent = arguments
     leave_with_parent(int(parent))
     try:
-        return perform(Study(Path(root), size, int(steps) or None), Run(arm, int(seed)))
+        return perform(Study(Path(root), size, int(steps) or None, reader or None), Run(arm, int(seed)))
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

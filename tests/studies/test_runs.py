@@ -72,6 +72,11 @@ def test_every_arm_takes_two_steps(arm, manifest, tmp_path):
     assert (result.step, result.exit_code) == (2, 0)
 
 
+def test_a_study_may_name_its_reader(tmp_path):
+    assert Study(tmp_path, reader="decord_only").recipe(Run(FULL, 0))["data"]["reader"] == "decord_only"
+    assert "reader" not in Study(tmp_path).recipe(Run(FULL, 0))["data"]
+
+
 def test_steps_scale_the_warm_up(tmp_path):
     assert Study(tmp_path, steps=30).recipe(Run(FULL, 0))["optim"]["warmup_steps"] == 2
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tubeletx_train.data import DataError, VideoError, open_video
 from tubeletx_train.data.inspection import inspect_video
-from tubeletx_train.data.readers import ShardMember, storage_path
+from tubeletx_train.data.readers import ShardMember, require_reader, storage_path
 from tubeletx_train.data.readers.decord import DecordReader, decord_size
 from video_files import ffmpeg, frame_level, frame_numbers
 
@@ -640,3 +640,11 @@ def test_torchcodec_is_called_as_its_documentation_says(videos, tmp_path, monkey
 def test_unknown_reader(videos):
     with pytest.raises(ValueError, match=r"reader: got .*, needs one of decord"):
         open_video(str(videos / "a.mp4"), reader="vhs")
+
+
+def test_a_missing_pyav_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("decord_or_pyav", "pyav"):
+        monkeypatch.delitem(sys.modules, f"tubeletx_train.data.readers.{name}", raising=False)
+    with pytest.raises(DataError, match=r"pip install av, .* or take reader decord_only"):
+        require_reader("decord")

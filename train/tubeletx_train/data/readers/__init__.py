@@ -79,7 +79,10 @@ def require_reader(reader: str) -> Any:
         module, name = READERS[reader]
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except (ImportError, RuntimeError, OSError) as error:  # the last two where TorchCodec does not find FFmpeg
-        raise DataError(f"reader {reader} cannot be used: {' '.join(str(error).split())[:300]}") from error
+        advice = ""
+        if reader == "decord" and isinstance(error, ModuleNotFoundError) and error.name == "av":
+            advice = "; pip install av, which reads what decord does not, or take reader decord_only"
+        raise DataError(f"reader {reader} cannot be used: {' '.join(str(error).split())[:300]}{advice}") from error
 
 
 def tells_rate(path: str) -> bool:
