@@ -11,7 +11,8 @@ import pytest
 EMULATOR = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
 SCRIPT = """
 import hashlib, torch
-from tubeletx import AugmentClips, TubeletConfig, TubeletPair
+from tubeletx import AugmentClips, TubeletConfig, TubeletPair, TubeletSampler
+from tubeletx.ops import draw_leaves
 generator = torch.Generator().manual_seed(0)
 shape = (2, 1, 4, 24, 28, 3)
 clips = torch.randint(256, shape, dtype=torch.uint8, generator=generator).permute(0, 1, 5, 2, 3, 4)
@@ -23,6 +24,9 @@ for sample in range(4):
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     (view,), _ = AugmentClips((20, 15), dtype=dtype)([clips[0]], torch.tensor([1]))
     digest.update(view.permute(0, 2, 3, 4, 1).contiguous().view(torch.uint8).numpy().tobytes())
+digest.update(draw_leaves(torch.arange(2), num_frames=3, height=30, width=45).contiguous().numpy().tobytes())
+for part in TubeletSampler()(torch.arange(2), num_frames=4, height=24, width=28).tracks((9, 7)):
+    digest.update(part.numpy().tobytes())
 print(torch.ops.tubeletx.limit_instructions(2), digest.hexdigest())
 """
 

@@ -63,7 +63,7 @@ _MIRRORED = (
     ("spin clockwise", "spin anticlockwise"),
     ("growing", "shrinking"),
 )
-_COUNTS = {"small": (400, 400, 60), "full": (1600, 1200, 200)}  # clips to fit on, to judge by, triples of paths
+_COUNTS = {"small": (320, 300, 50), "full": (1600, 1200, 200)}  # clips to fit on, to judge by, triples of paths
 _SMALL_FRAMES, _SMALL_SIDE = 8, 64
 
 
