@@ -244,6 +244,20 @@ def test_rank_of_near_ties_is_exact(operator: Operator) -> None:
     assert (rank > 0).all()
 
 
+@pytest.mark.parametrize("batch", [5, 66])
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_rank_of_near_ties_in_half_precision_is_exact(operator: Operator, dtype: torch.dtype, batch: int) -> None:
+    # Negatives that differ from a key in the last bit of a few features: some scores are so near to the positive's that
+    # they are computed again, some are not, and many tie.
+    query, key = draw(0, batch, 128).to(dtype), draw(1, batch, 128).to(dtype)
+    generator = np.random.default_rng(2)
+    noise = torch.from_numpy(generator.integers(-1, 2, (300, 128)) * (generator.random((300, 128)) < 0.02))
+    queue = (key[torch.arange(300) % batch].view(torch.int16) + noise.to(torch.int16)).view(dtype)
+    rank = operator(query, key, queue, None, 0.2, True)[1]
+    scores = reference.scores(query.double(), key.double(), queue.double())
+    assert rank.equal((scores[:, 1:] > scores[:, :1]).sum(dim=1))
+
+
 @pytest.mark.parametrize("queue_dtype", [torch.float32, *HALVES], ids=str)
 def test_nan_is_not_hidden(operator: Operator, queue_dtype: torch.dtype) -> None:
     query, key, queue = draw(0, 3, 8), draw(1, 3, 8), draw(2, 40, 8).to(queue_dtype)

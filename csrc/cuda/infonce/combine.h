@@ -79,7 +79,7 @@ struct CombinedRow {
     const T* means = static_cast<const T*>(arguments.means) + row * arguments.mean_stride + feature;
     const int64_t stride = arguments.batch * arguments.mean_stride;
     // Under way while the shares are worked out.
-    constexpr int ahead = sizeof(T) == sizeof(float) ? 8 : 2;
+    constexpr int ahead = sizeof(T) == sizeof(float) ? 4 : 2;
     Four<T> early[ahead];
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
@@ -214,13 +214,12 @@ struct CombinedRow {
 };
 
 template <typename T>
-TUBELETX_KERNEL(kCombineThreads, 4)
+TUBELETX_KERNEL(kCombineThreads, sizeof(T) == sizeof(float) ? 4 : 2)
 queue_infonce_combine(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   CombineMemory<T>& memory = *static_cast<CombineMemory<T>*>(device::shared_memory());
   const int slice = device::block_y();
   const int64_t row = device::block_x();
   const int64_t feature = int64_t{slice} * kCombineColumns + device::thread() % (kCombineColumns / 4) * 4;
-  device::wait_for_previous_kernel();
   CombinedRow<T> combined{arguments,
                           memory,
                           row,

@@ -84,6 +84,7 @@ void take_more_registers() {}
 
 using Factor = const void*;
 inline Factor factor_of(const void* first) { return first; }
+inline Factor advance(Factor factor, int bytes) { return static_cast<const char*>(factor) + bytes; }
 
 inline void begin_products() { synchronize_warp(); }
 inline void commit_products() { emulation::fibre().products.emplace_back(); }

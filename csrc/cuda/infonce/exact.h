@@ -214,9 +214,8 @@ struct ExactBlock {
 template <typename T, typename Tile>
 TUBELETX_KERNEL(Tile::threads, Tile::blocks)
 queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
-  device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments);
-  const int64_t first_row = share.first_row, begin = share.begin, end = share.end;
+  const int64_t first_row = share.first_row(), begin = share.begin(), end = share.end();
   const int64_t slice = device::block_y();
   const int64_t chunks = infonce::divide_up(arguments.features, Tile::width);
 

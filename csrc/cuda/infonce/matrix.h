@@ -31,6 +31,7 @@ TUBELETX_DEVICE void load_negatives(const QueueInfoNCEArguments& arguments, Elem
     }
     return;
   }
+#pragma unroll 1
   for (int i = lane; i < 16 * Tile::width; i += device::kWarp) {
     const int row = first_row + i / Tile::width;
     const int column = i % Tile::width;
@@ -199,9 +200,9 @@ struct MatrixBlock {
 
   TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& part) {
     if (arguments.need_gradient) {
-      Rows::template store_means<mean_tiles>(arguments, means, part.split, part.first_row, warp() * share);
+      Rows::template store_means<mean_tiles>(arguments, means, part.split, part.first_row(), warp() * share);
     }
-    rows.recount(arguments, part.first_row, part.begin + 16 * warp(), part.end, Tile::negatives);
+    rows.recount(arguments, part.first_row(), part.begin() + 16 * warp(), part.end(), Tile::negatives);
     rows.finish();
     // A row's sum and rank over the warps, in their order.
     int* const ranks = reinterpret_cast<int*>(memory.weights);
@@ -229,7 +230,8 @@ struct MatrixBlock {
       }
       const auto& thresholds =
           *reinterpret_cast<const RowThresholds<float>*>(memory.queries + row * Tile::stride + Tile::width);
-      Rows::store_state(arguments, part.split, part.first_row + row, rows.maximum[q], thresholds.magnitude, sum, rank);
+      Rows::store_state(arguments, part.split, part.first_row() + row, rows.maximum[q], thresholds.magnitude, sum,
+                        rank);
     }
   }
 };
@@ -237,7 +239,6 @@ struct MatrixBlock {
 template <typename Element, typename Tile>
 TUBELETX_KERNEL(Tile::threads, Tile::blocks)
 queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
-  device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments);
   const int stages = static_cast<int>(arguments.plan.stages);
   const int tiles = share.tiles();
@@ -247,14 +248,14 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   const auto load_next = [&] {
     if (loaded < tiles) {
       load_negatives<Element, Tile>(arguments, memory.negatives + stage * memory.tile,
-                                    share.begin + int64_t{loaded} * Tile::negatives, share.end);
+                                    share.begin() + int64_t{loaded} * Tile::negatives, share.end());
     }
     device::commit_copies();
     ++loaded;
     stage = stage + 1 == stages ? 0 : stage + 1;
   };
   for (int i = 1; i < stages; ++i) load_next();
-  load_queries<Element, Tile>(arguments, memory.queries, share.first_row);
+  load_queries<Element, Tile>(arguments, memory.queries, share.first_row());
   if (device::thread() / device::kWarp == Tile::warps - 1) store_positives<float>(arguments, share);
   device::synchronize_block();
 
@@ -262,7 +263,7 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   int current = 0;
 #pragma unroll 1
   for (int index = 0; index < tiles; ++index) {
-    const int64_t first = share.begin + int64_t{index} * Tile::negatives + 16 * (device::thread() / device::kWarp);
+    const int64_t first = share.begin() + int64_t{index} * Tile::negatives + 16 * (device::thread() / device::kWarp);
     const Element* const negatives = memory.negatives + current * memory.tile;
     if (stages == Tile::most_stages) {
       device::wait_for_copies<Tile::most_stages - 2>();
@@ -271,7 +272,7 @@ queue_infonce_matrix(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
     }
     device::synchronize_warp();
     block.score(negatives);
-    if (first + 16 > share.end) block.rows.mask(block.scores, static_cast<int>(share.end - first));
+    if (first + 16 > share.end()) block.rows.mask(block.scores, static_cast<int>(share.end() - first));
     float largest[decltype(block.rows)::queries];
     block.rows.find_largest(block.scores, largest);
     block.share_largest(largest);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/log_sum_exp.h"
 #include "cuda/device.h"
 #include "cuda/infonce/launchers.h"
 #include "cuda/infonce/plan.h"
@@ -23,24 +24,30 @@ TUBELETX_DEVICE const Four<T>& four_at(const T* numbers) {
   return *reinterpret_cast<const Four<T>*>(numbers);
 }
 
-/// A block's part of the work: Tile::rows queries from `first_row` on, and the negatives [begin, end) of one split.
+/// A block's part of the work: Tile::rows queries, and the negatives of one split. Two numbers, of which the rest is
+/// worked out where it is needed.
 template <typename Tile>
 struct BlockShare {
-  int64_t split, first_row, begin, end;
+  const QueueInfoNCEArguments& arguments;
+  uint32_t row_block, split;
 
-  explicit TUBELETX_DEVICE BlockShare(const QueueInfoNCEArguments& arguments) {
-    // In 32 bits, where a division is short.
+  explicit TUBELETX_DEVICE BlockShare(const QueueInfoNCEArguments& all) : arguments(all) {
     const uint32_t block = static_cast<uint32_t>(device::block_x());
     const uint32_t splits = static_cast<uint32_t>(arguments.plan.splits);
-    const uint32_t row_block = block / splits;
+    row_block = block / splits;
     split = block - row_block * splits;
-    first_row = static_cast<int64_t>(row_block) * Tile::rows;
-    begin = split * arguments.plan.split_tiles * Tile::negatives;
-    end = begin + arguments.plan.split_tiles * Tile::negatives;
-    if (end > arguments.queue_size) end = arguments.queue_size;
   }
 
-  TUBELETX_DEVICE int tiles() const { return static_cast<int>((end - begin + Tile::negatives - 1) / Tile::negatives); }
+  TUBELETX_DEVICE int64_t first_row() const { return int64_t{row_block} * Tile::rows; }
+  // The negatives [begin, end).
+  TUBELETX_DEVICE int64_t begin() const { return split * arguments.plan.split_tiles * Tile::negatives; }
+  TUBELETX_DEVICE int64_t end() const {
+    const int64_t past = begin() + arguments.plan.split_tiles * Tile::negatives;
+    return past < arguments.queue_size ? past : arguments.queue_size;
+  }
+  TUBELETX_DEVICE int tiles() const {
+    return static_cast<int>((end() - begin() + Tile::negatives - 1) / Tile::negatives);
+  }
 };
 
 /// Eight numbers as they are stored, of 16 or 32 bits: widened when all that shall be loaded together is under way.
@@ -76,9 +83,25 @@ TUBELETX_DEVICE void widen_eight(const StoredEight& stored, NumberType type, flo
 /// Eight numbers from `offset` on, `stride` apart, zeros from the `count`th on.
 template <typename T>
 TUBELETX_DEVICE void load_eight(const Numbers& numbers, int64_t offset, int64_t stride, int64_t count, T (&values)[8]) {
+  if constexpr (sizeof(T) == sizeof(double)) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    values[i] = i < count ? static_cast<T>(load_number(numbers, offset + i * stride)) : T(0);
+    for (int i = 0; i < 8; ++i) values[i] = i < count ? load_number(numbers, offset + i * stride) : 0;
+  } else {
+    // As if they had been stored together.
+    StoredEight stored{};
+    const bool is_wide = numbers.type == NumberType::kFloat;
+    const char* source = static_cast<const char*>(numbers.data) + offset * (is_wide ? 4 : 2);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i >= count) continue;
+      if (is_wide) {
+        (i < 4 ? stored.low : stored.high).values[i % 4] = reinterpret_cast<const uint32_t*>(source)[i * stride];
+      } else {
+        const uint32_t bits = reinterpret_cast<const uint16_t*>(source)[i * stride];
+        stored.low.values[i / 2] |= bits << (16 * (i % 2));
+      }
+    }
+    widen_eight(stored, numbers.type, values);
   }
 }
 
@@ -179,7 +202,7 @@ TUBELETX_DEVICE void store_positives(const QueueInfoNCEArguments& arguments, con
 #pragma unroll 1
   for (int64_t first = share.split; first < Tile::rows; first += arguments.plan.splits * kDotsOfWarp) {
     const int64_t place = first + dot_of_thread() * arguments.plan.splits;
-    const int64_t row = share.first_row + place;
+    const int64_t row = share.first_row() + place;
     const bool valid = place < Tile::rows && row < arguments.batch;
     double score[1];
     exact_dots<T, 2>(row_of(arguments.query, valid ? row : 0, arguments.query_is_aligned),

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "core/log_sum_exp.h"
 #include "core/macros.h"
 #include "core/numbers.h"
 
@@ -131,8 +130,6 @@ struct Multiprocessors {
   int64_t count;
   int64_t shared_bytes;  // of one
   bool have_warpgroups;  // the code at work is for compute capability 9.0 and knows the products of warpgroups
-  bool small_batches_in_warpgroups;
-  bool can_start_early;  // the same, and the driver lets a kernel start before the last one ends, in graphs too
 };
 
 struct QueueInfoNCEPlan {
@@ -146,7 +143,6 @@ struct QueueInfoNCEPlan {
   int64_t threads;
   int64_t stages;  // tiles in memory at a time
   int64_t shared_bytes;
-  bool combines_early;  // the combining kernel starts while the one before it runs
 };
 
 /// Everything that the kernels read and write.
@@ -202,7 +198,6 @@ QueueInfoNCEPlan plan_for(QueueKernel kernel, int64_t parts, const QueueInfoNCEA
   plan.stages = Tile::most_stages;
   if (plan.stages > 1 && room(plan.stages) < 1) --plan.stages;
   plan.shared_bytes = Tile::shared_bytes(static_cast<int>(plan.stages));
-  plan.combines_early = machine.can_start_early;
   // One wave of blocks: the memory for partial sums is then bounded by the larger of B D and a constant of the GPU.
   const int64_t fitting = room(plan.stages);
   const int64_t resident = machine.count * (fitting < 1 ? 1 : fitting > Tile::blocks ? Tile::blocks : fitting);
@@ -232,7 +227,7 @@ QueueInfoNCEPlan plan_parts(QueueKernel kernel, int64_t parts, const QueueInfoNC
 /// back; who wants the speed stores the queue in half precision, which also halves its traffic and its memory.
 inline QueueInfoNCEPlan plan_queue_infonce(const QueueInfoNCEArguments& arguments, const Multiprocessors& machine) {
   using namespace infonce;
-  const int64_t large_batch = machine.small_batches_in_warpgroups ? 0 : 64;
+  constexpr int64_t large_batch = 64;
   const int64_t features = arguments.features;
   const NumberType type = arguments.queue.type;
   if (type == NumberType::kDouble) return plan_for<DoubleTile128>(QueueKernel::kDouble128, 0, arguments, machine);

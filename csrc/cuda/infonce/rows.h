@@ -113,7 +113,8 @@ struct MatrixRows {
 #pragma unroll
       for (int q = 0; q < queries; ++q) above[q] = 0;
       for_each(scores, [&](int q, int bit, float score) {
-        const float certain = certainty[q].of(score);
+        // In other words than above: else the compiler keeps all of those for this rare case.
+        const float certain = fmaf(score, certainty[q].slope, certainty[q].offset);
         if (certain >= Certainty::kHigh) above[q] += 1;
         marks |= static_cast<Marks>(certain > Certainty::kLow && certain < Certainty::kHigh) << bit;
       });

@@ -33,12 +33,13 @@ struct TileRing {
   Element* memory;
   WarpgroupMemory<Tile>& shared;
 
-  static constexpr int stages = Tile::most_stages;
+  static constexpr uint32_t stages = Tile::most_stages;
 
-  TUBELETX_DEVICE Element* at(int index) const { return memory + index % stages * tile; }
+  // Tiles are counted from the first of the share on.
+  TUBELETX_DEVICE Element* at(uint32_t index) const { return memory + index % stages * tile; }
 
   /// The thread that fetches; `first` is the tile's first negative.
-  TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, int index, int64_t first) const {
+  TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, uint32_t index, int64_t first) const {
     device::TransferBarrier& full = shared.full[index % stages];
     device::arrive_and_expect(full, tile * static_cast<int>(sizeof(Element)));
     for (int p = 0; p < Tile::panels; ++p) {
@@ -46,16 +47,16 @@ struct TileRing {
     }
   }
   /// All threads of a warp together.
-  TUBELETX_DEVICE void wait_until_full(int index) const {
+  TUBELETX_DEVICE void wait_until_full(uint32_t index) const {
     device::wait(shared.full[index % stages], index / stages % 2);
     device::synchronize_warp();
   }
   /// The thread that fetches.
-  TUBELETX_DEVICE void wait_until_empty(int index) const {
+  TUBELETX_DEVICE void wait_until_empty(uint32_t index) const {
     device::wait(shared.empty[index % stages], (index / stages - 1) % 2);
   }
   /// A thread of every warp that multiplies.
-  TUBELETX_DEVICE void release(int index) const { device::arrive(shared.empty[index % stages]); }
+  TUBELETX_DEVICE void release(uint32_t index) const { device::arrive(shared.empty[index % stages]); }
 };
 
 /// What a thread of the warpgroups that multiply holds.
@@ -64,6 +65,7 @@ struct WarpgroupBlock {
   static constexpr int score_tiles = Tile::negatives / 8;
   static constexpr int steps = Tile::negatives / 16;
   static constexpr int panel_tiles = device::kPanelColumns / 8;
+  static constexpr int tile_panel_bytes = TileRing<Element, Tile>::panel * sizeof(Element);
   static constexpr int query_panel = Tile::rows * device::kPanelColumns;
   using Rows = MatrixRows<Element, 1, score_tiles>;
 
@@ -91,7 +93,10 @@ struct WarpgroupBlock {
   }
 
   /// scores = queries negatives^T, in the background
-  TUBELETX_DEVICE void score(const Element* queries, const Element* negatives) {
+  TUBELETX_DEVICE void score(device::Factor queries, const Element* negatives) {
+    constexpr int step = 16 * sizeof(Element);  // bytes
+    constexpr int steps_of_panel = device::kPanelColumns / 16;
+    const device::Factor tile = device::factor_of(negatives);
     device::touch(scores[0]);
     // The small parts first, as in any sum.
 #pragma unroll
@@ -99,12 +104,12 @@ struct WarpgroupBlock {
 #pragma unroll
       for (int p = 0; p < Tile::panels; ++p) {
 #pragma unroll
-        for (int column = 0; column < device::kPanelColumns; column += 16) {
-          const Element* left =
-              queries + (part * Tile::panels + p) * query_panel + warpgroup_row() * device::kPanelColumns + column;
-          const Element* right = negatives + p * TileRing<Element, Tile>::panel + column;
-          const bool add = part < Tile::parts - 1 || p > 0 || column > 0;
-          device::multiply_rows<Element>(scores[0], device::factor_of(left), device::factor_of(right), add);
+        for (int i = 0; i < steps_of_panel; ++i) {
+          constexpr int query_panel_bytes = query_panel * sizeof(Element);
+          const bool add = part < Tile::parts - 1 || p > 0 || i > 0;
+          device::multiply_rows<Element>(
+              scores[0], device::advance(queries, (part * Tile::panels + p) * query_panel_bytes + i * step),
+              device::advance(tile, p * tile_panel_bytes + i * step), add);
         }
       }
     }
@@ -114,19 +119,24 @@ struct WarpgroupBlock {
 
   /// means += weights negatives, in the background
   TUBELETX_DEVICE void accumulate(const Element* negatives) {
-#pragma unroll
-    for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+    const device::Factor tile = device::factor_of(negatives);
+    touch_means();
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
+      constexpr int rows_bytes = 16 * device::kPanelColumns * sizeof(Element);
 #pragma unroll
       for (int p = 0; p < Tile::panels; ++p) {
-        const Element* right = negatives + p * TileRing<Element, Tile>::panel + 16 * step * device::kPanelColumns;
-        device::multiply_columns<Element>(means[p][0], weights[step], device::factor_of(right));
+        device::multiply_columns<Element>(means[p][0], weights[step],
+                                          device::advance(tile, p * tile_panel_bytes + step * rows_bytes));
       }
     }
+    touch_means();
+    device::commit_products();
+  }
+
+  TUBELETX_DEVICE void touch_means() {
 #pragma unroll
     for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
-    device::commit_products();
   }
 
   /// Ranks and softmax weights of the scores, of which `count` negatives are real.
@@ -160,13 +170,14 @@ struct WarpgroupBlock {
     const int tiles = share.tiles();
     float keep[Rows::queries];
     const auto soften_tile = [&](int index) {
-      const int64_t first = share.begin + int64_t{index} * Tile::negatives;
-      return soften(first, share.end - first, keep);
+      const int64_t first = share.begin() + int64_t{index} * Tile::negatives;
+      return soften(first, share.end() - first, keep);
     };
 
+    const device::Factor query_rows = device::factor_of(queries + warpgroup_row() * device::kPanelColumns);
     ring.wait_until_full(0);
     device::begin_products();
-    score(queries, ring.at(0));
+    score(query_rows, ring.at(0));
     device::wait_for_products<0>();
     device::touch(scores[0]);
     hand_over(soften_tile(0), keep);
@@ -174,31 +185,29 @@ struct WarpgroupBlock {
     for (int index = 1; index < tiles; ++index) {
       ring.wait_until_full(index);
       device::begin_products();
-      score(queries, ring.at(index));
+      score(query_rows, ring.at(index));
       accumulate(ring.at(index - 1));
       device::wait_for_products<1>();
       device::touch(scores[0]);
       const bool raised = soften_tile(index);
       device::wait_for_products<0>();
-#pragma unroll
-      for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+      touch_means();
       if (device::thread() % device::kWarp == 0) ring.release(index - 1);
       hand_over(raised, keep);
     }
     device::begin_products();
     accumulate(ring.at(tiles - 1));
     device::wait_for_products<0>();
-#pragma unroll
-    for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+    touch_means();
 
-    const int64_t first_row = share.first_row + warp_row();
+    const int64_t first_row = share.first_row() + warp_row();
     if (arguments.need_gradient) {
 #pragma unroll
       for (int p = 0; p < Tile::panels; ++p) {
         Rows::template store_means<panel_tiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
       }
     }
-    rows.recount(arguments, first_row, share.begin, share.end, Tile::negatives);
+    rows.recount(arguments, first_row, share.begin(), share.end(), Tile::negatives);
     rows.finish();
     if (device::thread() % 4 != 0) return;
 #pragma unroll
@@ -232,14 +241,13 @@ template <typename Element, typename Tile>
 TUBELETX_KERNEL(Tile::threads, 1)
 queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArguments arguments) {
 #if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
-  device::let_next_kernel_start();
   const BlockShare<Tile> share(arguments.common);
   const int tiles = share.tiles();
   WarpgroupMemory<Tile>& shared = device::fixed_shared_memory<WarpgroupMemory<Tile>>();
   Element* const queries = static_cast<Element*>(device::aligned_shared_memory<device::kPanelAlignment>());
   const TileRing<Element, Tile> ring{queries + Tile::parts * Tile::rows * Tile::width, shared};
   const auto fetch = [&](int index) {
-    ring.fetch(arguments.queue, index, share.begin + int64_t{index} * Tile::negatives);
+    ring.fetch(arguments.queue, index, share.begin() + int64_t{index} * Tile::negatives);
   };
 
   constexpr int fetching_warp = Tile::multiplying_warps;
@@ -258,7 +266,7 @@ queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArgu
   if (warp == fetching_warp + 1) {
     store_positives<float>(arguments.common, share);
   }
-  load_query_panels<Element, Tile>(arguments.common, queries, shared.thresholds, share.first_row);
+  load_query_panels<Element, Tile>(arguments.common, queries, shared.thresholds, share.first_row());
   device::publish_shared_memory();
   device::synchronize_block();
 

@@ -111,6 +111,9 @@ TUBELETX_DEVICE Factor factor_of(const void* first) {
   return swizzle_128_bytes | eight_rows | unused | (shared_address(first) & 0x3ffff) >> 4;
 }
 
+/// The factor `bytes` further on in shared memory.
+TUBELETX_DEVICE Factor advance(Factor factor, int bytes) { return factor + bytes / 16; }
+
 /// Before products that read registers written since the last ones.
 TUBELETX_DEVICE void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 /// Closes the group of the products since the last one.
