@@ -10,9 +10,10 @@
 // The queue's bytes take 1.4 and 5.6 us, the products .3 and 10.8: the rest is latency and instructions. At B = 32 a
 // block asks for its whole share, 32 KiB, before anything else; then come a wait for memory, the queries' preparation,
 // 64 products a warp, two barriers, and the scores that are computed again, one more wait. At B = 256 a warp runs 710
-// instructions a tile of 128 negatives (815 when this was measured, 1,180 before): 270 find the largest and count, three
-// of them a score and those in the pipe of multiply-adds, not of comparisons; 290 make weights; 24 are products, which
-// take a warpgroup 1,024 cycles and both 2,048. Combining reads what the pass writes, 2 and 8.4 MB, from the cache.
+// instructions a tile of 128 negatives (815 when this was measured, 1,180 before): 270 find the largest and count,
+// three of them a score and those in the pipe of multiply-adds, not of comparisons; 290 make weights; 24 are products,
+// which take a warpgroup 1,024 cycles and both 2,048. Combining reads what the pass writes, 2 and 8.4 MB, from the
+// cache.
 //
 // To start the combination early, while the pass runs, did not pay: 23.0 against 22.3 us in all, 57.1 against 56.5.
 #include "cuda/queue_infonce.h"
