@@ -16,7 +16,7 @@ struct Certainty {
   static constexpr float kLow = 0x1p-6f;
   static constexpr float kHigh = 1 - kLow;
 
-  TUBELETX_DEVICE Certainty() = default;
+  Certainty() = default;
   explicit TUBELETX_DEVICE Certainty(const RowThresholds<float>& thresholds) {
     const float reach = 1.0625f * thresholds.tolerance;
     slope = 0.5f / reach;
