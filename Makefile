@@ -26,15 +26,15 @@ test-fast: build
 # of tubeletx. Leaks are not looked for: Python and torch keep much until the end. An emulated processor has no room
 # for the shadow memory.
 SANITIZE := build/sanitize
-SANITIZE_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1
 SANITIZE_TESTS ?= tests/ops tests/api --deselect tests/ops/test_old_processor.py
 sanitize: build
 	$(BIN)/python -m venv --without-pip $(SANITIZE)/venv
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
 	  $$($(SANITIZE)/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/packages.pth
-	CXXFLAGS="$(SANITIZE_FLAGS)" TUBELETX_CUDA=off \
+	CMAKE_ARGS= TUBELETX_CUDA=off TUBELETX_WERROR=OFF \
 	  $(BIN)/python -m pip --python $(SANITIZE)/venv/bin/python install --quiet --disable-pip-version-check --no-deps \
-	  --no-build-isolation --force-reinstall --config-settings build-dir=$(SANITIZE)/cmake .
+	  --no-build-isolation --force-reinstall --config-settings build-dir=$(SANITIZE)/cmake \
+	  --config-settings cmake.define.TUBELETX_SANITIZE=ON .
 	rm -rf $(SANITIZE)/checkout && mkdir $(SANITIZE)/checkout && cp -r tests pyproject.toml $(SANITIZE)/checkout
 	cd $(SANITIZE)/checkout && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
