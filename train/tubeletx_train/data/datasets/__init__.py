@@ -6,13 +6,13 @@ from tubeletx_train.data.datasets.finegym import FX_S1, GYM99, GYM288, UB_S1
 from tubeletx_train.data.datasets.folder import read_folder
 from tubeletx_train.data.datasets.hmdb51 import HMDB51
 from tubeletx_train.data.datasets.kinetics import KINETICS400, MINI_KINETICS
-from tubeletx_train.data.datasets.lists import VideoDataset
+from tubeletx_train.data.datasets.lists import PublishedDataset
 from tubeletx_train.data.datasets.path_lists import PATH_LISTS
 from tubeletx_train.data.datasets.ssv2 import SSV2
 from tubeletx_train.data.datasets.ucf101 import UCF101
 from tubeletx_train.data.datasets.ucfrep import UCFREP
 
-DATASETS: dict[str, VideoDataset] = {
+DATASETS: dict[str, PublishedDataset] = {
     "kinetics400": KINETICS400,
     "mini_kinetics": MINI_KINETICS,
     "ucf101": UCF101,
@@ -28,4 +28,4 @@ DATASETS: dict[str, VideoDataset] = {
     "lists": PATH_LISTS,
 }
 
-__all__ = ["DATASETS", "VideoDataset", "read_folder"]
+__all__ = ["DATASETS", "PublishedDataset", "read_folder"]

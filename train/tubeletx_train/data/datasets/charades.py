@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_table
+from tubeletx_train.data.datasets.lists import PublishedDataset, find_list, read_table
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import TimedLabel, VideoRecord
 
@@ -28,7 +28,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     return records
 
 
-CHARADES = VideoDataset(
+CHARADES = PublishedDataset(
     title="Charades",
     list_files="Charades_v1_train.csv, Charades_v1_test.csv",
     read=_read,

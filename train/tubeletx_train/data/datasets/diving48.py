@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_entries, whole_number
+from tubeletx_train.data.datasets.lists import PublishedDataset, find_list, read_entries, whole_number
 from tubeletx_train.data.record import VideoRecord
 
 
@@ -22,7 +22,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     ]
 
 
-DIVING48 = VideoDataset(
+DIVING48 = PublishedDataset(
     title="Diving48",
     list_files="Diving48_V2_train.json, Diving48_V2_test.json",
     read=_read,

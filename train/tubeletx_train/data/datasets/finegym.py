@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_rows, whole_number
+from tubeletx_train.data.datasets.lists import PublishedDataset, find_list, read_rows, whole_number
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -26,8 +26,8 @@ def _read(folder: Path, split: str, fold: int, *, kind: str, classes: range, sub
 
 def _dataset(
     title: str, kind: str, classes: range, train: int | None, val: int | None, *, subset: bool = False
-) -> VideoDataset:
-    return VideoDataset(
+) -> PublishedDataset:
+    return PublishedDataset(
         title=title,
         list_files=f"{kind}_train.txt, {kind}_val.txt (or {kind}_train_element_v1.1.txt ...)",
         read=partial(_read, kind=kind, classes=classes, subset=subset),

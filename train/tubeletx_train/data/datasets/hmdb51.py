@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, read_rows
+from tubeletx_train.data.datasets.lists import PublishedDataset, read_rows
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -29,7 +29,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     return records
 
 
-HMDB51 = VideoDataset(
+HMDB51 = PublishedDataset(
     title="HMDB51",
     list_files="CLASS_test_split1.txt (1 to 3: the fold)",
     read=_read,

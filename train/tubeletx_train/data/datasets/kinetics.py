@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_rows, read_table, whole_number
+from tubeletx_train.data.datasets.lists import PublishedDataset, find_list, read_rows, read_table, whole_number
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -42,7 +42,7 @@ def _read_mini_kinetics(folder: Path, split: str, fold: int) -> list[VideoRecord
     return records
 
 
-KINETICS400 = VideoDataset(
+KINETICS400 = PublishedDataset(
     title="Kinetics-400",
     list_files="train.csv, val.csv",
     read=_read_kinetics,
@@ -50,7 +50,7 @@ KINETICS400 = VideoDataset(
     num_classes=400,
 )
 
-MINI_KINETICS = VideoDataset(
+MINI_KINETICS = PublishedDataset(
     title="Mini-Kinetics",
     list_files="train_split_1.txt, val_split_1.txt, action_names.txt",
     read=_read_mini_kinetics,

@@ -14,7 +14,7 @@ from tubeletx_train.data.record import VideoRecord
 
 
 @dataclass(frozen=True)
-class VideoDataset:
+class PublishedDataset:
     """A data set that comes with lists of its videos.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, read_text
+from tubeletx_train.data.datasets.lists import PublishedDataset, read_text
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -50,7 +50,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     return records
 
 
-PATH_LISTS = VideoDataset(
+PATH_LISTS = PublishedDataset(
     title="lists of SlowFast or mmaction2",
     list_files="train.csv or *train*.txt, val, test (`path label` a line)",
     read=_read,

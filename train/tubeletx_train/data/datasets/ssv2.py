@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_entries, read_json, whole_number
+from tubeletx_train.data.datasets.lists import PublishedDataset, find_list, read_entries, read_json, whole_number
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -30,7 +30,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     return records
 
 
-SSV2 = VideoDataset(
+SSV2 = PublishedDataset(
     title="Something-Something V2",
     list_files=f"{_PREFIX}train.json, {_PREFIX}validation.json, {_PREFIX}labels.json",
     read=_read,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from tubeletx_train.data.datasets.lists import VideoDataset, find_list, read_text
+from tubeletx_train.data.datasets.lists import PublishedDataset, find_list, read_text
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -28,7 +28,7 @@ def _read(folder: Path, split: str, fold: int) -> list[VideoRecord]:
     return records
 
 
-UCF101 = VideoDataset(
+UCF101 = PublishedDataset(
     title="UCF101",
     list_files="trainlist01.txt, testlist01.txt (01 to 03: the fold)",
     read=_read,

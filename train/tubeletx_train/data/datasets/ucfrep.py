@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from tubeletx_train.data.datasets.lists import VideoDataset
+from tubeletx_train.data.datasets.lists import PublishedDataset
 from tubeletx_train.data.errors import ManifestError
 from tubeletx_train.data.record import VideoRecord
 
@@ -46,7 +46,7 @@ def _read_boundaries(path: Path) -> tuple[int, ...]:
     return boundaries
 
 
-UCFREP = VideoDataset(
+UCFREP = PublishedDataset(
     title="UCFRep",
     list_files="train/*.mat, val/*.mat",
     read=_read,
