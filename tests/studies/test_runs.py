@@ -50,7 +50,10 @@ def clips(manifest):
 
 
 def toy_recipe(arm, size="small"):
-    return merge(arm_recipe(arm, size), TOY)
+    recipe = merge(arm_recipe(arm, size), TOY)
+    # Of a batch, groups of rows with the same patches are a whole number.
+    rows = max(recipe["optim"]["batch_size"], recipe["contrast"].get("shared_patches", 1))
+    return merge(recipe, {"optim": {"batch_size": rows}})
 
 
 @pytest.fixture
