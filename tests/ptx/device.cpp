@@ -27,8 +27,6 @@ namespace {
 namespace emulation = device::emulation;
 
 constexpr uint64_t kSharedBase = 1024;
-// What a block may ask for on the smallest of the GPUs that are built for.
-constexpr size_t kMostShared = 99 * 1024;
 constexpr size_t kSharedWithoutAsking = 48 * 1024;
 constexpr int kWarp = 32;
 
@@ -381,12 +379,19 @@ cudaError_t refuse(cudaError_t error, const std::string& message) {
   return last_error = error;
 }
 
+/// Of a multiprocessor; of it a block may ask for all but the last KiB.
+size_t shared_of_multiprocessor() {
+  const char* bytes = std::getenv("TUBELETX_EMULATED_SHARED_BYTES");
+  return bytes == nullptr ? 228 * 1024 : static_cast<size_t>(std::atoll(bytes));
+}
+size_t most_shared() { return shared_of_multiprocessor() - 1024; }
+
 cudaError_t run(const Function& function, dim3 grid, dim3 block, void* const* arguments, size_t shared) {
   const Kernel& kernel = function.kernel();
   const size_t all_shared = shared + kernel.fixed_shared_bytes;
   const bool fits = grid.x > 0 && grid.y > 0 && grid.z == 1 && grid.x <= INT32_MAX && grid.y <= UINT16_MAX &&
                     block.x > 0 && block.y == 1 && block.z == 1 && static_cast<int>(block.x) <= kernel.most_threads &&
-                    shared <= function.allowed_shared && all_shared <= kMostShared;
+                    shared <= function.allowed_shared && all_shared <= most_shared();
   if (!fits) {
     return refuse(cudaErrorInvalidConfiguration, std::string(kernel.symbol) + " cannot be launched: grid " +
                                                      std::to_string(grid.x) + " x " + std::to_string(grid.y) +
@@ -481,8 +486,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* configuration, const v
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, enum cudaFuncAttribute, int value) {
-  if (static_cast<size_t>(value) > tubeletx::ptx::kMostShared) {
-    return tubeletx::ptx::refuse(cudaErrorInvalidValue, "more shared memory than some GPUs have");
+  if (static_cast<size_t>(value) > tubeletx::ptx::most_shared()) {
+    return tubeletx::ptx::refuse(cudaErrorInvalidValue, "more shared memory than the multiprocessor has");
   }
   functions().at(function).allowed_shared = static_cast<size_t>(value);
   return cudaSuccess;
@@ -506,7 +511,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, in
       *value = count == nullptr ? 3 : std::atoi(count);
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-      *value = 228 * 1024;
+      *value = static_cast<int>(tubeletx::ptx::shared_of_multiprocessor());
       return cudaSuccess;
     default:
       return tubeletx::ptx::refuse(cudaErrorInvalidValue, "an attribute that the stand-in does not know");
