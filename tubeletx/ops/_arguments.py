@@ -23,6 +23,7 @@ __all__ = [
     "check_dtype",
     "check_epoch",
     "check_positive",
+    "check_samples",
     "check_shape",
     "refuse_gradient",
     "refuse_tangents",
@@ -127,6 +128,20 @@ def check_device(tensor: Tensor, name: str, reference: Tensor, reference_name: s
 def check_epoch(epoch: int) -> None:
     """An epoch must fit 32 bits."""
     _require(0 <= epoch < 1 << 32, lambda: f"epoch: got {epoch}, needs an integer in [0, 2^32)")
+
+
+def check_samples(sample_ids: Tensor, epoch: int, epoch_tensor: Tensor | None) -> None:
+    """What samples are drawn by: (B,) int64 ids, and an epoch that is a number or a tensor of one."""
+    check_shape(sample_ids, "sample_ids", (None,), "(B,)")
+    check_dtype(sample_ids, "sample_ids", torch.int64)
+    if epoch_tensor is None:
+        check_epoch(epoch)
+        return
+    if epoch_tensor.numel() != 1:
+        raise ValueError(f"epoch: got shape {tuple(epoch_tensor.shape)}, needs one element")
+    check_dtype(epoch_tensor, "epoch", torch.int64)
+    if epoch_tensor.device.type != "cpu":
+        check_device(epoch_tensor, "epoch", sample_ids, "sample_ids")
 
 
 def check_positive(value: int, name: str) -> None:

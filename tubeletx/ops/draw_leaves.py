@@ -98,16 +98,7 @@ def _fake(
     growth: float,  # noqa: ARG001
     epoch_tensor: Tensor | None = None,
 ) -> Tensor:
-    arguments.check_shape(sample_ids, "sample_ids", (None,), "(B,)")
-    arguments.check_dtype(sample_ids, "sample_ids", torch.int64)
-    if epoch_tensor is None:
-        arguments.check_epoch(epoch)
-    else:
-        if epoch_tensor.numel() != 1:
-            raise ValueError(f"epoch: got shape {tuple(epoch_tensor.shape)}, needs one element")
-        arguments.check_dtype(epoch_tensor, "epoch", torch.int64)
-        if epoch_tensor.device.type != "cpu":
-            arguments.check_device(epoch_tensor, "epoch", sample_ids, "sample_ids")
+    arguments.check_samples(sample_ids, epoch, epoch_tensor)
     for name, value in (("num_frames", num_frames), ("height", height), ("width", width)):
         arguments.check_positive(value, name)
     if len(radius) != 2:
