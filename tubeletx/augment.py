@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -111,11 +112,6 @@ class Augmentation:
     color: Tensor
     tubelets: Tubelets | None = None
 
-    def _of_sample(self, index: int) -> Augmentation:
-        one = slice(index, index + 1)
-        tubelets = None if self.tubelets is None else self.tubelets[one]
-        return Augmentation(self.windows[one], self.flips[one], self.color[one], tubelets)
-
 
 class AugmentClips(nn.Module):
     """Makes network input of decoded clips: window, antialiased resize, mirroring, tubelets, colours, normalisation.
@@ -181,13 +177,8 @@ class AugmentClips(nn.Module):
         Returns:
             What calling the module on clips of these sizes draws.
         """
-        sides = [side for size in sizes for side in size]
-        drawn = sample_augmentation(sample_ids, sides, self._settings, seed=self.seed, epoch=epoch)
-        tubelets = None
-        if self.sampler is not None:
-            height, width = self.size
-            tubelets = self.sampler(sample_ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
-        return Augmentation(*drawn, tubelets)
+        drawn = self._draw_augmentation(sample_ids, sizes, epoch)
+        return Augmentation(*drawn, self._draw_tubelets(sample_ids, num_frames, epoch))
 
     @torch.no_grad()
     def forward(
@@ -222,43 +213,59 @@ class AugmentClips(nn.Module):
             raise ValueError("clips: got none, needs at least one")
         if all(isinstance(clip, Tensor) for clip in clips):
             views = [self._arranged(clip, batch) for clip in clips]  # type: ignore[arg-type]
-            out = self._outputs(views, out)
-            if augmentation is None:
-                sizes = [(view.shape[3], view.shape[4]) for view in views]
-                augmentation = self.draw(sample_ids, sizes, views[0].shape[2], epoch)
-            self._augment(views, augmentation, out)
-            return list(out), augmentation
-        for clip in clips:
-            if len(clip) != batch:
-                raise ValueError(f"clips: got {len(clip)} clips for {batch} sample_ids, needs one for each")
-        parts = []
-        for index in range(batch):
-            views = [self._arranged(clip[index], 1) for clip in clips]
-            out = self._outputs(views, out, batch)
-            one = None if augmentation is None else augmentation._of_sample(index)
-            targets = [target[index : index + 1] for target in out]
-            if one is None:
-                sizes = [(view.shape[3], view.shape[4]) for view in views]
-                one = self.draw(sample_ids[index : index + 1], sizes, views[0].shape[2], epoch)
-            self._augment(views, one, targets)
-            parts.append(one)
+            rows = [views]
+        else:
+            for clip in clips:
+                if len(clip) != batch:
+                    raise ValueError(f"clips: got {len(clip)} clips for {batch} sample_ids, needs one for each")
+            rows = [[self._arranged(one, 1) for one in sample] for sample in zip(*clips, strict=True)]
+            views = [view for row in rows for view in row]
+            if not views:
+                raise ValueError("clips: got empty lists, needs clips, or a batch of one size")
+        if augmentation is None:
+            sizes = [tuple((view.shape[3], view.shape[4]) for view in row) for row in rows]
+            augmentation = self._draw_rows(sample_ids, sizes, views[0].shape[2], epoch)
         if out is None:
-            raise ValueError("clips: got empty lists, needs clips, or a batch of one size")
-        return list(out), _joined(parts) if augmentation is None else augmentation
+            out = self._new_outputs(views[0], batch, len(clips))
+        self._augment(views, augmentation, out)
+        return list(out), augmentation
+
+    def _draw_rows(
+        self, sample_ids: Tensor, sizes: list[tuple[tuple[int, int], ...]], num_frames: int, epoch: int | Tensor
+    ) -> Augmentation:
+        """Draws for samples of sizes of their own, or all of one."""
+        if len(set(sizes)) == 1:
+            return self.draw(sample_ids, sizes[0], num_frames, epoch)
+        # Those of one size are drawn together.
+        order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        ids = sample_ids[torch.tensor(order).to(sample_ids.device)]
+        parts, first = [], 0
+        for size, group in itertools.groupby(order, key=sizes.__getitem__):
+            last = first + len(list(group))
+            parts.append(self._draw_augmentation(ids[first:last], size, epoch))
+            first = last
+        places = torch.tensor(order).argsort().to(sample_ids.device)
+        windows, flips, color = (torch.cat(fields)[places] for fields in zip(*parts, strict=True))
+        return Augmentation(windows, flips, color, self._draw_tubelets(sample_ids, num_frames, epoch))
+
+    def _draw_augmentation(
+        self, sample_ids: Tensor, sizes: Sequence[tuple[int, int]], epoch: int | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        sides = [side for size in sizes for side in size]
+        return sample_augmentation(sample_ids, sides, self._settings, seed=self.seed, epoch=epoch)
+
+    def _draw_tubelets(self, sample_ids: Tensor, num_frames: int, epoch: int | Tensor) -> Tubelets | None:
+        if self.sampler is None:
+            return None
+        height, width = self.size
+        return self.sampler(sample_ids, num_frames=num_frames, height=height, width=width, epoch=epoch)
 
     def _arranged(self, clip: Tensor, batch: int) -> Tensor:
         return axes_of(clip, self.layout, batch).arrange(clip)
 
-    def _outputs(
-        self, views: Sequence[Tensor], out: Sequence[Tensor] | None, batch: int | None = None
-    ) -> Sequence[Tensor]:
-        if out is not None:
-            return out
-        first = views[0]
-        batch = first.shape[0] if batch is None else batch
-        height, width = self.size
-        shape = (batch, first.shape[2], height, width, 3)
-        return [first.new_empty(shape, dtype=self.dtype).permute(0, 4, 1, 2, 3) for _ in views]
+    def _new_outputs(self, view: Tensor, batch: int, count: int) -> list[Tensor]:
+        shape = (batch, view.shape[2], *self.size, 3)
+        return [view.new_empty(shape, dtype=self.dtype).permute(0, 4, 1, 2, 3) for _ in range(count)]
 
     def _augment(self, views: list[Tensor], augmentation: Augmentation, out: Sequence[Tensor]) -> None:
         floats = self.dtype != torch.uint8
@@ -277,14 +284,3 @@ class AugmentClips(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for `print`."""
         return f"{self.size}, {self.config!r}, tubelets={self.sampler!r}, dtype={self.dtype}, layout={self.layout!r}"
-
-
-def _joined(parts: list[Augmentation]) -> Augmentation:
-    """Of single samples to a batch."""
-    drawn = [part.tubelets for part in parts if part.tubelets is not None]
-    tubelets = None
-    if drawn:
-        fields = [one.tensors() for one in drawn]
-        tubelets = drawn[0]._replace({name: torch.cat([one[name] for one in fields]) for name in fields[0]})
-    windows, flips, color = (torch.cat([getattr(p, name) for p in parts]) for name in ("windows", "flips", "color"))
-    return Augmentation(windows, flips, color, tubelets)

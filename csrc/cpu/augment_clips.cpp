@@ -23,7 +23,8 @@ void check_augment_values(const AugmentArguments& arguments) {
   for (int64_t b = 0; b < arguments.batch; ++b) {
     for (int64_t v = 0; v < arguments.num_clips; ++v) {
       const Window window = window_of(arguments, b, v);
-      const int32_t width = arguments.clip_width[v], height = arguments.clip_height[v];
+      const SourceClip source = source_of(arguments, b, v);
+      const int32_t width = source.width, height = source.height;
       if (!(window.x0 >= 0 && window.x0 < window.x1 && window.x1 <= width && window.y0 >= 0 && window.y0 < window.y1 &&
             window.y1 <= height)) {
         fail("windows: got (", window.x0, ", ", window.y0, ", ", window.x1, ", ", window.y1,
@@ -102,19 +103,27 @@ class Augmenter {
     const int64_t clips = arguments_.num_clips, frames = arguments_.frames;
     const bool to_bytes = arguments_.type == AugmentedType::kByte;
     room_.plans.resize(static_cast<size_t>(samples * clips));
-    bool as_they_are = !to_bytes && tubelets_.count == 0;
+    bool as_they_are = !to_bytes && tubelets_.count == 0 && (samples == 1 || arguments_.single == nullptr);
     for (int64_t index = 0; index < samples * clips; ++index) {
       const int64_t b = first + index / clips, v = index % clips;
       room_.plans[index].make(window_of(arguments_, b, v), flip_of(arguments_, b, v), arguments_.height,
                               arguments_.width);
-      as_they_are = as_they_are && room_.plans[index].identity && is_dense(v);
+      as_they_are = as_they_are && can_be_read_as_it_lies(room_.plans[index], source_of(arguments_, b, v));
     }
     // Bytes are made where they are wanted, or where the floats are made of.
     PasteArguments paste = augment_paste(arguments_, tubelets_);
     if (to_bytes) {
       for (int64_t v = 0; v < clips; ++v) paste.clips[v] = at_sample(arguments_.outputs[v], first, 1);
     } else if (as_they_are) {
-      for (int64_t v = 0; v < clips; ++v) paste.clips[v] = at_sample(arguments_.clips[v], first, 1);
+      for (int64_t v = 0; v < clips; ++v) {
+        const SourceClip source = source_of(arguments_, first, v);
+        paste.clips[v] = {const_cast<uint8_t*>(source.pixels),
+                          arguments_.batch_strides[v],
+                          source.channel_stride,
+                          source.frame_stride,
+                          source.row_stride,
+                          source.column_stride};
+      }
     } else {
       const int64_t bytes = samples * clips * frames * frame_bytes_;
       if (static_cast<int64_t>(room_.pixels.size()) < bytes) room_.pixels.resize(static_cast<size_t>(bytes));
@@ -129,10 +138,9 @@ class Augmenter {
     }
     if (!as_they_are) {
       each_frame(samples, [&](int64_t, const Place& place) {
-        const ClipView& clip = arguments_.clips[place.v];
-        const SourceFrame source{static_cast<const uint8_t*>(clip.data) + (first + place.b) * clip.batch_stride +
-                                     place.t * clip.frame_stride,
-                                 clip.channel_stride, clip.row_stride, clip.column_stride};
+        const SourceClip clip = source_of(arguments_, first + place.b, place.v);
+        const SourceFrame source{clip.pixels + place.t * clip.frame_stride, clip.channel_stride, clip.row_stride,
+                                 clip.column_stride};
         resize_frame(room_.plans[place.b * clips + place.v], source, bytes_of(paste, place));
       });
     }
@@ -140,11 +148,10 @@ class Augmenter {
     if (!to_bytes) map_to_floats(first, samples, paste);
   }
 
-  /// Whether frames of clip v can be read as they lie.
-  bool is_dense(int64_t v) const {
-    const ClipView& clip = arguments_.clips[v];
-    return clip.channel_stride == 1 && clip.column_stride == kAugmentedChannels &&
-           clip.row_stride == kAugmentedChannels * arguments_.width;
+  /// Whether the pixels of a window are those of the output, one after the other from the first of the clip on.
+  bool can_be_read_as_it_lies(const ResizePlan& plan, const SourceClip& clip) const {
+    return plan.identity && plan.window.x0 == 0 && plan.window.y0 == 0 && clip.channel_stride == 1 &&
+           clip.column_stride == kAugmentedChannels && clip.row_stride == kAugmentedChannels * arguments_.width;
   }
 
   static ClipView at_sample(ClipView view, int64_t sample, int64_t element_bytes) {

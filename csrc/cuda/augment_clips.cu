@@ -19,15 +19,25 @@ constexpr int64_t kMostBlocks = 1 << 20;
 
 TUBELETX_HOST_DEVICE inline int64_t divided_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
+/// What is said of single clips travels as arguments do, which have room for so many: no copy from the host, for which
+/// it would have to wait, nor memory there that a captured graph would find changed.
+constexpr int kSourcesAtOnce = 64;
+struct SomeSources {
+  SourceClip sources[kSourcesAtOnce];
+  SourceClip* table;
+  int32_t count;
+};
+
 TUBELETX_DEVICE int32_t between(int32_t value, int32_t low, int32_t high) {
   return value < low ? low : (value > high ? high : value);
 }
 
 /// The host cannot check windows without waiting for them; none may reach foreign memory.
 TUBELETX_DEVICE Window window_inside(const AugmentArguments& arguments, int64_t clip) {
-  const int64_t v = clip % arguments.num_clips;
-  const Window given = window_of(arguments, clip / arguments.num_clips, v);
-  const int32_t width = arguments.clip_width[v], height = arguments.clip_height[v];
+  const int64_t b = clip / arguments.num_clips, v = clip % arguments.num_clips;
+  const Window given = window_of(arguments, b, v);
+  const SourceClip source = source_of(arguments, b, v);
+  const int32_t width = source.width, height = source.height;
   const int32_t x0 = between(given.x0, 0, width - 1), y0 = between(given.y0, 0, height - 1);
   return {x0, y0, between(given.x1, x0 + 1, width), between(given.y1, y0 + 1, height)};
 }
@@ -36,6 +46,11 @@ TUBELETX_DEVICE uint8_t* frame_of(const AugmentClips& clips, int64_t clip, int64
   const ClipView& view = clips.pixels[clip % clips.arguments.num_clips];
   return static_cast<uint8_t*>(view.data) + clip / clips.arguments.num_clips * view.batch_stride +
          t * view.frame_stride;
+}
+
+TUBELETX_KERNEL(kSourcesAtOnce, 1)
+write_sources(TUBELETX_KERNEL_ARGUMENT SomeSources some) {
+  if (device::thread() < some.count) some.table[device::thread()] = some.sources[device::thread()];
 }
 
 TUBELETX_KERNEL(kThreads, 1)
@@ -87,7 +102,7 @@ struct Strips {
 };
 
 /// A row of the source resized along x, at one output pixel.
-TUBELETX_DEVICE void resize_pixel(const uint8_t* row, const ClipView& clip, const int16_t* weights, int32_t taps,
+TUBELETX_DEVICE void resize_pixel(const uint8_t* row, const SourceClip& clip, const int16_t* weights, int32_t taps,
                                   int32_t (&levels)[3]) {
   int32_t sums[3] = {0, 0, 0};
   for (int32_t tap = 0; tap < taps; ++tap) {
@@ -110,7 +125,7 @@ resize_strips(TUBELETX_KERNEL_ARGUMENT AugmentClips clips) {
     const int64_t across = strip % strips.across, rest = strip / strips.across;
     const int64_t down = rest % strips.down, frame = rest / strips.down;
     const int64_t t = frame % strips.frames, clip = frame / strips.frames;
-    const ClipView& source = arguments.clips[clip % arguments.num_clips];
+    const SourceClip source = source_of(arguments, clip / arguments.num_clips, clip % arguments.num_clips);
     const int64_t x = across * kThreads + device::thread(), y = down * kStripRows;
     const bool has_column = x < arguments.width;
     const int32_t rows = static_cast<int32_t>(arguments.height - y < kStripRows ? arguments.height - y : kStripRows);
@@ -120,9 +135,7 @@ resize_strips(TUBELETX_KERNEL_ARGUMENT AugmentClips clips) {
     const int32_t begin = row_taps[0], end = row_taps[2 * (rows - 1)] + row_taps[2 * (rows - 1) + 1];
     const int32_t first = has_column ? taps[2 * x] : 0, count = has_column ? taps[2 * x + 1] : 0;
     const int16_t* weights = workspace.weights_x + (clip * arguments.width + (has_column ? x : 0)) * workspace.taps_x;
-    const uint8_t* pixels = static_cast<const uint8_t*>(source.data) +
-                            clip / arguments.num_clips * source.batch_stride + t * source.frame_stride +
-                            first * source.column_stride;
+    const uint8_t* pixels = source.pixels + t * source.frame_stride + first * source.column_stride;
     int32_t sums[kStripRows][3] = {};
     for (int32_t chunk = begin; chunk < end; chunk += kRowsAtOnce) {
       const int32_t left = end - chunk < kRowsAtOnce ? end - chunk : kRowsAtOnce;
@@ -319,13 +332,8 @@ int64_t lay_out_workspace(AugmentClips& clips, void* memory) {
   AugmentWorkspace& workspace = clips.workspace;
   const int64_t count = arguments.batch * arguments.num_clips;
   const int64_t frame_pixels = arguments.height * arguments.width, pixels = arguments.frames * frame_pixels;
-  workspace.taps_x = workspace.taps_y = 1;
-  for (int64_t v = 0; v < arguments.num_clips; ++v) {
-    workspace.taps_x =
-        std::max(workspace.taps_x, most_resize_taps(arguments.clip_width[v], static_cast<int32_t>(arguments.width)));
-    workspace.taps_y =
-        std::max(workspace.taps_y, most_resize_taps(arguments.clip_height[v], static_cast<int32_t>(arguments.height)));
-  }
+  workspace.taps_x = most_resize_taps(arguments.largest_width, static_cast<int32_t>(arguments.width));
+  workspace.taps_y = most_resize_taps(arguments.largest_height, static_cast<int32_t>(arguments.height));
   workspace.parts = static_cast<int32_t>(divided_up(pixels, kPixelsOfPart));
   int64_t bytes = 0;
   const auto take = [&](auto*& pointer, int64_t elements) {
@@ -336,6 +344,7 @@ int64_t lay_out_workspace(AugmentClips& clips, void* memory) {
   take(workspace.taps, 2 * count * (arguments.width + arguments.height));
   take(workspace.weights_x, count * arguments.width * workspace.taps_x);
   take(workspace.weights_y, count * arguments.height * workspace.taps_y);
+  take(workspace.single, arguments.single == nullptr ? 0 : count);
   take(clips.patches.frame, arguments.batch * clips.patches.count);
   take(clips.patches.box, 4 * arguments.batch * clips.patches.count);
   workspace.pixels = nullptr;
@@ -354,6 +363,20 @@ int64_t lay_out_workspace(AugmentClips& clips, void* memory) {
                        frame_bytes, kAugmentedChannels * arguments.width, kAugmentedChannels};
   }
   return bytes;
+}
+
+void launch_write_sources(AugmentClips& clips, Stream stream) {
+  AugmentArguments& arguments = clips.arguments;
+  if (arguments.single == nullptr) return;
+  const int64_t count = arguments.batch * arguments.num_clips;
+  for (int64_t first = 0; first < count; first += kSourcesAtOnce) {
+    SomeSources some = {};
+    some.table = clips.workspace.single + first;
+    some.count = static_cast<int32_t>(std::min<int64_t>(count - first, kSourcesAtOnce));
+    std::copy(arguments.single + first, arguments.single + first + some.count, some.sources);
+    device::launch("augment_clips_", write_sources, 1, 1, kSourcesAtOnce, 0, some, stream);
+  }
+  arguments.single = clips.workspace.single;
 }
 
 void launch_resize_clips(const AugmentClips& clips, Stream stream) {

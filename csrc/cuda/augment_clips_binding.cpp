@@ -45,6 +45,7 @@ void augment_clips_(const TensorList& outputs, const TensorList& clips, const st
   }
   Tensor room = torch::stable::new_empty(outputs.front(), {lay_out_workspace(work, nullptr)}, ScalarType::Byte);
   lay_out_workspace(work, room.mutable_data_ptr());
+  launch_write_sources(work, device.stream());
   launch_resize_clips(work, device.stream());
   if (fields.count > 0) paste(work, fields, largest_patch, outputs.front(), device.stream());
   if (inputs.arguments.type != AugmentedType::kByte) launch_map_clips(work, device.stream());

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -21,6 +22,7 @@ namespace tubeletx {
 /// Checked arguments, and the contiguous tensors that their pointers point into.
 struct AugmentInputs {
   AugmentArguments arguments;
+  std::vector<SourceClip> single;  ///< (B, V), where each clip is a tensor of its own
   std::vector<Tensor> kept;
 };
 
@@ -72,6 +74,51 @@ inline void check_side(const Tensor& tensor, const char* name) {
   }
 }
 
+inline SourceClip source_clip(const Tensor& clip) {
+  const ClipView view = clip_view(clip);
+  return {static_cast<const uint8_t*>(view.data),
+          view.frame_stride,
+          view.channel_stride,
+          view.row_stride,
+          view.column_stride,
+          static_cast<int32_t>(clip.size(3)),
+          static_cast<int32_t>(clip.size(4))};
+}
+
+/// Batches, one for each output, or single clips sample by sample.
+inline void check_sources(const TensorList& clips, const TensorList& outputs, AugmentInputs& inputs) {
+  AugmentArguments& arguments = inputs.arguments;
+  const Tensor& first = outputs.front();
+  const int64_t count = static_cast<int64_t>(clips.size()), batch = arguments.batch;
+  const bool single = count != arguments.num_clips;
+  if (single && count != batch * arguments.num_clips) {
+    fail("clips: got ", count, " clips, needs one for each of ", arguments.num_clips, " outputs, or one for each of ",
+         batch, " samples of each");
+  }
+  if (single) inputs.single.reserve(static_cast<size_t>(count));
+  for (int64_t index = 0; index < count; ++index) {
+    const Tensor& clip = clips[index];
+    check_dtype(clip, "clips", {ScalarType::Byte});
+    check_shape(clip, "clips", {single ? 1 : batch, 3, arguments.frames, kAny, kAny},
+                single ? "(1, 3, T, any height, any width) where they are single"
+                       : "(B, 3, T, any height, any width) as of outputs");
+    check_device(clip, "clips", first, "outputs");
+    check_side(clip, "clips");
+    for (const Tensor& written : outputs) check_apart(clip, "clips", written, "outputs");
+    if (first.numel() > 0 && clip.numel() == 0) fail("clips: got shape ", shape_text(clip), ", needs pixels");
+    const SourceClip source = source_clip(clip);
+    arguments.largest_height = std::max(arguments.largest_height, source.height);
+    arguments.largest_width = std::max(arguments.largest_width, source.width);
+    if (single) {
+      inputs.single.push_back(source);
+    } else {
+      arguments.batches[index] = source;
+      arguments.batch_strides[index] = clip.stride(0);
+    }
+  }
+  arguments.single = single ? inputs.single.data() : nullptr;
+}
+
 }  // namespace detail
 
 /// Checks everything but the values of tensors.
@@ -86,10 +133,7 @@ inline AugmentInputs check_augment_clips(const TensorList& outputs, const Tensor
   check_shape(first, "outputs", {kAny, 3, kAny, kAny, kAny}, "(B, 3, T, H, W)");
   detail::check_side(first, "outputs");
   const auto sizes = first.sizes();
-  if (static_cast<int64_t>(clips.size()) != count) {
-    fail("clips: got ", clips.size(), " clips, needs one for each of ", count, " outputs");
-  }
-  AugmentInputs inputs;
+  AugmentInputs inputs = {};
   AugmentArguments& arguments = inputs.arguments;
   arguments.batch = sizes[0];
   arguments.num_clips = count;
@@ -109,18 +153,8 @@ inline AugmentInputs check_augment_clips(const TensorList& outputs, const Tensor
     }
     check_no_overlap(output, "outputs", "clip " + std::to_string(v) + " ");
     for (int64_t other = 0; other < v; ++other) check_apart(outputs[other], "outputs", output, "outputs");
-
-    const Tensor& clip = clips[v];
-    check_dtype(clip, "clips", {ScalarType::Byte});
-    check_shape(clip, "clips", {sizes[0], 3, sizes[2], kAny, kAny}, "(B, 3, T, any height, any width) as of outputs");
-    check_device(clip, "clips", first, "outputs");
-    detail::check_side(clip, "clips");
-    for (const Tensor& written : outputs) check_apart(clip, "clips", written, "outputs");
-    arguments.clips[v] = clip_view(clip);
-    arguments.clip_height[v] = static_cast<int32_t>(clip.size(3));
-    arguments.clip_width[v] = static_cast<int32_t>(clip.size(4));
-    if (output.numel() > 0 && clip.numel() == 0) fail("clips: got shape ", shape_text(clip), ", needs pixels");
   }
+  detail::check_sources(clips, outputs, inputs);
   const int64_t batch = sizes[0];
   arguments.windows = nullptr;
   arguments.flips = nullptr;

@@ -15,12 +15,21 @@ enum class AugmentedType : int32_t { kByte, kHalf, kBFloat16, kFloat };
 
 inline constexpr int64_t kAugmentedChannels = 3;
 
+/// A clip that is read.
+struct SourceClip {
+  const uint8_t* pixels;
+  int64_t frame_stride, channel_stride, row_stride, column_stride;
+  int32_t height, width;
+};
+
 struct AugmentArguments {
   int64_t batch, num_clips, frames;
-  int64_t height, width;  ///< of the outputs
-  ClipView clips[kMaxClips];
-  int32_t clip_height[kMaxClips], clip_width[kMaxClips];
-  ClipView outputs[kMaxClips];  ///< frames are dense, channels last
+  int64_t height, width;          ///< of the outputs
+  SourceClip batches[kMaxClips];  ///< the first clip of each batch that is read
+  int64_t batch_strides[kMaxClips];
+  const SourceClip* single;               ///< (B, V) instead, where each clip is a tensor of its own; else null
+  int32_t largest_height, largest_width;  ///< of what is read
+  ClipView outputs[kMaxClips];            ///< frames are dense, channels last
   AugmentedType type;
   const int32_t* windows;  ///< (B, V, 4), or null: the whole frames
   const bool* flips;       ///< (B, V), or null: none
@@ -33,8 +42,18 @@ TUBELETX_HOST_DEVICE inline int64_t clip_number(const AugmentArguments& argument
   return b * arguments.num_clips + v;
 }
 
+TUBELETX_HOST_DEVICE inline SourceClip source_of(const AugmentArguments& arguments, int64_t b, int64_t v) {
+  if (arguments.single != nullptr) return arguments.single[clip_number(arguments, b, v)];
+  SourceClip source = arguments.batches[v];
+  source.pixels += b * arguments.batch_strides[v];
+  return source;
+}
+
 TUBELETX_HOST_DEVICE inline Window window_of(const AugmentArguments& arguments, int64_t b, int64_t v) {
-  if (arguments.windows == nullptr) return {0, 0, arguments.clip_width[v], arguments.clip_height[v]};
+  if (arguments.windows == nullptr) {
+    const SourceClip source = source_of(arguments, b, v);
+    return {0, 0, source.width, source.height};
+  }
   const int32_t* window = arguments.windows + 4 * clip_number(arguments, b, v);
   return {window[0], window[1], window[2], window[3]};
 }

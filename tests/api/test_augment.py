@@ -97,7 +97,7 @@ def test_empty_batch() -> None:
     [
         ([], "clips: got none"),
         ([[]], "clips: got 0 clips for 3 sample_ids"),
-        ([drawn_clip(0, 2, 2, 20, 24)], "windows: got shape"),
+        ([drawn_clip(0, 2, 2, 20, 24)], "clips: got shape"),
         ([drawn_clip(0, 3, 2, 20, 24).float()], "clips: got dtype"),
         ([torch.zeros(3, 2, 20, 24, 3, dtype=torch.uint8)], "outputs: got shape|clips: got shape"),
     ],

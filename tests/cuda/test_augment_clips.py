@@ -63,6 +63,22 @@ def test_tubelets_equal_the_cpu(kernel_in_place: Kernel, dtype: torch.dtype) -> 
     assert all(map(torch.equal, got, expected))
 
 
+@pytest.mark.parametrize("batch", [2, 35])
+def test_clips_of_sizes_of_their_own_equal_the_cpu(kernel_in_place: Kernel, batch: int) -> None:
+    """Of so many that they take several launches, too."""
+    sizes = [(3 + 5 * place % 17, 4 + 7 * place % 23) for place in range(2 * batch)]
+    clips = [drawn_clip(place, 1, 2, *size) for place, size in enumerate(sizes)]
+    flips = torch.rand(batch, 2, generator=torch.Generator().manual_seed(0)) < 0.5
+    windows = torch.tensor([[1, 2, width, height] for height, width in sizes], dtype=torch.int32).view(batch, 2, 4)
+    tubelets = TubeletSampler(seed=1)(torch.arange(batch), num_frames=2, height=12, width=8)
+    fields = list(tubelets.tensors().values())
+    for rest in ((windows, flips, None, IMAGENET, fields, [12, 8]), (None, None, None, IMAGENET, [], [])):
+        got, expected = ([empty(batch, 2, 12, 8, torch.float32) for _ in range(2)] for _ in range(2))
+        kernel_in_place("augment_clips_")(got, clips, *rest)
+        cpu.augment_clips_(expected, clips, *rest)
+        assert all(map(torch.equal, got, expected))
+
+
 def test_values_out_of_range_reach_no_foreign_memory(kernel_in_place: Kernel) -> None:
     """The host does not look at them."""
     clip, out = drawn_clip(3, 4, 2, 12, 15), empty(4, 2, 10, 10)

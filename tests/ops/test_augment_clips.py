@@ -226,6 +226,42 @@ def test_samples_and_batches_make_no_difference() -> None:
         assert torch.equal(one, out[part])
 
 
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("pasted", [False, True], ids=["plain", "tubelets"])
+def test_clips_of_sizes_of_their_own_get_what_they_get_alone(dtype: torch.dtype, pasted: bool) -> None:
+    batch, side = 5, 20
+    sizes = [(33, 47), (20, 20), (60, 20), (7, 90), (41, 41), (20, 20), (20, 33), (25, 61), (20, 20), (20, 20)]
+    clips = [drawn_clip(place, 1, 3, *size) for place, size in enumerate(sizes)]
+    clips[3] = clips[3].contiguous()
+    generator = torch.Generator().manual_seed(0)
+    flips = torch.rand(batch, 2, generator=generator) < 0.5
+    flips[2:] = False  # so that some are nothing but a copy
+    color = None if dtype == torch.uint8 else torch.rand(batch, 2, 4, generator=generator)
+    tubelets = TubeletSampler(seed=1)(torch.arange(batch), num_frames=3, height=side, width=side)
+    fields = list(tubelets.tensors().values()) if pasted else []
+    windows = torch.tensor([[0, 0, *size[::-1]] for size in sizes], dtype=torch.int32).view(batch, 2, 4)
+    windows[1, 0] = torch.tensor([0, 40, 20, 60])
+    outs = [empty(batch, 3, side, side, dtype) for _ in range(2)]
+    augment_clips_(outs, clips, windows, flips, color, IMAGENET, fields, (side, side))
+    for index in range(batch):
+        one, part = [empty(1, 3, side, side, dtype) for _ in range(2)], slice(index, index + 1)
+        colored = None if color is None else color[part]
+        mine = [field[part] for field in fields]
+        pair = clips[2 * index : 2 * index + 2]
+        augment_clips_(one, pair, windows[part], flips[part], colored, IMAGENET, mine, (side, side))
+        for got, expected in zip(outs, one, strict=True):
+            assert torch.equal(got[part], expected)
+
+
+def test_a_window_as_large_as_the_output_is_read_where_it_lies() -> None:
+    clip, out = drawn_clip(12, 2, 3, 50, 16), empty(2, 3, 16, 16, torch.float32)
+    windows = torch.cat([window_of(0, 30, 16, 46), window_of(0, 0, 16, 16)])
+    augment_clips_([out], [clip], windows)
+    expected = torch.stack([clip[0, :, :, 30:46], clip[1, :, :, :16]]).float() / 255
+    torch.testing.assert_close(out, expected)
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 8, 9), (2, 0, 8, 9), (2, 2, 0, 9), (2, 2, 8, 0)])
 def test_empty_outputs(shape: tuple[int, int, int, int]) -> None:
     clip = drawn_clip(0, shape[0], shape[1], 5, 6)
@@ -252,6 +288,8 @@ def replaced(index: int, tensor: Tensor) -> list[Tensor]:
         ("clips", []),
         ("clips", [CLIP.float()]),
         ("clips", [CLIP[:1]]),
+        ("clips", [CLIP[:1], CLIP]),
+        ("clips", [CLIP[:1]] * 3),
         ("clips", [CLIP[:, :2]]),
         ("clips", [CLIP[:, :, :2]]),
         ("clips", [CLIP[..., :0]]),
@@ -300,6 +338,8 @@ def test_operator_is_well_formed() -> None:
     arguments = ([OUT.clone()], [CLIP], window, None, torch.ones(2, 1, 4), IMAGENET, FIELDS, (4, 5))
     torch.library.opcheck(operator, arguments)
     torch.library.opcheck(operator, ([empty(2, 3, 4, 5)], [CLIP], None, None, None, IMAGENET, [], ()))
+    single = [CLIP[:1], drawn_clip(1, 1, 3, 5, 17)]
+    torch.library.opcheck(operator, ([empty(2, 3, 4, 5)], single, None, None, None, IMAGENET, [], ()))
 
 
 def test_compiles_whole() -> None:

@@ -44,7 +44,8 @@ def augment_clips_(
         outputs: V clips, 1 to 8, that are written; of one shape (B, 3, T, H, W), dtype and device. uint8, the clips
             after step 2; or float32, bfloat16 or float16. The frames must be dense in the order of
             `torch.channels_last_3d`.
-        clips: What they are made of; (B, 3, T, any height, any width) each, uint8; any strides, fastest as
+        clips: What they are made of, uint8: V of (B, 3, T, any height, any width); or, of sizes of their own,
+            B times V of (1, 3, T, any height, any width), those of the first sample first. Any strides, fastest as
             `torch.channels_last_3d`.
         windows: x0, y0, x1, y1 of what is shown of each, half open, inside the clip; (B, V, 4) int32. None: all of it.
         flips: Which are mirrored; (B, V) bool. None: none.
@@ -90,8 +91,6 @@ def _fake(
 ) -> None:
     if not 0 < len(outputs) <= arguments.MAX_CLIPS:
         raise ValueError(f"outputs: got {len(outputs)} clips, needs 1 to {arguments.MAX_CLIPS}")
-    if len(clips) != len(outputs):
-        raise ValueError(f"clips: got {len(clips)} clips, needs one for each of {len(outputs)} outputs")
     first, count = outputs[0], len(outputs)
     arguments.check_dtype(first, "outputs", *_OUTPUTS)
     arguments.check_shape(first, "outputs", (None, 3, None, None, None), "(B, 3, T, H, W)")
@@ -100,11 +99,15 @@ def _fake(
         arguments.check_dtype(output, "outputs", first.dtype)
         arguments.check_shape(output, "outputs", first.shape, "the shape of the first output")
         arguments.check_device(output, "outputs", first, "the first output")
+    if len(clips) not in (count, batch * count):
+        raise ValueError(
+            f"clips: got {len(clips)} clips, needs one for each of {count} outputs, or one for each of {batch} samples "
+            "of each"
+        )
+    of_each = batch if len(clips) == count else 1
     for clip in clips:
         arguments.check_dtype(clip, "clips", torch.uint8)
-        arguments.check_shape(
-            clip, "clips", (batch, 3, num_frames, None, None), "(B, 3, T, any height, any width) as of outputs"
-        )
+        arguments.check_shape(clip, "clips", (of_each, 3, num_frames, None, None), "(B or 1, 3, T, height, width)")
         arguments.check_device(clip, "clips", first, "outputs")
     wanted = {
         "windows": (windows, torch.int32, (batch, count, 4), "(B, V, 4)"),
