@@ -70,10 +70,10 @@ inline constexpr ColorMatrix kHueSine = multiply(kFromYiq, multiply({{{0, 0, 0},
 TUBELETX_HOST_DEVICE inline ColorMap make_color_map(const ColorFactors& factors, const int64_t (&sums)[3],
                                                     int64_t pixels, const Normalization& normalization) {
   constexpr double kWhite = 255.0;
-  constexpr ColorMatrix to_yiq = kToYiq, stays = kHueStays, along = kHueCosine, across = kHueSine;
+  constexpr ColorMatrix kYiq = kToYiq, kStays = kHueStays, kAlong = kHueCosine, kAcross = kHueSine;
   double grey = 0;
   if (factors.contrast != 1.0f) {
-    for (int c = 0; c < 3; ++c) grey += to_yiq.entry[0][c] * static_cast<double>(sums[c]);
+    for (int c = 0; c < 3; ++c) grey += kYiq.entry[0][c] * static_cast<double>(sums[c]);
     grey /= kWhite * static_cast<double>(pixels);
   }
   const SineCosine turn = sine_cosine_degrees(360.0f * factors.hue);
@@ -86,9 +86,9 @@ TUBELETX_HOST_DEVICE inline ColorMap make_color_map(const ColorFactors& factors,
     for (int j = 0; j < 3; ++j) {
       double entry = 0;
       for (int k = 0; k < 3; ++k) {
-        const double hue = stays.entry[i][k] + static_cast<double>(turn.cosine) * along.entry[i][k] +
-                           static_cast<double>(turn.sine) * across.entry[i][k];
-        const double saturate = (1.0 - saturation) * to_yiq.entry[0][j] + (k == j ? saturation : 0.0);
+        const double hue = kStays.entry[i][k] + static_cast<double>(turn.cosine) * kAlong.entry[i][k] +
+                           static_cast<double>(turn.sine) * kAcross.entry[i][k];
+        const double saturate = (1.0 - saturation) * kYiq.entry[0][j] + (k == j ? saturation : 0.0);
         entry += hue * saturate;
       }
       map.entry[i][j] = static_cast<float>(entry * gain / (kWhite * normalization.deviation[i]));

@@ -145,11 +145,13 @@ TUBELETX_INLINE bool in_patch(const SomePose& pose, Place place_x, Place place_y
          (static_cast<Unsigned>(place_y) < static_cast<Unsigned>(pose.extent[1]));
 }
 
+TUBELETX_INLINE int32_t coarseness_of(const BytePose& pose) { return pose.coarseness; }
+
 /// A place as float32 from the patch centre, in coarse places. It means nothing beyond the patch.
 template <typename SomePose, typename Place>
 TUBELETX_INLINE float from_center(const SomePose& pose, Place place, int axis) {
   const Place offset = place - static_cast<Place>(pose.extent[axis] >> 1);
-  return static_cast<float>(static_cast<int32_t>(offset >> pose.coarseness));
+  return static_cast<float>(static_cast<int32_t>(offset >> coarseness_of(pose)));
 }
 
 /// How strongly a layer covers a pixel, in 65535ths; 0: not at all.

@@ -64,9 +64,9 @@ struct Partition {
   int64_t splits;      // parts of the queue, whose states are merged in order
 
   Partition(const QueueInfoNCESize& size, int64_t block) : block_rows(block), blocks(divide_up(size.batch, block)) {
-    constexpr int64_t split_features = int64_t{1} << 18;  // 1 MiB stays in the second-level cache for all blocks
-    constexpr int64_t most_splits = 64;
-    split_rows = std::max<int64_t>({divide_up(size.queue, most_splits), split_features / size.features, 64});
+    constexpr int64_t kSplitFeatures = int64_t{1} << 18;  // 1 MiB stays in the second-level cache for all blocks
+    constexpr int64_t kMostSplits = 64;
+    split_rows = std::max<int64_t>({divide_up(size.queue, kMostSplits), kSplitFeatures / size.features, 64});
     splits = divide_up(size.queue, split_rows);
   }
 };
@@ -126,7 +126,7 @@ class Kernel {
   /// Scales queries by a power of 2 to numbers below 1, which loses nothing but lets no product overflow, and scores
   /// the positives.
   void prepare(int64_t begin, int64_t end) {
-    constexpr double unit = sizeof(T) == sizeof(float) ? 0x1p-24 : 0x1p-53;
+    constexpr double kUnit = sizeof(T) == sizeof(float) ? 0x1p-24 : 0x1p-53;
     for (int64_t row = begin; row < end; ++row) {
       const T* source = query_tensor_.template const_data_ptr<T>() + row * size_.features;
       T largest = 0;
@@ -142,7 +142,7 @@ class Kernel {
                                                       std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
       const T* key = key_ + row * size_.features;
       positive_[row] = dot(query, key, size_.features);
-      tolerance_[row] = static_cast<double>(size_.features) * unit *
+      tolerance_[row] = static_cast<double>(size_.features) * kUnit *
                         std::sqrt(dot(query, query, size_.features) * dot(key, key, size_.features));
     }
   }

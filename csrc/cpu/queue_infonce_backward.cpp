@@ -16,8 +16,8 @@ std::tuple<Tensor, Tensor> queue_infonce_backward(const Tensor& gradient, const 
   const Tensor dense_key = torch::stable::contiguous(key);
   const Tensor dense_mean = torch::stable::contiguous(negative_mean);
   const auto run = [](const auto& strided) {
-    constexpr int64_t least_features = 1 << 15;
-    parallel_for(strided.batch, least_features / strided.features + 1, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kLeastFeatures = 1 << 15;
+    parallel_for(strided.batch, kLeastFeatures / strided.features + 1, [&](int64_t begin, int64_t end) {
       auto gradients = strided;
       // Known here to the compiler, so that the loops are of vectors.
       gradients.query.strides[1] = gradients.key.strides[1] = gradients.negative_mean.strides[1] = 1;

@@ -82,15 +82,15 @@ using Vector = typename VectorOf<T>::Type;
 
 template <typename T>
 int64_t queries_of_a_block(int64_t batch) {
-  constexpr int64_t size = sizeof(T);
+  constexpr int64_t kSize = sizeof(T);
   switch (instructions()) {
     case Instructions::kAvx512:
       // A vector of fewer lanes where more would be left empty: it takes half the time on many processors.
-      return batch <= 32 / size ? 32 / size : batch <= 64 / size ? 64 / size : 128 / size;
+      return batch <= 32 / kSize ? 32 / kSize : batch <= 64 / kSize ? 64 / kSize : 128 / kSize;
     case Instructions::kAvx2:
-      return batch <= 32 / size ? 32 / size : 64 / size;
+      return batch <= 32 / kSize ? 32 / kSize : 64 / kSize;
     default:
-      return batch <= 16 / size ? 16 / size : 32 / size;
+      return batch <= 16 / kSize ? 16 / kSize : 32 / kSize;
   }
 }
 
@@ -101,18 +101,18 @@ int64_t scratch_of_a_block(int64_t features) {
 
 template <typename T>
 void pass_over_negatives(const QueuePass<T>& pass, int64_t block) {
-  constexpr int64_t size = sizeof(T);
+  constexpr int64_t kSize = sizeof(T);
 #ifdef TUBELETX_VECTOR_CODE
   if (instructions() == Instructions::kAvx512) {
-    if (block == 128 / size) return in_avx512::pass_over<T, 2, 12>(pass);
-    if (block == 64 / size) return in_avx512::pass_over<T, 1, 24>(pass);
+    if (block == 128 / kSize) return in_avx512::pass_over<T, 2, 12>(pass);
+    if (block == 64 / kSize) return in_avx512::pass_over<T, 1, 24>(pass);
   }
   if (instructions() != Instructions::kBaseline) {
-    if (block == 64 / size) return in_avx2::pass_over<T, 2, 6>(pass);
+    if (block == 64 / kSize) return in_avx2::pass_over<T, 2, 6>(pass);
     return in_avx2::pass_over<T, 1, 12>(pass);
   }
 #endif
-  if (block == 32 / size) return in_baseline::pass_over<T, 2, 6>(pass);
+  if (block == 32 / kSize) return in_baseline::pass_over<T, 2, 6>(pass);
   return in_baseline::pass_over<T, 1, 12>(pass);
 }
 

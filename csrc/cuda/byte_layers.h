@@ -33,8 +33,6 @@ TUBELETX_INLINE uint32_t taps_of(const TexelPair& upper, const TexelPair& lower,
 /// A narrow pose as the pasting kernel reads it, without an anchor: places count modulo 2^32, and where a tile may
 /// touch the patch they are what they should be.
 struct alignas(16) NearPose {
-  static constexpr int32_t coarseness = 0;
-
   int32_t step_x[2], step_y[2];
   int32_t origin[2];  ///< the place of the frame's first pixel
   int32_t extent[2];
@@ -60,6 +58,9 @@ struct alignas(16) NearPose {
     return near;
   }
 };
+
+/// No place of a narrow pose needs to lose bits.
+TUBELETX_INLINE int32_t coarseness_of(const NearPose&) { return 0; }
 
 /// In 32 bits: the sum fits where the tile may touch the patch, whatever its terms do.
 TUBELETX_INLINE int32_t place_of(const NearPose& pose, int32_t x, int32_t y, int axis) {

@@ -96,10 +96,10 @@ TUBELETX_DEVICE void copy_16_bytes(void* shared, const void* global, bool valid)
 }
 /// Closes the group of this thread's copies since the last one.
 TUBELETX_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits for all of this thread's groups but the last `pending`.
-template <int pending>
+/// Waits for all of this thread's groups but the last `kPending`.
+template <int kPending>
 TUBELETX_DEVICE void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 /// Loads four 8 x 8 matrices of 16-bit numbers; thread i names the row i % 8 of matrix i / 8, 16 bytes in shared
@@ -185,7 +185,7 @@ enum class Start { kInOrder, kEarly };
 
 /// Whether the code of a kernel for the current device knows how to wait, and graphs take it over. Asked once.
 inline bool can_start_early(const char* name, const void* kernel) {
-  constexpr int has_waits = 90, captures_early_starts = 12030;
+  constexpr int kHasWaits = 90, kCapturesEarlyStarts = 12030;
   static thread_local std::map<std::pair<int, const void*>, bool> known;
   int device = 0;
   check_launch(cudaGetDevice(&device), name);
@@ -195,18 +195,18 @@ inline bool can_start_early(const char* name, const void* kernel) {
   check_launch(cudaDriverGetVersion(&driver), name);
   cudaFuncAttributes code{};
   check_launch(cudaFuncGetAttributes(&code, kernel), name);
-  const bool captures = driver >= captures_early_starts && CUDART_VERSION >= captures_early_starts;
-  return known[key] = code.ptxVersion >= has_waits && captures;
+  const bool captures = driver >= kCapturesEarlyStarts && CUDART_VERSION >= kCapturesEarlyStarts;
+  return known[key] = code.ptxVersion >= kHasWaits && captures;
 }
 
 /// Queues the kernel on the stream of the current device; `name` is for the error.
 template <typename Arguments>
 void launch(const char* name, void (*kernel)(Arguments), int64_t blocks_x, int64_t blocks_y, int threads,
             int64_t shared_bytes, const Arguments& arguments, cuda::Stream stream, Start start = Start::kInOrder) {
-  constexpr int64_t shared_without_asking = 48 * 1024, vector = 16;
+  constexpr int64_t kSharedWithoutAsking = 48 * 1024, kVector = 16;
   // Whole vectors: the compiler may read the last numbers together with what follows.
-  shared_bytes = (shared_bytes + vector - 1) / vector * vector;
-  if (shared_bytes > shared_without_asking) {
+  shared_bytes = (shared_bytes + kVector - 1) / kVector * kVector;
+  if (shared_bytes > kSharedWithoutAsking) {
     check_launch(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
         name);
@@ -248,9 +248,9 @@ run(TUBELETX_KERNEL_ARGUMENT Kernel kernel) {
 /// Queues a kernel that does the work itself.
 template <typename Kernel>
 void launch(const char* name, const Kernel& kernel, cuda::Stream stream, Start start = Start::kInOrder) {
-  constexpr int64_t most_blocks = 0x7fffffff;
+  constexpr int64_t kMostBlocks = 0x7fffffff;
   const int64_t blocks = kernel.num_blocks();
-  if (blocks > most_blocks) throw std::runtime_error(std::string(name) + ": too much work for one call");
+  if (blocks > kMostBlocks) throw std::runtime_error(std::string(name) + ": too much work for one call");
   if (blocks == 0) return;
   launch(name, run<Kernel>, blocks, 1, Kernel::kThreads, kernel.shared_bytes(), kernel, stream, start);
 }

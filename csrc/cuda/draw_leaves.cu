@@ -97,8 +97,8 @@ shade_leaves(TUBELETX_KERNEL_ARGUMENT LeavesArguments arguments) {
 }
 
 int64_t grid_for(int64_t count, int64_t of_block) {
-  constexpr int64_t most_blocks = int64_t{1} << 30;
-  return std::min((count + of_block - 1) / of_block, most_blocks);
+  constexpr int64_t kMostBlocks = int64_t{1} << 30;
+  return std::min((count + of_block - 1) / of_block, kMostBlocks);
 }
 
 }  // namespace

@@ -175,15 +175,15 @@ inline void work() {
 inline void resume(Block& block, Fibre& fibre) {
   block.running = &fibre;
   if (fibre.worker == nullptr) {
-    constexpr size_t stack_bytes = TUBELETX_EMULATED_STACK;
+    constexpr size_t kStackBytes = TUBELETX_EMULATED_STACK;
     fibre.worker = idle_workers().back();
     idle_workers().pop_back();
     if (fibre.worker->stack == nullptr) {
       ucontext_t& context = fibre.worker->context;
-      fibre.worker->stack = std::unique_ptr<char[]>(new char[stack_bytes]);
+      fibre.worker->stack = std::unique_ptr<char[]>(new char[kStackBytes]);
       getcontext(&context);
       context.uc_stack.ss_sp = fibre.worker->stack.get();
-      context.uc_stack.ss_size = stack_bytes;
+      context.uc_stack.ss_size = kStackBytes;
       context.uc_link = nullptr;
       makecontext(&context, &work, 0);
     }
@@ -254,7 +254,7 @@ inline uint32_t two_elements(const uint16_t* first, const uint16_t* second) {
   return *first | static_cast<uint32_t>(*second) << 16;
 }
 
-template <bool transposed>
+template <bool kTransposed>
 void load_matrices(uint32_t (&matrices)[4], const void* row) {
   require(reinterpret_cast<uintptr_t>(row) % 16 == 0, "a row of a matrix is not aligned");
   const Slot* slots = exchange({{reinterpret_cast<uint64_t>(row), 0, 0, 0}});
@@ -262,7 +262,7 @@ void load_matrices(uint32_t (&matrices)[4], const void* row) {
   const int j = lane() % 4 * 2;
   for (int matrix = 0; matrix < 4; ++matrix) {
     const auto at = [&](int y, int x) { return reinterpret_cast<const uint16_t*>(slots[8 * matrix + y].words[0]) + x; };
-    matrices[matrix] = transposed ? two_elements(at(j, i), at(j + 1, i)) : two_elements(at(i, j), at(i, j + 1));
+    matrices[matrix] = kTransposed ? two_elements(at(j, i), at(j + 1, i)) : two_elements(at(i, j), at(i, j + 1));
   }
 }
 
@@ -334,9 +334,9 @@ inline void copy_16_bytes(void* shared, const void* global, bool valid) {
   emulation::fibre().groups.back().push_back(copy);
 }
 inline void commit_copies() { emulation::fibre().groups.emplace_back(); }
-template <int pending>
+template <int kPending>
 void wait_for_copies() {
-  emulation::finish_copies(pending, [](const emulation::Copy&) {});
+  emulation::finish_copies(kPending, [](const emulation::Copy&) {});
 }
 
 inline void load_matrices(uint32_t (&matrices)[4], const void* row) { emulation::load_matrices<false>(matrices, row); }

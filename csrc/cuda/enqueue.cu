@@ -42,9 +42,9 @@ enqueue_advance(TUBELETX_KERNEL_ARGUMENT EnqueueArguments arguments) {
 }  // namespace
 
 void launch_enqueue(const EnqueueArguments& arguments, Stream stream) {
-  constexpr int64_t most_blocks = 4096;
+  constexpr int64_t kMostBlocks = 4096;
   const int64_t rows = std::min(arguments.batch, arguments.slots);
-  const int64_t blocks = std::min((rows * arguments.features + kEnqueueThreads - 1) / kEnqueueThreads, most_blocks);
+  const int64_t blocks = std::min((rows * arguments.features + kEnqueueThreads - 1) / kEnqueueThreads, kMostBlocks);
   if (blocks > 0) device::launch("enqueue_", enqueue_write, blocks, 1, kEnqueueThreads, 0, arguments, stream);
   device::launch("enqueue_", enqueue_advance, 1, 1, 1, 0, arguments, stream);
 }

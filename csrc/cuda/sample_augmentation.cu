@@ -23,9 +23,9 @@ draw_augmentations(TUBELETX_KERNEL_ARGUMENT SampleAugmentation arguments) {
 }  // namespace
 
 void launch_sample_augmentation(const SampleAugmentation& arguments, Stream stream) {
-  constexpr int64_t most_blocks = 1 << 16;
+  constexpr int64_t kMostBlocks = 1 << 16;
   const int64_t count = arguments.batch * arguments.plan.num_clips;
-  const int64_t blocks = std::min((count + kDrawThreads - 1) / kDrawThreads, most_blocks);
+  const int64_t blocks = std::min((count + kDrawThreads - 1) / kDrawThreads, kMostBlocks);
   if (blocks == 0) return;
   device::launch("sample_augmentation", draw_augmentations, blocks, 1, kDrawThreads, 0, arguments, stream);
 }

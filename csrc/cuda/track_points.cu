@@ -32,8 +32,8 @@ track_points(TUBELETX_KERNEL_ARGUMENT TrackArguments arguments) {
 }
 
 int64_t blocks_for(int64_t count) {
-  constexpr int64_t most_blocks = 1 << 16;
-  return std::min((count + kTrackThreads - 1) / kTrackThreads, most_blocks);
+  constexpr int64_t kMostBlocks = 1 << 16;
+  return std::min((count + kTrackThreads - 1) / kTrackThreads, kMostBlocks);
 }
 
 }  // namespace

@@ -46,8 +46,8 @@ inline QueueInfoNCESize check_queue_infonce(const Tensor& query, const Tensor& k
   }
 
   // The scores are multiplied by 1 / temperature in float32, where it must not overflow.
-  constexpr double smallest = 1.2e-38;
-  if (!(temperature >= smallest && std::isfinite(temperature))) {
+  constexpr double kSmallest = 1.2e-38;
+  if (!(temperature >= kSmallest && std::isfinite(temperature))) {
     fail("temperature: got ", temperature, ", needs a positive finite number");
   }
   return {batch, queue.size(0), features, own};

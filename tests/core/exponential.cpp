@@ -27,7 +27,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(about_one_unit_in_the_last_place, T, Types) {
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(at_the_ends, T, Types) {
-  const T lowest = tubeletx::ExponentialConstants<T>::lowest;
+  const T lowest = tubeletx::ExponentialConstants<T>::kLowest;
   BOOST_TEST(tubeletx::exponential(T(0)) == T(1));
   BOOST_TEST(tubeletx::exponential(lowest) >= std::numeric_limits<T>::min());
   BOOST_TEST(tubeletx::exponential(std::nextafter(lowest, T(-1000))) == T(0));

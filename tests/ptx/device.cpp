@@ -306,24 +306,24 @@ uint32_t ballot(bool predicate) { return device::ballot(predicate); }
 
 // A copy may land at any time from when it is asked for until it is waited for: it is noted at both ends.
 void copy_later(uint64_t shared, uint64_t global, int bytes, uint32_t given) {
-  static constexpr char zeros[16] = {};
+  static constexpr char kZeros[16] = {};
   if (bytes != 16 || (given != 0 && given != 16)) fail("a copy of other than 16 bytes or zeros");
-  const char* source = given == 0 ? zeros : read_global(global, 16);
+  const char* source = given == 0 ? kZeros : read_global(global, 16);
   char* target = write_shared(shared, source, 16);
   device::copy_16_bytes(target, reinterpret_cast<const void*>(global), given != 0);
 }
 void commit_copies() { device::commit_copies(); }
 void wait_for_copies(int pending) {
-  static constexpr char zeros[16] = {};
+  static constexpr char kZeros[16] = {};
   emulation::finish_copies(static_cast<size_t>(pending), [](const emulation::Copy& copy) {
-    const void* source = copy.source == nullptr ? zeros : copy.source;
+    const void* source = copy.source == nullptr ? kZeros : copy.source;
     write_shared(shared_of_generic(reinterpret_cast<uint64_t>(copy.target)), source, 16);
   });
 }
 
-template <bool transposed>
+template <bool kTransposed>
 void load_matrices(uint32_t (&matrices)[4], uint64_t row) {
-  emulation::load_matrices<transposed>(matrices, read_shared(row, 16));
+  emulation::load_matrices<kTransposed>(matrices, read_shared(row, 16));
 }
 template void load_matrices<false>(uint32_t (&)[4], uint64_t);
 template void load_matrices<true>(uint32_t (&)[4], uint64_t);

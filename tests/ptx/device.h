@@ -66,7 +66,7 @@ uint32_t ballot(bool predicate);
 void copy_later(uint64_t shared, uint64_t global, int bytes, uint32_t given);
 void commit_copies();
 void wait_for_copies(int pending);
-template <bool transposed>
+template <bool kTransposed>
 void load_matrices(uint32_t (&matrices)[4], uint64_t row);
 void multiply_accumulate_f16(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1);
 void multiply_accumulate_bf16(float (&sums)[4], const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1);
@@ -156,8 +156,8 @@ inline Integer shifted_left(Integer value, uint32_t count) {
 }
 template <typename Integer>
 inline Integer shifted_right(Integer value, uint32_t count) {
-  constexpr uint32_t bits = 8 * sizeof(Integer);
-  if (count >= bits) return std::is_signed_v<Integer> && value < 0 ? static_cast<Integer>(-1) : 0;
+  constexpr uint32_t kBits = 8 * sizeof(Integer);
+  if (count >= kBits) return std::is_signed_v<Integer> && value < 0 ? static_cast<Integer>(-1) : 0;
   return static_cast<Integer>(value >> count);
 }
 inline uint32_t funnel_l_wrap(uint32_t low, uint32_t high, uint32_t count) {
@@ -199,20 +199,20 @@ inline uint32_t sum_of_products(uint32_t left, uint32_t right, uint32_t sum) {
   }
   return sum;
 }
-/// Of the two halves of a word with two bytes of another, from byte `first` on.
-template <typename Left, typename Right, int first>
+/// Of the two halves of a word with two bytes of another, from byte `kFirst` on.
+template <typename Left, typename Right, int kFirst>
 uint32_t sum_of_two_products(uint32_t left, uint32_t right, uint32_t sum) {
   for (int i = 0; i < 2; ++i) {
-    sum += static_cast<uint32_t>(static_cast<Left>(left >> (16 * i)) * static_cast<Right>(right >> (8 * (first + i))));
+    sum += static_cast<uint32_t>(static_cast<Left>(left >> (16 * i)) * static_cast<Right>(right >> (8 * (kFirst + i))));
   }
   return sum;
 }
 inline uint32_t low_bits(uint32_t count) { return count >= 32 ? ~0u : (1u << count) - 1; }
 template <typename Word>
 Word bits_inserted(Word inserted, Word base, uint32_t place, uint32_t count) {
-  constexpr uint32_t bits = 8 * sizeof(Word);
-  if (place >= bits) return base;
-  const Word mask = (count >= bits ? ~Word{0} : (Word{1} << count) - 1) << place;
+  constexpr uint32_t kBits = 8 * sizeof(Word);
+  if (place >= kBits) return base;
+  const Word mask = (count >= kBits ? ~Word{0} : (Word{1} << count) - 1) << place;
   return (base & ~mask) | (inserted << place & mask);
 }
 inline uint32_t bits_extracted(uint32_t value, uint32_t place, uint32_t count) {

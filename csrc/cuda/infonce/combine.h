@@ -79,10 +79,10 @@ struct CombinedRow {
     const T* means = static_cast<const T*>(arguments.means) + row * arguments.mean_stride + feature;
     const int64_t stride = arguments.batch * arguments.mean_stride;
     // Under way while the shares are worked out.
-    constexpr int ahead = sizeof(T) == sizeof(float) ? 4 : 2;
-    Four<T> early[ahead];
+    constexpr int kAhead = sizeof(T) == sizeof(float) ? 4 : 2;
+    Four<T> early[kAhead];
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) {
+    for (int i = 0; i < kAhead; ++i) {
       const int64_t split = group() + i * kCombineGroups;
       early[i] = Four<T>{};
       if (has_mean && split < splits) early[i] = four_at(means + split * stride);
@@ -112,13 +112,13 @@ struct CombinedRow {
       const int count = static_cast<int>(splits - first < kCombineThreads ? splits - first : kCombineThreads);
       if (first == 0) {
 #pragma unroll
-        for (int i = 0; i < ahead; ++i) {
+        for (int i = 0; i < kAhead; ++i) {
           const int place = group() + i * kCombineGroups;
           if (place < count) take(early[i], memory.shares[place]);
         }
       }
 #pragma unroll 4
-      for (int place = group() + (first == 0 ? ahead * kCombineGroups : 0); place < count; place += kCombineGroups) {
+      for (int place = group() + (first == 0 ? kAhead * kCombineGroups : 0); place < count; place += kCombineGroups) {
         take(four_at(means + (first + place) * stride), memory.shares[place]);
       }
     }

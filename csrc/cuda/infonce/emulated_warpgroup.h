@@ -77,9 +77,9 @@ inline void copy_box(void* panel, const MatrixMap& map, int row, int column, Tra
   barrier.close_if_complete();
 }
 
-template <int count>
+template <int kCount>
 void keep_few_registers() {}
-template <int count>
+template <int kCount>
 void take_more_registers() {}
 
 using Factor = const void*;
@@ -88,18 +88,18 @@ inline Factor advance(Factor factor, int bytes) { return static_cast<const char*
 
 inline void begin_products() { synchronize_warp(); }
 inline void commit_products() { emulation::fibre().products.emplace_back(); }
-template <int pending>
+template <int kPending>
 void wait_for_products() {
   auto& groups = emulation::fibre().products;  // the last one is still open
-  while (groups.size() > pending + 1) {
+  while (groups.size() > kPending + 1) {
     for (const auto& product : groups.front()) product();
     groups.pop_front();
   }
   synchronize_warp();
 }
 
-template <int tiles>
-void touch(float (&)[tiles][4]) {}
+template <int kTiles>
+void touch(float (&)[kTiles][4]) {}
 
 template <typename Element>
 void multiply_rows(float (&sums)[16][4], Factor left, Factor right, bool add) {

@@ -14,55 +14,56 @@ TUBELETX_DEVICE void load_exact_rows(const Numbers& source, bool is_aligned, T* 
   const int64_t row_stride = source.strides[0];
   const int64_t column_stride = source.strides[1];
   if (is_aligned) {
-    constexpr int vector = 16 / sizeof(T);
-    constexpr int vectors = Tile::width / vector;
+    constexpr int kVector = 16 / sizeof(T);
+    constexpr int kVectors = Tile::kWidth / kVector;
     const T* numbers = static_cast<const T*>(source.data);
-    for (int i = device::thread(); i < rows * vectors; i += Tile::threads) {
-      const int row = i / vectors;
-      const int column = i % vectors * vector;
+    for (int i = device::thread(); i < rows * kVectors; i += Tile::kThreads) {
+      const int row = i / kVectors;
+      const int column = i % kVectors * kVector;
       const bool valid = first + row < last && first_feature + column < features;
       const T* from = valid ? numbers + (first + row) * row_stride + first_feature + column : numbers;
-      device::copy_16_bytes(target + row * Tile::stride + column, from, valid);
+      device::copy_16_bytes(target + row * Tile::kStride + column, from, valid);
     }
     device::commit_copies();
     device::wait_for_copies<0>();
     return;
   }
-  for (int i = device::thread(); i < rows * Tile::width; i += Tile::threads) {
-    const int64_t row = first + i / Tile::width;
-    const int64_t feature = first_feature + i % Tile::width;
+  for (int i = device::thread(); i < rows * Tile::kWidth; i += Tile::kThreads) {
+    const int64_t row = first + i / Tile::kWidth;
+    const int64_t feature = first_feature + i % Tile::kWidth;
     const bool valid = row < last && feature < features;
-    target[i / Tile::width * Tile::stride + i % Tile::width] =
-        valid ? static_cast<T>(load_number(source, row * row_stride + feature * column_stride)) * scale(i / Tile::width)
-              : T(0);
+    target[i / Tile::kWidth * Tile::kStride + i % Tile::kWidth] =
+        valid
+            ? static_cast<T>(load_number(source, row * row_stride + feature * column_stride)) * scale(i / Tile::kWidth)
+            : T(0);
   }
 }
 
 template <typename T, typename Tile>
 struct ExactBlock {
-  static constexpr int warps = Tile::threads / device::kWarp;
-  static constexpr int queries = Tile::rows / warps;                 // of a warp
-  static constexpr int vectors = Tile::width / (4 * device::kWarp);  // of four features that a thread accumulates
+  static constexpr int kWarps = Tile::kThreads / device::kWarp;
+  static constexpr int kQueries = Tile::kRows / kWarps;                // of a warp
+  static constexpr int kVectors = Tile::kWidth / (4 * device::kWarp);  // of four features that a thread accumulates
   // For the scores the threads stand in 8 rows and 16 columns.
-  static constexpr int score_rows = Tile::rows / 8;
-  static constexpr int score_columns = Tile::negatives / 16;
-  static constexpr int columns = (Tile::negatives + device::kWarp - 1) / device::kWarp;  // of a row, for a lane
+  static constexpr int kScoreRows = Tile::kRows / 8;
+  static constexpr int kScoreColumns = Tile::kNegatives / 16;
+  static constexpr int kColumns = (Tile::kNegatives + device::kWarp - 1) / device::kWarp;  // of a row, for a lane
 
-  T scores[score_rows][score_columns];
-  T means[queries][vectors][4];
-  SoftmaxState<T> state[queries];  // the same in all threads of a warp
-  int rank[queries];               // of this thread's columns
+  T scores[kScoreRows][kScoreColumns];
+  T means[kQueries][kVectors][4];
+  SoftmaxState<T> state[kQueries];  // the same in all threads of a warp
+  int rank[kQueries];               // of this thread's columns
 
   static TUBELETX_DEVICE int lane() { return device::thread() % device::kWarp; }
-  static TUBELETX_DEVICE int warp_row() { return device::thread() / device::kWarp * queries; }
+  static TUBELETX_DEVICE int warp_row() { return device::thread() / device::kWarp * kQueries; }
 
   TUBELETX_DEVICE void start() {
 #pragma unroll
-    for (int q = 0; q < queries; ++q) {
+    for (int q = 0; q < kQueries; ++q) {
       state[q] = empty_softmax_state<T>();
       rank[q] = 0;
 #pragma unroll
-      for (int v = 0; v < vectors; ++v) {
+      for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) means[q][v][c] = 0;
       }
@@ -71,26 +72,26 @@ struct ExactBlock {
 
   TUBELETX_DEVICE void clear_scores() {
 #pragma unroll
-    for (int i = 0; i < score_rows; ++i) {
+    for (int i = 0; i < kScoreRows; ++i) {
 #pragma unroll
-      for (int j = 0; j < score_columns; ++j) scores[i][j] = 0;
+      for (int j = 0; j < kScoreColumns; ++j) scores[i][j] = 0;
     }
   }
 
   /// scores += queries negatives^T over `count` features
   TUBELETX_DEVICE void score(const T* query_rows, const T* negatives, int count) {
-    const T* left_row = query_rows + device::thread() / 16 * Tile::stride;
-    const T* right_row = negatives + device::thread() % 16 * Tile::stride;
+    const T* left_row = query_rows + device::thread() / 16 * Tile::kStride;
+    const T* right_row = negatives + device::thread() % 16 * Tile::kStride;
 #pragma unroll 1
     for (int feature = 0; feature < count; feature += 4) {
-      Four<T> left[score_rows];
+      Four<T> left[kScoreRows];
 #pragma unroll
-      for (int i = 0; i < score_rows; ++i) left[i] = four_at(left_row + 8 * i * Tile::stride + feature);
+      for (int i = 0; i < kScoreRows; ++i) left[i] = four_at(left_row + 8 * i * Tile::kStride + feature);
 #pragma unroll
-      for (int j = 0; j < score_columns; ++j) {
-        const Four<T> right = four_at(right_row + 16 * j * Tile::stride + feature);
+      for (int j = 0; j < kScoreColumns; ++j) {
+        const Four<T> right = four_at(right_row + 16 * j * Tile::kStride + feature);
 #pragma unroll
-        for (int i = 0; i < score_rows; ++i) {
+        for (int i = 0; i < kScoreRows; ++i) {
 #pragma unroll
           for (int c = 0; c < 4; ++c) scores[i][j] = fma(left[i].values[c], right.values[c], scores[i][j]);
         }
@@ -101,10 +102,10 @@ struct ExactBlock {
   /// Hands the scores to the warps of their queries; a column of the tile is a row of `weights`.
   TUBELETX_DEVICE void share_scores(T* weights) const {
 #pragma unroll
-    for (int j = 0; j < score_columns; ++j) {
+    for (int j = 0; j < kScoreColumns; ++j) {
 #pragma unroll
-      for (int i = 0; i < score_rows; ++i) {
-        weights[(device::thread() % 16 + 16 * j) * Tile::score_stride + device::thread() / 16 + 8 * i] = scores[i][j];
+      for (int i = 0; i < kScoreRows; ++i) {
+        weights[(device::thread() % 16 + 16 * j) * Tile::kScoreStride + device::thread() / 16 + 8 * i] = scores[i][j];
       }
     }
   }
@@ -114,15 +115,15 @@ struct ExactBlock {
   TUBELETX_DEVICE void soften(const QueueInfoNCEArguments& arguments, const RowThresholds<T>* block_thresholds,
                               T* weights, int64_t first_row, int64_t first_negative, int count) {
 #pragma unroll
-    for (int q = 0; q < queries; ++q) {
+    for (int q = 0; q < kQueries; ++q) {
       const RowThresholds<T> thresholds = block_thresholds[warp_row() + q];
-      T row[columns];
+      T row[kColumns];
       T largest = -T(kInfinity);
       uint32_t undecided = 0;
 #pragma unroll
-      for (int j = 0; j < columns; ++j) {
+      for (int j = 0; j < kColumns; ++j) {
         const int column = lane() + j * device::kWarp;
-        row[j] = column < count ? weights[column * Tile::score_stride + warp_row() + q] : -T(kInfinity);
+        row[j] = column < count ? weights[column * Tile::kScoreStride + warp_row() + q] : -T(kInfinity);
         largest = row[j] > largest ? row[j] : largest;
         const bool above = !(row[j] <= thresholds.positive + thresholds.tolerance);
         rank[q] += above;
@@ -134,16 +135,16 @@ struct ExactBlock {
       const T keep = raise_maximum(state[q].maximum, device::warp_maximum(largest), thresholds.factor);
       T sum = 0;
 #pragma unroll
-      for (int j = 0; j < columns; ++j) {
+      for (int j = 0; j < kColumns; ++j) {
         const int column = lane() + j * device::kWarp;
         // The difference first: what is large may be so large that its multiple is not a number.
         const T weight = device::power_of_two((row[j] - state[q].maximum) * thresholds.factor);
-        if (column < Tile::negatives) weights[column * Tile::score_stride + warp_row() + q] = weight;
+        if (column < Tile::kNegatives) weights[column * Tile::kScoreStride + warp_row() + q] = weight;
         sum += weight;
       }
       state[q].sum = state[q].sum * keep + device::warp_sum(sum);
 #pragma unroll
-      for (int v = 0; v < vectors; ++v) {
+      for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) means[q][v][c] *= keep;
       }
@@ -167,15 +168,15 @@ struct ExactBlock {
   TUBELETX_DEVICE void accumulate(const T* weights, const T* negatives, int count) {
 #pragma unroll 1
     for (int column = 0; column < count; ++column) {
-      const T* weight_row = weights + column * Tile::score_stride + warp_row();
-      Four<T> weight[queries / 4];
+      const T* weight_row = weights + column * Tile::kScoreStride + warp_row();
+      Four<T> weight[kQueries / 4];
 #pragma unroll
-      for (int i = 0; i < queries / 4; ++i) weight[i] = four_at(weight_row + 4 * i);
+      for (int i = 0; i < kQueries / 4; ++i) weight[i] = four_at(weight_row + 4 * i);
 #pragma unroll
-      for (int v = 0; v < vectors; ++v) {
-        const Four<T> negative = four_at(negatives + column * Tile::stride + 4 * (lane() + v * device::kWarp));
+      for (int v = 0; v < kVectors; ++v) {
+        const Four<T> negative = four_at(negatives + column * Tile::kStride + 4 * (lane() + v * device::kWarp));
 #pragma unroll
-        for (int q = 0; q < queries; ++q) {
+        for (int q = 0; q < kQueries; ++q) {
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
             means[q][v][c] = fma(weight[q / 4].values[q % 4], negative.values[c], means[q][v][c]);
@@ -188,7 +189,7 @@ struct ExactBlock {
   TUBELETX_DEVICE void store(const QueueInfoNCEArguments& arguments, const RowThresholds<T>* block_thresholds,
                              int64_t split, int64_t first_row, int64_t first_feature) {
 #pragma unroll
-    for (int q = 0; q < queries; ++q) {
+    for (int q = 0; q < kQueries; ++q) {
       const int count = device::warp_sum(rank[q]);
       const int64_t row = first_row + warp_row() + q;
       if (row >= arguments.batch) continue;
@@ -200,7 +201,7 @@ struct ExactBlock {
       if (!arguments.need_gradient) continue;
       T* target = static_cast<T*>(arguments.means) + (split * arguments.batch + row) * arguments.mean_stride;
 #pragma unroll
-      for (int v = 0; v < vectors; ++v) {
+      for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const int64_t feature = first_feature + 4 * (lane() + v * device::kWarp) + c;
@@ -212,18 +213,18 @@ struct ExactBlock {
 };
 
 template <typename T, typename Tile>
-TUBELETX_KERNEL(Tile::threads, Tile::blocks)
+TUBELETX_KERNEL(Tile::kThreads, Tile::kBlocks)
 queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
   const BlockShare<Tile> share(arguments);
   const int64_t first_row = share.first_row(), begin = share.begin(), end = share.end();
   const int64_t slice = device::block_y();
-  const int64_t chunks = infonce::divide_up(arguments.features, Tile::width);
+  const int64_t chunks = infonce::divide_up(arguments.features, Tile::kWidth);
 
   T* const queries = static_cast<T*>(device::shared_memory());
-  T* const negatives = queries + Tile::rows * Tile::stride;
-  T* const weights = negatives + Tile::negatives * Tile::stride;
+  T* const negatives = queries + Tile::kRows * Tile::kStride;
+  T* const weights = negatives + Tile::kNegatives * Tile::kStride;
   RowThresholds<T>* const thresholds =
-      reinterpret_cast<RowThresholds<T>*>(weights + Tile::negatives * Tile::score_stride);
+      reinterpret_cast<RowThresholds<T>*>(weights + Tile::kNegatives * Tile::kScoreStride);
   ExactBlock<T, Tile> block;
   block.start();
   prepare_queries<T, T, 0, Tile>(
@@ -231,42 +232,42 @@ queue_infonce_exact(TUBELETX_KERNEL_ARGUMENT QueueInfoNCEArguments arguments) {
       [&](int row, int64_t feature, const T(&values)[8]) {
         if (chunks > 1) return;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) queries[row * Tile::stride + feature + i] = values[i];
+        for (int i = 0; i < 8; ++i) queries[row * Tile::kStride + feature + i] = values[i];
       },
       [&](int row, const RowThresholds<T>& prepared) { thresholds[row] = prepared; });
   if (slice == 0 && device::thread() < device::kWarp) store_positives<T>(arguments, share);
   device::synchronize_block();
-  for (int64_t first = begin; first < end; first += Tile::negatives) {
-    const int count = static_cast<int>(end - first < Tile::negatives ? end - first : Tile::negatives);
+  for (int64_t first = begin; first < end; first += Tile::kNegatives) {
+    const int count = static_cast<int>(end - first < Tile::kNegatives ? end - first : Tile::kNegatives);
     const auto load_negatives = [&](int64_t first_feature) {
-      load_exact_rows<T, Tile>(arguments.queue, arguments.queue_is_aligned, negatives, Tile::negatives, first, end,
+      load_exact_rows<T, Tile>(arguments.queue, arguments.queue_is_aligned, negatives, Tile::kNegatives, first, end,
                                first_feature, arguments.features, [](int) { return T(1); });
     };
     block.clear_scores();
     // Every slice sums its scores in this order: all of them find the same weights.
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t feature = chunk * Tile::width;
+      const int64_t feature = chunk * Tile::kWidth;
       const int64_t rest = arguments.features - feature;
       device::synchronize_block();
       if (chunks > 1) {
-        load_exact_rows<T, Tile>(arguments.query, false, queries, Tile::rows, first_row, arguments.batch, feature,
+        load_exact_rows<T, Tile>(arguments.query, false, queries, Tile::kRows, first_row, arguments.batch, feature,
                                  arguments.features, [&](int row) { return 1 / thresholds[row].magnitude; });
       }
       load_negatives(feature);
       device::synchronize_block();
-      block.score(queries, negatives, static_cast<int>(rest < Tile::width ? rest : Tile::width));
+      block.score(queries, negatives, static_cast<int>(rest < Tile::kWidth ? rest : Tile::kWidth));
     }
     block.share_scores(weights);
     device::synchronize_block();
     if (arguments.need_gradient && slice != chunks - 1) {
-      load_negatives(slice * Tile::width);
+      load_negatives(slice * Tile::kWidth);
       device::synchronize_block();
     }
     block.soften(arguments, thresholds, weights, first_row, first, count);
     device::synchronize_warp();
     if (arguments.need_gradient) block.accumulate(weights, negatives, count);
   }
-  block.store(arguments, thresholds, share.split, first_row, slice * Tile::width);
+  block.store(arguments, thresholds, share.split, first_row, slice * Tile::kWidth);
 }
 
 }  // namespace tubeletx::cuda

@@ -38,15 +38,15 @@ struct BlockShare {
     split = block - row_block * splits;
   }
 
-  TUBELETX_DEVICE int64_t first_row() const { return int64_t{row_block} * Tile::rows; }
+  TUBELETX_DEVICE int64_t first_row() const { return int64_t{row_block} * Tile::kRows; }
   // The negatives [begin, end).
-  TUBELETX_DEVICE int64_t begin() const { return split * arguments.plan.split_tiles * Tile::negatives; }
+  TUBELETX_DEVICE int64_t begin() const { return split * arguments.plan.split_tiles * Tile::kNegatives; }
   TUBELETX_DEVICE int64_t end() const {
-    const int64_t past = begin() + arguments.plan.split_tiles * Tile::negatives;
+    const int64_t past = begin() + arguments.plan.split_tiles * Tile::kNegatives;
     return past < arguments.queue_size ? past : arguments.queue_size;
   }
   TUBELETX_DEVICE int tiles() const {
-    return static_cast<int>((end() - begin() + Tile::negatives - 1) / Tile::negatives);
+    return static_cast<int>((end() - begin() + Tile::kNegatives - 1) / Tile::kNegatives);
   }
 };
 
@@ -80,7 +80,7 @@ TUBELETX_DEVICE void widen_eight(const StoredEight& stored, NumberType type, flo
   }
 }
 
-/// Eight numbers from `offset` on, `stride` apart, zeros from the `count`th on.
+/// Eight numbers from `offset` on, `stride` apart, zeros from the `kCount`th on.
 template <typename T>
 TUBELETX_DEVICE void load_eight(const Numbers& numbers, int64_t offset, int64_t stride, int64_t count, T (&values)[8]) {
   if constexpr (sizeof(T) == sizeof(double)) {
@@ -123,43 +123,43 @@ constexpr int kDotsOfWarp = device::kWarp / kThreadsOfDot;
 
 TUBELETX_DEVICE int dot_of_thread() { return device::thread() % device::kWarp / kThreadsOfDot; }
 
-/// Scalar products of one row with `count` others, which may differ between the groups of threads. Sums in double, in
+/// Scalar products of one row with `kCount` others, which may differ between the groups of threads. Sums in double, in
 /// an order that depends on the size alone: equal rows give equal results, whichever kernel asks, so that ties stay
-/// ties. `ahead` pieces of a row, of eight features for each thread, are loaded together.
-template <typename T, int ahead, int count>
-TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[count], int64_t size,
-                                double (&sums)[count]) {
+/// ties. `kAhead` pieces of a row, of eight features for each thread, are loaded together.
+template <typename T, int kAhead, int kCount>
+TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[kCount], int64_t size,
+                                double (&sums)[kCount]) {
 #pragma unroll
-  for (int r = 0; r < count; ++r) sums[r] = 0;
+  for (int r = 0; r < kCount; ++r) sums[r] = 0;
   const auto add = [&](const auto(&numbers)[8], const auto(&others)[8], double& sum) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum = fma(static_cast<double>(numbers[i]), static_cast<double>(others[i]), sum);
   };
   const int first = device::thread() % kThreadsOfDot * 8;
-  constexpr int step = kThreadsOfDot * 8;
+  constexpr int kStep = kThreadsOfDot * 8;
   bool aligned = left.aligned;
 #pragma unroll
-  for (int r = 0; r < count; ++r) aligned = aligned && right[r].aligned;
+  for (int r = 0; r < kCount; ++r) aligned = aligned && right[r].aligned;
   if (sizeof(T) == sizeof(float) && aligned) {
 #pragma unroll 1
-    for (int64_t feature = first; feature < size; feature += ahead * step) {
-      StoredEight lefts[ahead], rights[count][ahead];
+    for (int64_t feature = first; feature < size; feature += kAhead * kStep) {
+      StoredEight lefts[kAhead], rights[kCount][kAhead];
 #pragma unroll
-      for (int piece = 0; piece < ahead; ++piece) {
-        const int64_t place = feature + piece * step;
+      for (int piece = 0; piece < kAhead; ++piece) {
+        const int64_t place = feature + piece * kStep;
         lefts[piece] = load_stored(left.numbers, left.numbers.type, left.offset + place, place < size);
 #pragma unroll
-        for (int r = 0; r < count; ++r) {
+        for (int r = 0; r < kCount; ++r) {
           const Numbers& numbers = right[r].numbers;
           rights[r][piece] = load_stored(numbers, numbers.type, right[r].offset + place, place < size);
         }
       }
 #pragma unroll
-      for (int piece = 0; piece < ahead; ++piece) {
+      for (int piece = 0; piece < kAhead; ++piece) {
         float numbers[8], others[8];
         widen_eight(lefts[piece], left.numbers.type, numbers);
 #pragma unroll
-        for (int r = 0; r < count; ++r) {
+        for (int r = 0; r < kCount; ++r) {
           widen_eight(rights[r][piece], right[r].numbers.type, others);
           add(numbers, others, sums[r]);
         }
@@ -167,11 +167,11 @@ TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[
     }
   } else {
 #pragma unroll 1
-    for (int64_t feature = first; feature < size; feature += step) {
+    for (int64_t feature = first; feature < size; feature += kStep) {
       T numbers[8], others[8];
       load_eight(left.numbers, left.offset + feature * left.stride, left.stride, size - feature, numbers);
 #pragma unroll
-      for (int r = 0; r < count; ++r) {
+      for (int r = 0; r < kCount; ++r) {
         const NumberRow& row = right[r];
         load_eight(row.numbers, row.offset + feature * row.stride, row.stride, size - feature, others);
         add(numbers, others, sums[r]);
@@ -181,18 +181,18 @@ TUBELETX_DEVICE void exact_dots(const NumberRow& left, const NumberRow (&right)[
 #pragma unroll
   for (int mask = kThreadsOfDot / 2; mask > 0; mask /= 2) {
 #pragma unroll
-    for (int r = 0; r < count; ++r) sums[r] += device::shuffle_xor(sums[r], mask);
+    for (int r = 0; r < kCount; ++r) sums[r] += device::shuffle_xor(sums[r], mask);
   }
 }
 
 /// Decides by exact scores, in double.
-template <typename T, int ahead>
+template <typename T, int kAhead>
 TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int64_t row, int64_t negative) {
   double scores[2];
-  exact_dots<T, ahead>(row_of(arguments.query, row, arguments.query_is_aligned),
-                       {row_of(arguments.queue, negative, arguments.queue_is_aligned),
-                        row_of(arguments.key, row, arguments.query_is_aligned)},
-                       arguments.features, scores);
+  exact_dots<T, kAhead>(row_of(arguments.query, row, arguments.query_is_aligned),
+                        {row_of(arguments.queue, negative, arguments.queue_is_aligned),
+                         row_of(arguments.key, row, arguments.query_is_aligned)},
+                        arguments.features, scores);
   return !(scores[0] <= scores[1]);
 }
 
@@ -200,10 +200,10 @@ TUBELETX_DEVICE bool beats_positive(const QueueInfoNCEArguments& arguments, int6
 template <typename T, typename Tile>
 TUBELETX_DEVICE void store_positives(const QueueInfoNCEArguments& arguments, const BlockShare<Tile>& share) {
 #pragma unroll 1
-  for (int64_t first = share.split; first < Tile::rows; first += arguments.plan.splits * kDotsOfWarp) {
+  for (int64_t first = share.split; first < Tile::kRows; first += arguments.plan.splits * kDotsOfWarp) {
     const int64_t place = first + dot_of_thread() * arguments.plan.splits;
     const int64_t row = share.first_row() + place;
-    const bool valid = place < Tile::rows && row < arguments.batch;
+    const bool valid = place < Tile::kRows && row < arguments.batch;
     double score[1];
     exact_dots<T, 2>(row_of(arguments.query, valid ? row : 0, arguments.query_is_aligned),
                      {row_of(arguments.key, valid ? row : 0, arguments.query_is_aligned)}, arguments.features, score);

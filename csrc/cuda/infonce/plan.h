@@ -28,85 +28,85 @@ struct alignas(16) SplitState {
   int32_t rank;
 };
 
-/// A block of the kernel on matrix units: `row_tiles` x 16 queries. Each warp multiplies all of them with its own 16
+/// A block of the kernel on matrix units: `kRowTiles` x 16 queries. Each warp multiplies all of them with its own 16
 /// negatives of a tile, and keeps its share of the columns of the sums weighted by the softmax over the whole tile.
-template <int width_, int row_tiles_, int warps_, int parts_>
+template <int kWidth_, int kRowTiles_, int kWarps_, int kParts_>
 struct MatrixTile {
-  static constexpr int width = width_;  // most features; fewer are filled up with zeros
-  static constexpr int row_tiles = row_tiles_;
-  static constexpr int warps = warps_;
-  static constexpr int parts = parts_;  // 16-bit numbers that stand for one number of the query
-  static constexpr int rows = 16 * row_tiles;
-  static constexpr int negatives = 16 * warps;
-  static constexpr int threads = 32 * warps;
-  static constexpr int threads_of_row = threads / rows < 8 ? threads / rows : 8;  // that prepare a query
-  static constexpr int blocks = 8 / warps;  // that share a multiprocessor: with more there were more to combine
-  static constexpr int most_stages = 3;     // tiles in memory at a time; where memory is short, one less
+  static constexpr int kWidth = kWidth_;  // most features; fewer are filled up with zeros
+  static constexpr int kRowTiles = kRowTiles_;
+  static constexpr int kWarps = kWarps_;
+  static constexpr int kParts = kParts_;  // 16-bit numbers that stand for one number of the query
+  static constexpr int kRows = 16 * kRowTiles;
+  static constexpr int kNegatives = 16 * kWarps;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kThreadsOfRow = kThreads / kRows < 8 ? kThreads / kRows : 8;  // that prepare a query
+  static constexpr int kBlocks = 8 / kWarps;  // that share a multiprocessor: with more there were more to combine
+  static constexpr int kMostStages = 3;       // tiles in memory at a time; where memory is short, one less
   /// Elements from row to row in shared memory: 16 bytes more than the row holds, so that the eight rows that one
   /// matrix load takes lie in different banks. Behind a query they hold its thresholds.
-  static constexpr int stride = width + 8;
-  static constexpr int weight_stride = negatives + 8;
+  static constexpr int kStride = kWidth + 8;
+  static constexpr int kWeightStride = kNegatives + 8;
 
   static constexpr int64_t shared_bytes(int stages) {
-    return int64_t{2} * (stride * (parts * rows + stages * negatives) + rows * weight_stride) +
-           int64_t{4} * rows * warps;
+    return int64_t{2} * (kStride * (kParts * kRows + stages * kNegatives) + kRows * kWeightStride) +
+           int64_t{4} * kRows * kWarps;
   }
 };
 
 /// A block of the kernel on the matrix units of whole warpgroups: two that multiply 64 queries each with all negatives
 /// of a tile, and one that fetches.
-template <int panels_, int parts_>
+template <int kPanels_, int kParts_>
 struct WarpgroupTile {
-  static constexpr int panels = panels_;  // of 64 features
-  static constexpr int parts = parts_;    // 16-bit numbers that stand for one number of the query
-  static constexpr int width = 64 * panels;
-  static constexpr int rows = 128;
-  static constexpr int negatives = 128;
-  static constexpr int most_stages = 4;  // tiles in memory at a time
-  static constexpr int warpgroups = 3;
-  static constexpr int threads = 128 * warpgroups;
-  static constexpr int threads_of_row = 2;  // that prepare a query: those that multiply
-  static constexpr int multiplying_warps = 4 * (warpgroups - 1);
-  static constexpr int blocks = 1;
-  static constexpr int alignment = 1024;
+  static constexpr int kPanels = kPanels_;  // of 64 features
+  static constexpr int kParts = kParts_;    // 16-bit numbers that stand for one number of the query
+  static constexpr int kWidth = 64 * kPanels;
+  static constexpr int kRows = 128;
+  static constexpr int kNegatives = 128;
+  static constexpr int kMostStages = 4;  // tiles in memory at a time
+  static constexpr int kWarpgroups = 3;
+  static constexpr int kThreads = 128 * kWarpgroups;
+  static constexpr int kThreadsOfRow = 2;  // that prepare a query: those that multiply
+  static constexpr int kMultiplyingWarps = 4 * (kWarpgroups - 1);
+  static constexpr int kBlocks = 1;
+  static constexpr int kAlignment = 1024;
 
   static constexpr int64_t shared_bytes(int stages) {
-    return alignment + int64_t{2} * width * (parts * rows + stages * negatives);
+    return kAlignment + int64_t{2} * kWidth * (kParts * kRows + stages * kNegatives);
   }
 };
 
 /// A block of the kernel on plain multiply-adds in T, four warps.
-template <typename T, int width_, int rows_, int negatives_, int blocks_>
+template <typename T, int kWidth_, int kRows_, int kNegatives_, int kBlocks_>
 struct ExactTile {
-  static constexpr int width = width_;  // features of a chunk: more are passed over in chunks, which is slower
-  static constexpr int rows = rows_;
-  static constexpr int negatives = negatives_;
-  static constexpr int threads = 128;
-  static constexpr int threads_of_row = 4;
-  static constexpr int blocks = blocks_;
-  static constexpr int most_stages = 1;
-  static constexpr int stride = width + 16 / static_cast<int>(sizeof(T));  // as above
-  static constexpr int score_stride = rows + 4;                            // keeps vectors of four aligned
+  static constexpr int kWidth = kWidth_;  // features of a chunk: more are passed over in chunks, which is slower
+  static constexpr int kRows = kRows_;
+  static constexpr int kNegatives = kNegatives_;
+  static constexpr int kThreads = 128;
+  static constexpr int kThreadsOfRow = 4;
+  static constexpr int kBlocks = kBlocks_;
+  static constexpr int kMostStages = 1;
+  static constexpr int kStride = kWidth + 16 / static_cast<int>(sizeof(T));  // as above
+  static constexpr int kScoreStride = kRows + 4;                             // keeps vectors of four aligned
 
   static constexpr int64_t shared_bytes(int) {
-    return sizeof(T) * (int64_t{stride} * (rows + negatives) + int64_t{score_stride} * negatives) +
-           sizeof(RowThresholds<T>) * rows;
+    return sizeof(T) * (int64_t{kStride} * (kRows + kNegatives) + int64_t{kScoreStride} * kNegatives) +
+           sizeof(RowThresholds<T>) * kRows;
   }
 };
 
 // Every block of the smaller sizes fits the 99 KiB of shared memory that the smallest supported GPUs have.
-template <int parts>
-using MatrixTile64 = MatrixTile<64, 2, 4, parts>;
-template <int parts>
-using MatrixTile128 = MatrixTile<128, 2, 8, parts>;
-template <int parts>
-using MatrixTile256 = MatrixTile<256, 1, 4, parts>;
-template <int parts>
-using MatrixTile512 = MatrixTile<512, 1, 2, parts>;
-template <int parts>
-using WarpgroupTile64 = WarpgroupTile<1, parts>;
-template <int parts>
-using WarpgroupTile128 = WarpgroupTile<2, parts>;
+template <int kParts>
+using MatrixTile64 = MatrixTile<64, 2, 4, kParts>;
+template <int kParts>
+using MatrixTile128 = MatrixTile<128, 2, 8, kParts>;
+template <int kParts>
+using MatrixTile256 = MatrixTile<256, 1, 4, kParts>;
+template <int kParts>
+using MatrixTile512 = MatrixTile<512, 1, 2, kParts>;
+template <int kParts>
+using WarpgroupTile64 = WarpgroupTile<1, kParts>;
+template <int kParts>
+using WarpgroupTile128 = WarpgroupTile<2, kParts>;
 using ExactTile128 = ExactTile<float, 128, 32, 64, 3>;
 using ExactTile256 = ExactTile<float, 256, 32, 32, 2>;
 using ExactTile512 = ExactTile<float, 512, 16, 16, 3>;
@@ -182,29 +182,29 @@ template <typename Tile>
 QueueInfoNCEPlan plan_for(QueueKernel kernel, int64_t parts, const QueueInfoNCEArguments& arguments,
                           const Multiprocessors& machine) {
   // A split of fewer negatives would write more partial sums than it reads of the queue.
-  constexpr int64_t least_tiles = divide_up(128, Tile::negatives);
-  constexpr int64_t reserved_bytes = 1024;  // that the driver keeps of every block's shared memory
+  constexpr int64_t kLeastTiles = divide_up(128, Tile::kNegatives);
+  constexpr int64_t kReservedBytes = 1024;  // that the driver keeps of every block's shared memory
   const auto room = [&](int64_t stages) {
-    return machine.shared_bytes / (Tile::shared_bytes(static_cast<int>(stages)) + reserved_bytes);
+    return machine.shared_bytes / (Tile::shared_bytes(static_cast<int>(stages)) + kReservedBytes);
   };
 
   QueueInfoNCEPlan plan{};
   plan.kernel = kernel;
   plan.parts = parts;
-  plan.row_blocks = divide_up(arguments.batch, Tile::rows);
-  plan.slices = arguments.need_gradient ? divide_up(arguments.features, Tile::width) : 1;
-  plan.width = Tile::width;
-  plan.threads = Tile::threads;
-  plan.stages = Tile::most_stages;
+  plan.row_blocks = divide_up(arguments.batch, Tile::kRows);
+  plan.slices = arguments.need_gradient ? divide_up(arguments.features, Tile::kWidth) : 1;
+  plan.width = Tile::kWidth;
+  plan.threads = Tile::kThreads;
+  plan.stages = Tile::kMostStages;
   if (plan.stages > 1 && room(plan.stages) < 1) --plan.stages;
   plan.shared_bytes = Tile::shared_bytes(static_cast<int>(plan.stages));
   // One wave of blocks: the memory for partial sums is then bounded by the larger of B D and a constant of the GPU.
   const int64_t fitting = room(plan.stages);
-  const int64_t resident = machine.count * (fitting < 1 ? 1 : fitting > Tile::blocks ? Tile::blocks : fitting);
-  const int64_t tiles = divide_up(arguments.queue_size, Tile::negatives);
+  const int64_t resident = machine.count * (fitting < 1 ? 1 : fitting > Tile::kBlocks ? Tile::kBlocks : fitting);
+  const int64_t tiles = divide_up(arguments.queue_size, Tile::kNegatives);
   const int64_t wanted = resident / (plan.row_blocks * plan.slices > 0 ? plan.row_blocks * plan.slices : 1);
   plan.split_tiles = divide_up(tiles, wanted < 1 ? 1 : wanted);
-  if (plan.split_tiles < least_tiles) plan.split_tiles = least_tiles;
+  if (plan.split_tiles < kLeastTiles) plan.split_tiles = kLeastTiles;
   // At least one, of an empty queue too: it works out the positives.
   plan.splits = tiles == 0 ? 1 : divide_up(tiles, plan.split_tiles);
   return plan;
@@ -227,16 +227,16 @@ QueueInfoNCEPlan plan_parts(QueueKernel kernel, int64_t parts, const QueueInfoNC
 /// back; who wants the speed stores the queue in half precision, which also halves its traffic and its memory.
 inline QueueInfoNCEPlan plan_queue_infonce(const QueueInfoNCEArguments& arguments, const Multiprocessors& machine) {
   using namespace infonce;
-  constexpr int64_t large_batch = 64;
+  constexpr int64_t kLargeBatch = 64;
   const int64_t features = arguments.features;
   const NumberType type = arguments.queue.type;
   if (type == NumberType::kDouble) return plan_for<DoubleTile128>(QueueKernel::kDouble128, 0, arguments, machine);
-  if (type != NumberType::kFloat && features <= MatrixTile512<1>::width) {
+  if (type != NumberType::kFloat && features <= MatrixTile512<1>::kWidth) {
     const int64_t parts = arguments.query.type == type ? 1 : 2;
     // Their copies count rows in 32 bits, and take no row twice.
     const bool is_mapped = arguments.queue_is_aligned && arguments.queue_size > 0 &&
                            arguments.queue_size <= INT32_MAX && arguments.queue.strides[0] >= features;
-    if (arguments.batch > large_batch && machine.have_warpgroups && is_mapped && features <= 128) {
+    if (arguments.batch > kLargeBatch && machine.have_warpgroups && is_mapped && features <= 128) {
       return features > 64 ? plan_parts<WarpgroupTile128>(QueueKernel::kWarpgroup128, parts, arguments, machine)
                            : plan_parts<WarpgroupTile64>(QueueKernel::kWarpgroup64, parts, arguments, machine);
     }
@@ -254,13 +254,13 @@ inline QueueInfoNCEPlan plan_queue_infonce(const QueueInfoNCEArguments& argument
 /// they take.
 template <typename T>
 int64_t lay_out(QueueInfoNCEArguments& arguments, char* base) {
-  constexpr int64_t alignment = 256;
+  constexpr int64_t kAlignment = 256;
   const QueueInfoNCEPlan& plan = arguments.plan;
   const int64_t batch = arguments.batch;
   int64_t bytes = 0;
   const auto take = [&](auto*& pointer, int64_t size) {
     if (base != nullptr) pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + bytes);
-    bytes += infonce::divide_up(size, alignment) * alignment;
+    bytes += infonce::divide_up(size, kAlignment) * kAlignment;
   };
   arguments.mean_stride = infonce::divide_up(arguments.features, 4) * 4;
   take(arguments.positives, batch * sizeof(double));

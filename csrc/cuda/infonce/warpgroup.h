@@ -17,9 +17,9 @@ struct WarpgroupArguments {
 /// Of a block, beside the panels.
 template <typename Tile>
 struct WarpgroupMemory {
-  device::TransferBarrier full[Tile::most_stages];
-  device::TransferBarrier empty[Tile::most_stages];
-  RowThresholds<float> thresholds[Tile::rows];
+  device::TransferBarrier full[Tile::kMostStages];
+  device::TransferBarrier empty[Tile::kMostStages];
+  RowThresholds<float> thresholds[Tile::kRows];
 };
 
 #if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
@@ -27,52 +27,52 @@ struct WarpgroupMemory {
 /// The tiles of a block's share, as they pass through the ring. A tile is as many panels as the queue has columns for.
 template <typename Element, typename Tile>
 struct TileRing {
-  static constexpr int panel = Tile::negatives * device::kPanelColumns;  // elements
-  static constexpr int tile = Tile::panels * panel;
+  static constexpr int kPanel = Tile::kNegatives * device::kPanelColumns;  // elements
+  static constexpr int kTile = Tile::kPanels * kPanel;
 
   Element* memory;
   WarpgroupMemory<Tile>& shared;
 
-  static constexpr uint32_t stages = Tile::most_stages;
+  static constexpr uint32_t kStages = Tile::kMostStages;
 
   // Tiles are counted from the first of the share on.
-  TUBELETX_DEVICE Element* at(uint32_t index) const { return memory + index % stages * tile; }
+  TUBELETX_DEVICE Element* at(uint32_t index) const { return memory + index % kStages * kTile; }
 
   /// The thread that fetches; `first` is the tile's first negative.
   TUBELETX_DEVICE void fetch(const device::MatrixMap& queue, uint32_t index, int64_t first) const {
-    device::TransferBarrier& full = shared.full[index % stages];
-    device::arrive_and_expect(full, tile * static_cast<int>(sizeof(Element)));
-    for (int p = 0; p < Tile::panels; ++p) {
-      device::copy_box(at(index) + p * panel, queue, static_cast<int>(first), p * device::kPanelColumns, full);
+    device::TransferBarrier& full = shared.full[index % kStages];
+    device::arrive_and_expect(full, kTile * static_cast<int>(sizeof(Element)));
+    for (int p = 0; p < Tile::kPanels; ++p) {
+      device::copy_box(at(index) + p * kPanel, queue, static_cast<int>(first), p * device::kPanelColumns, full);
     }
   }
   /// All threads of a warp together.
   TUBELETX_DEVICE void wait_until_full(uint32_t index) const {
-    device::wait(shared.full[index % stages], index / stages % 2);
+    device::wait(shared.full[index % kStages], index / kStages % 2);
     device::synchronize_warp();
   }
   /// The thread that fetches.
   TUBELETX_DEVICE void wait_until_empty(uint32_t index) const {
-    device::wait(shared.empty[index % stages], (index / stages - 1) % 2);
+    device::wait(shared.empty[index % kStages], (index / kStages - 1) % 2);
   }
   /// A thread of every warp that multiplies.
-  TUBELETX_DEVICE void release(uint32_t index) const { device::arrive(shared.empty[index % stages]); }
+  TUBELETX_DEVICE void release(uint32_t index) const { device::arrive(shared.empty[index % kStages]); }
 };
 
 /// What a thread of the warpgroups that multiply holds.
 template <typename Element, typename Tile>
 struct WarpgroupBlock {
-  static constexpr int score_tiles = Tile::negatives / 8;
-  static constexpr int steps = Tile::negatives / 16;
-  static constexpr int panel_tiles = device::kPanelColumns / 8;
-  static constexpr int tile_panel_bytes = TileRing<Element, Tile>::panel * sizeof(Element);
-  static constexpr int query_panel = Tile::rows * device::kPanelColumns;
-  using Rows = MatrixRows<Element, 1, score_tiles>;
+  static constexpr int kScoreTiles = Tile::kNegatives / 8;
+  static constexpr int kSteps = Tile::kNegatives / 16;
+  static constexpr int kPanelTiles = device::kPanelColumns / 8;
+  static constexpr int kTilePanelBytes = TileRing<Element, Tile>::kPanel * sizeof(Element);
+  static constexpr int kQueryPanel = Tile::kRows * device::kPanelColumns;
+  using Rows = MatrixRows<Element, 1, kScoreTiles>;
 
   Rows rows;
   typename Rows::Scores scores;
-  uint32_t weights[steps][4];
-  float means[Tile::panels][1][panel_tiles][4];
+  uint32_t weights[kSteps][4];
+  float means[Tile::kPanels][1][kPanelTiles][4];
 
   /// First of its 64 queries in the block, and of its warp's 16.
   static TUBELETX_DEVICE int warpgroup_row() { return device::thread() / device::kWarpgroup % 2 * 64; }
@@ -83,9 +83,9 @@ struct WarpgroupBlock {
   TUBELETX_DEVICE void start(const RowThresholds<float>* thresholds) {
     rows.start([&](int row) { return thresholds[warp_row() + row]; });
 #pragma unroll
-    for (int p = 0; p < Tile::panels; ++p) {
+    for (int p = 0; p < Tile::kPanels; ++p) {
 #pragma unroll
-      for (int n = 0; n < panel_tiles; ++n) {
+      for (int n = 0; n < kPanelTiles; ++n) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) means[p][0][n][c] = 0;
       }
@@ -94,22 +94,22 @@ struct WarpgroupBlock {
 
   /// scores = queries negatives^T, in the background
   TUBELETX_DEVICE void score(device::Factor queries, const Element* negatives) {
-    constexpr int step = 16 * sizeof(Element);  // bytes
-    constexpr int steps_of_panel = device::kPanelColumns / 16;
+    constexpr int kStep = 16 * sizeof(Element);  // bytes
+    constexpr int kStepsOfPanel = device::kPanelColumns / 16;
     const device::Factor tile = device::factor_of(negatives);
     device::touch(scores[0]);
     // The small parts first, as in any sum.
 #pragma unroll
-    for (int part = Tile::parts - 1; part >= 0; --part) {
+    for (int part = Tile::kParts - 1; part >= 0; --part) {
 #pragma unroll
-      for (int p = 0; p < Tile::panels; ++p) {
+      for (int p = 0; p < Tile::kPanels; ++p) {
 #pragma unroll
-        for (int i = 0; i < steps_of_panel; ++i) {
-          constexpr int query_panel_bytes = query_panel * sizeof(Element);
-          const bool add = part < Tile::parts - 1 || p > 0 || i > 0;
+        for (int i = 0; i < kStepsOfPanel; ++i) {
+          constexpr int kQueryPanelBytes = kQueryPanel * sizeof(Element);
+          const bool add = part < Tile::kParts - 1 || p > 0 || i > 0;
           device::multiply_rows<Element>(
-              scores[0], device::advance(queries, (part * Tile::panels + p) * query_panel_bytes + i * step),
-              device::advance(tile, p * tile_panel_bytes + i * step), add);
+              scores[0], device::advance(queries, (part * Tile::kPanels + p) * kQueryPanelBytes + i * kStep),
+              device::advance(tile, p * kTilePanelBytes + i * kStep), add);
         }
       }
     }
@@ -122,12 +122,12 @@ struct WarpgroupBlock {
     const device::Factor tile = device::factor_of(negatives);
     touch_means();
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-      constexpr int rows_bytes = 16 * device::kPanelColumns * sizeof(Element);
+    for (int step = 0; step < kSteps; ++step) {
+      constexpr int kRowsBytes = 16 * device::kPanelColumns * sizeof(Element);
 #pragma unroll
-      for (int p = 0; p < Tile::panels; ++p) {
+      for (int p = 0; p < Tile::kPanels; ++p) {
         device::multiply_columns<Element>(means[p][0], weights[step],
-                                          device::advance(tile, p * tile_panel_bytes + step * rows_bytes));
+                                          device::advance(tile, p * kTilePanelBytes + step * kRowsBytes));
       }
     }
     touch_means();
@@ -136,27 +136,27 @@ struct WarpgroupBlock {
 
   TUBELETX_DEVICE void touch_means() {
 #pragma unroll
-    for (int p = 0; p < Tile::panels; ++p) device::touch(means[p][0]);
+    for (int p = 0; p < Tile::kPanels; ++p) device::touch(means[p][0]);
   }
 
   /// Ranks and softmax weights of the scores, of which `count` negatives are real.
-  TUBELETX_DEVICE bool soften(int64_t first_negative, int64_t count, float (&keep)[Rows::queries]) {
-    if (count < Tile::negatives) rows.mask(scores, static_cast<int>(count));
-    float largest[Rows::queries];
+  TUBELETX_DEVICE bool soften(int64_t first_negative, int64_t count, float (&keep)[Rows::kQueries]) {
+    if (count < Tile::kNegatives) rows.mask(scores, static_cast<int>(count));
+    float largest[Rows::kQueries];
     rows.find_largest(scores, largest);
     rows.count_above(scores, first_negative);
     return rows.soften(scores, largest, keep);
   }
 
   /// Hands the weights over to the next product, and makes the sums so far relative to the same maximum.
-  TUBELETX_DEVICE void hand_over(bool raised, const float (&keep)[Rows::queries]) {
+  TUBELETX_DEVICE void hand_over(bool raised, const float (&keep)[Rows::kQueries]) {
 #pragma unroll
-    for (int step = 0; step < steps; ++step) pack_weights<Element>(weights[step], scores[0], step);
+    for (int step = 0; step < kSteps; ++step) pack_weights<Element>(weights[step], scores[0], step);
     if (!raised) return;
 #pragma unroll
-    for (int p = 0; p < Tile::panels; ++p) {
+    for (int p = 0; p < Tile::kPanels; ++p) {
 #pragma unroll
-      for (int n = 0; n < panel_tiles; ++n) {
+      for (int n = 0; n < kPanelTiles; ++n) {
 #pragma unroll
         for (int c = 0; c < 4; ++c) means[p][0][n][c] *= keep[c / 2];
       }
@@ -168,9 +168,9 @@ struct WarpgroupBlock {
                            const Element* queries, const RowThresholds<float>* thresholds,
                            const TileRing<Element, Tile>& ring) {
     const int tiles = share.tiles();
-    float keep[Rows::queries];
+    float keep[Rows::kQueries];
     const auto soften_tile = [&](int index) {
-      const int64_t first = share.begin() + int64_t{index} * Tile::negatives;
+      const int64_t first = share.begin() + int64_t{index} * Tile::kNegatives;
       return soften(first, share.end() - first, keep);
     };
 
@@ -203,15 +203,15 @@ struct WarpgroupBlock {
     const int64_t first_row = share.first_row() + warp_row();
     if (arguments.need_gradient) {
 #pragma unroll
-      for (int p = 0; p < Tile::panels; ++p) {
-        Rows::template store_means<panel_tiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
+      for (int p = 0; p < Tile::kPanels; ++p) {
+        Rows::template store_means<kPanelTiles>(arguments, means[p], share.split, first_row, p * device::kPanelColumns);
       }
     }
-    rows.recount(arguments, first_row, share.begin(), share.end(), Tile::negatives);
+    rows.recount(arguments, first_row, share.begin(), share.end(), Tile::kNegatives);
     rows.finish();
     if (device::thread() % 4 != 0) return;
 #pragma unroll
-    for (int q = 0; q < Rows::queries; ++q) {
+    for (int q = 0; q < Rows::kQueries; ++q) {
       const int row = Rows::row_of(q, device::thread() % device::kWarp);
       Rows::store_state(arguments, share.split, first_row + row, rows.maximum[q],
                         thresholds[warp_row() + row].magnitude, rows.sum[q], rows.rank[q]);
@@ -223,14 +223,14 @@ struct WarpgroupBlock {
 template <typename Element, typename Tile>
 TUBELETX_DEVICE void load_query_panels(const QueueInfoNCEArguments& arguments, Element* panels,
                                        RowThresholds<float>* thresholds, int64_t first_row) {
-  constexpr int panel = WarpgroupBlock<Element, Tile>::query_panel;
-  prepare_queries<float, Element, Tile::parts, Tile>(
+  constexpr int kPanel = WarpgroupBlock<Element, Tile>::kQueryPanel;
+  prepare_queries<float, Element, Tile::kParts, Tile>(
       arguments, first_row,
       [&](int row, int64_t feature, const float (&values)[8]) {
         const int column = static_cast<int>(feature);
-        Element* target = panels + column / device::kPanelColumns * panel +
+        Element* target = panels + column / device::kPanelColumns * kPanel +
                           device::panel_offset(row, column % device::kPanelColumns / 8);
-        write_parts<Element, Tile::parts>(target, Tile::panels * panel, values);
+        write_parts<Element, Tile::kParts>(target, Tile::kPanels * kPanel, values);
       },
       [&](int row, const RowThresholds<float>& prepared) { thresholds[row] = prepared; });
 }
@@ -238,43 +238,43 @@ TUBELETX_DEVICE void load_query_panels(const QueueInfoNCEArguments& arguments, E
 #endif
 
 template <typename Element, typename Tile>
-TUBELETX_KERNEL(Tile::threads, 1)
+TUBELETX_KERNEL(Tile::kThreads, 1)
 queue_infonce_warpgroups([[maybe_unused]] TUBELETX_KERNEL_ARGUMENT WarpgroupArguments arguments) {
 #if !defined(__CUDACC__) || defined(TUBELETX_HAS_WARPGROUPS)
   const BlockShare<Tile> share(arguments.common);
   const int tiles = share.tiles();
   WarpgroupMemory<Tile>& shared = device::fixed_shared_memory<WarpgroupMemory<Tile>>();
   Element* const queries = static_cast<Element*>(device::aligned_shared_memory<device::kPanelAlignment>());
-  const TileRing<Element, Tile> ring{queries + Tile::parts * Tile::rows * Tile::width, shared};
+  const TileRing<Element, Tile> ring{queries + Tile::kParts * Tile::kRows * Tile::kWidth, shared};
   const auto fetch = [&](int index) {
-    ring.fetch(arguments.queue, index, share.begin() + int64_t{index} * Tile::negatives);
+    ring.fetch(arguments.queue, index, share.begin() + int64_t{index} * Tile::kNegatives);
   };
 
-  constexpr int fetching_warp = Tile::multiplying_warps;
+  constexpr int kFetchingWarp = Tile::kMultiplyingWarps;
   const int warp = device::thread() / device::kWarp;
-  const bool fetches = device::thread() == fetching_warp * device::kWarp;
+  const bool fetches = device::thread() == kFetchingWarp * device::kWarp;
   if (fetches) {
-    for (int stage = 0; stage < Tile::most_stages; ++stage) {
+    for (int stage = 0; stage < Tile::kMostStages; ++stage) {
       device::initialise(shared.full[stage], 1);
-      device::initialise(shared.empty[stage], Tile::multiplying_warps);
+      device::initialise(shared.empty[stage], Tile::kMultiplyingWarps);
     }
     device::publish_shared_memory();
-    for (int index = 0; index < Tile::most_stages && index < tiles; ++index) fetch(index);
+    for (int index = 0; index < Tile::kMostStages && index < tiles; ++index) fetch(index);
   }
   device::synchronize_warp();
   // Of the warps that have no queries to prepare, one.
-  if (warp == fetching_warp + 1) {
+  if (warp == kFetchingWarp + 1) {
     store_positives<float>(arguments.common, share);
   }
   load_query_panels<Element, Tile>(arguments.common, queries, shared.thresholds, share.first_row());
   device::publish_shared_memory();
   device::synchronize_block();
 
-  if (warp >= fetching_warp) {
+  if (warp >= kFetchingWarp) {
     device::keep_few_registers<24>();
     if (fetches) {
 #pragma unroll 1
-      for (int index = Tile::most_stages; index < tiles; ++index) {
+      for (int index = Tile::kMostStages; index < tiles; ++index) {
         ring.wait_until_empty(index);
         fetch(index);
       }
@@ -294,7 +294,7 @@ void launch_warpgroups(const QueueInfoNCEArguments& arguments, Stream stream) {
   const Numbers& queue = arguments.queue;
   const WarpgroupArguments all{
       device::map_matrix(kQueueInfoNCE, queue.type == NumberType::kHalf, queue.data, arguments.queue_size,
-                         arguments.features, queue.strides[0], WarpgroupTile<1, 1>::negatives),
+                         arguments.features, queue.strides[0], WarpgroupTile<1, 1>::kNegatives),
       arguments};
   const auto launch = [&](void (*kernel)(WarpgroupArguments)) { launch_planned(kernel, all, plan, stream); };
   if (plan.kernel == QueueKernel::kWarpgroup64) {

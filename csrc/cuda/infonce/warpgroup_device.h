@@ -90,13 +90,13 @@ TUBELETX_DEVICE void copy_box(void* panel, const MatrixMap& map, int row, int co
 }
 
 /// Registers of a thread move between the warpgroups of a block.
-template <int count>
+template <int kCount>
 TUBELETX_DEVICE void keep_few_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
 }
-template <int count>
+template <int kCount>
 TUBELETX_DEVICE void take_more_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
 /// Rows of a panel, or its columns, as the factor of a product.
@@ -105,10 +105,10 @@ using Factor = uint64_t;
 /// Of the panel's rows, the 16 columns from `first` on; or of its columns, the 16 rows from `first` on, whose address
 /// is given.
 TUBELETX_DEVICE Factor factor_of(const void* first) {
-  constexpr uint64_t swizzle_128_bytes = uint64_t{1} << 62;
-  constexpr uint64_t eight_rows = uint64_t{1024 / 16} << 32;
-  constexpr uint64_t unused = uint64_t{1} << 16;
-  return swizzle_128_bytes | eight_rows | unused | (shared_address(first) & 0x3ffff) >> 4;
+  constexpr uint64_t kSwizzle128Bytes = uint64_t{1} << 62;
+  constexpr uint64_t kEightRows = uint64_t{1024 / 16} << 32;
+  constexpr uint64_t kUnused = uint64_t{1} << 16;
+  return kSwizzle128Bytes | kEightRows | kUnused | (shared_address(first) & 0x3ffff) >> 4;
 }
 
 /// The factor `bytes` further on in shared memory.
@@ -118,17 +118,17 @@ TUBELETX_DEVICE Factor advance(Factor factor, int bytes) { return factor + bytes
 TUBELETX_DEVICE void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 /// Closes the group of the products since the last one.
 TUBELETX_DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-/// Waits for all groups but the last `pending`.
-template <int pending>
+/// Waits for all groups but the last `kPending`.
+template <int kPending>
 TUBELETX_DEVICE void wait_for_products() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
 /// Tells the compiler that sums in flight change here.
-template <int tiles>
-TUBELETX_DEVICE void touch(float (&sums)[tiles][4]) {
+template <int kTiles>
+TUBELETX_DEVICE void touch(float (&sums)[kTiles][4]) {
 #pragma unroll
-  for (int n = 0; n < tiles; ++n) {
+  for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) asm volatile("" : "+f"(sums[n][c])::"memory");
   }
@@ -221,12 +221,12 @@ inline MatrixMap map_matrix(const char* name, bool is_half, const void* data, in
 /// Whether the kernel's body was compiled for the current device: alone there does it have fixed shared memory.
 template <typename Arguments>
 bool has_fixed_shared_memory(void (*kernel)(Arguments), const char* name) {
-  constexpr int most_devices = 64;
+  constexpr int kMostDevices = 64;
   enum Answer : int { kUnknown, kYes, kNo };
-  static std::atomic<int> answers[most_devices];
+  static std::atomic<int> answers[kMostDevices];
   int device = 0;
   cuda::check_launch(cudaGetDevice(&device), name);
-  if (device >= most_devices) return false;
+  if (device >= kMostDevices) return false;
   int answer = answers[device].load(std::memory_order_relaxed);
   if (answer == kUnknown) {
     cudaFuncAttributes attributes{};
@@ -238,11 +238,11 @@ bool has_fixed_shared_memory(void (*kernel)(Arguments), const char* name) {
 }
 #endif  // __CUDACC__
 
-/// The launch's shared memory, from the first multiple of `alignment` on.
-template <int alignment>
+/// The launch's shared memory, from the first multiple of `kAlignment` on.
+template <int kAlignment>
 TUBELETX_DEVICE void* aligned_shared_memory() {
   char* memory = static_cast<char*>(shared_memory());
-  return memory + (alignment - reinterpret_cast<uintptr_t>(memory) % alignment) % alignment;
+  return memory + (kAlignment - reinterpret_cast<uintptr_t>(memory) % kAlignment) % kAlignment;
 }
 
 }  // namespace tubeletx::device
