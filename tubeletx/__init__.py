@@ -5,6 +5,7 @@ from tubeletx._library import build_info
 from tubeletx.augment import Augmentation, AugmentClips, AugmentConfig
 from tubeletx.config import TubeletConfig
 from tubeletx.contrast import QueueInfoNCE, QueueInfoNCEOutput
+from tubeletx.loader import KeptMemoryLoader
 from tubeletx.objects import ObjectPatches
 from tubeletx.pair import TubeletPair
 from tubeletx.paste import PasteTubelets
@@ -19,6 +20,7 @@ __all__ = [
     "AugmentConfig",
     "Augmentation",
     "Flow",
+    "KeptMemoryLoader",
     "ObjectPatches",
     "PasteTubelets",
     "QueueInfoNCE",

@@ -253,18 +253,24 @@ class BankLoader:
             yield self._batch(step, number, drawn)
             if step < stop - 1:
                 for slot in drawn[plan.last_drawn(drawn, number)]:
-                    self._clips[slot], self._sources[slot] = next(loaded)
+                    self._put(slot, *next(loaded))
 
     def _load(self, numbers: Iterator[int]) -> Iterator[tuple[Tensor, int]]:
-        """Clips by their numbers, on the device, and the sources that they are of."""
+        """Clips by their numbers, where the workers put them, and the sources that they are of."""
         sampler = self._sampler()
         keys = (key for number in numbers for key in sampler.batch(number))
         chunks = iter(lambda: list(itertools.islice(keys, _HANDED_OVER)), [])
         pin = self._device.type == "cuda"
         for clips in build_clip_loader(self._dataset, chunks, _collate, pin_memory=pin):
             self._bad_videos.update(clips.bad)
-            for frames, source in zip(clips.frames, clips.sources, strict=True):
-                yield frames.to(self._device, non_blocking=True), source
+            yield from zip(clips.frames, clips.sources, strict=True)
+
+    def _put(self, slot: int, frames: Tensor, source: int) -> None:
+        """A clip into a slot, in the memory of the one before where it fits."""
+        if self._clips[slot].shape != frames.shape:
+            self._clips[slot] = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
+        self._clips[slot].copy_(frames, non_blocking=True)
+        self._sources[slot] = source
 
     def _fill(self, slots: npt.NDArray[np.int64], loaded: Iterator[tuple[Tensor, int]]) -> None:
         """Puts a clip into every slot."""
@@ -273,7 +279,7 @@ class BankLoader:
         self._clips = [torch.empty(0)] * count
         shown = None if self._ranks.is_main else True
         for done, slot in enumerate(tqdm(slots, "filling the bank", unit="clip", leave=False, disable=shown), 1):
-            self._clips[slot], self._sources[slot] = next(loaded)
+            self._put(slot, *next(loaded))
             size += self._clips[slot].nbytes
             if done >= min(count, _SURE) and size / done * count > limit * 1e9:
                 raise DataError(

@@ -24,6 +24,7 @@ from tubeletx_train.data.clips import (
 from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
 from tubeletx_train.data.labels import Targets
 from tubeletx_train.data.pairs import resize_frames
+from tubeletx_train.data.shared_memory import stack
 from tubeletx_train.data.table import VideoTable, as_table
 
 
@@ -77,7 +78,7 @@ class LabelledBatch:
 def collate_clips(samples: list[LabelledSample]) -> LabelledBatch:
     """Stack samples of one epoch."""
     return LabelledBatch(
-        clip=torch.stack([sample.clip for sample in samples]).permute(0, 4, 1, 2, 3),
+        clip=stack([sample.clip for sample in samples]).permute(0, 4, 1, 2, 3),
         target=torch.stack([sample.target for sample in samples]),
         sample_ids=torch.tensor([sample.sample_id for sample in samples]),
         epoch=samples[0].epoch,

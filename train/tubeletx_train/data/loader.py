@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from tubeletx import KeptMemoryLoader
 from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
@@ -26,7 +27,7 @@ from tubeletx_train.data.pair_dataset import pair_dataset
 from tubeletx_train.data.pairs import PairSample
 from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.sampler import EpochSampler
-from tubeletx_train.data.shared_memory import require_shared_memory
+from tubeletx_train.data.shared_memory import require_shared_memory, stack
 
 # Seconds between looks at whether the workers live. Forked from a server they are no children of this process, which
 # hence gets no signal when one dies; torch looks only when its timeout has passed.
@@ -95,8 +96,8 @@ class PairBatch:
 def collate_pairs(samples: list[PairSample]) -> PairBatch:
     """Stack samples of one epoch."""
     return PairBatch(
-        clip_1=torch.stack([sample.clip_1 for sample in samples]).permute(0, 4, 1, 2, 3),
-        clip_2=torch.stack([sample.clip_2 for sample in samples]).permute(0, 4, 1, 2, 3),
+        clip_1=stack([sample.clip_1 for sample in samples]).permute(0, 4, 1, 2, 3),
+        clip_2=stack([sample.clip_2 for sample in samples]).permute(0, 4, 1, 2, 3),
         sample_ids=torch.tensor([sample.sample_id for sample in samples]),
         epoch=samples[0].epoch,
         sources=torch.tensor([sample.sources for sample in samples]),
@@ -184,10 +185,11 @@ def build_clip_loader(
     """
     config = dataset.config
     if config.num_workers == 0:
-        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
-        return ClipLoader(dataset, loader)
+        return ClipLoader(
+            dataset, DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
+        )
     with _no_advice():
-        loader = DataLoader(
+        loader: DataLoader[Any] = KeptMemoryLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate,
