@@ -18,7 +18,7 @@ from studies.draw import draw
 from studies.lockstep import NoGraphsError, SideBySide, worker_pool
 from studies.pool import run_missing
 from studies.report import write_report
-from studies.runs import Run, Study
+from studies.runs import POINTS, Run, Study
 from studies.videos import write_study_manifest
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import CommandError, UsageError
@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     side_by_side.add_argument("--device", default="auto")
     side_by_side.add_argument("--reuse", type=int, default=4, help="how often a clip is used; default %(default)s")
     side_by_side.add_argument("--width", type=int, default=32, help="runs at once; default %(default)s")
+    side_by_side.add_argument(
+        "--points", type=int, default=POINTS, help="measurements along a run, its last one counted; default %(default)s"
+    )
     side_by_side.add_argument("--workers", type=int, help="processes beside; default one for each core but one")
     side_by_side.add_argument("--lines", help="a file that each result is added to as it comes, a line of JSON each")
     side_by_side.add_argument("--plain", action="store_true", help="launch steps kernel by kernel on a GPU too")
@@ -146,6 +149,8 @@ def _lockstep(options: argparse.Namespace) -> int:
     study, runs = _chosen(options)
     device = resolve_device(options.device)
     cores = len(os.sched_getaffinity(0))
+    if options.points < 1:
+        raise UsageError(f"--points: got {options.points}, needs 1 or more")
     place, count = options.part
     with worker_pool(options.workers or max(cores - 1, 1)) as pool:
         drawn = pool.submit(draw, study, dict(options.labelled), options.group_pattern)
@@ -159,6 +164,7 @@ def _lockstep(options: argparse.Namespace) -> int:
                 reuse=options.reuse,
                 width=options.width,
                 graphs=not options.plain,
+                points=options.points,
                 end=end,
                 lines=Path(options.lines) if options.lines else None,
                 commit=options.commit,

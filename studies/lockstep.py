@@ -30,7 +30,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from studies.arms import SUPERVISED, UNTRAINED, reuse_of
 from studies.bank import Bank, BankInTheMaking
 from studies.measure import Features, Measurements, embed, read_out_all
-from studies.runs import POINTS, Run, Study, provenance
+from studies.runs import Run, Study, provenance
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import IMAGENET
 from tubeletx_train.config.optim import OptimConfig
@@ -293,6 +293,7 @@ class SideBySide:
         reuse: int,
         width: int,
         graphs: bool,
+        points: int,
         end: float,
         lines: Path | None = None,
         commit: str | None = None,
@@ -308,12 +309,13 @@ class SideBySide:
             reuse: How often a clip is used, where the arm does not say.
             width: Runs at once.
             graphs: Whether a GPU takes the steps as graphs.
+            points: Measurements along a run, its last one counted.
             end: By `time.monotonic`, when to stop; runs under way are lost.
             lines: A file that every result is added to as it comes, a line each.
             commit: Of the sources, where git cannot tell.
         """
         self._study, self._pool, self._device, self._graphs = study, pool, device, graphs
-        self._reuse, self._width, self._end = reuse, width, end
+        self._reuse, self._width, self._points, self._end = reuse, width, points, end
         # Opened to append: of several processes each line is whole.
         self._lines = None if lines is None else os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._waiting = [run for run in runs if study.result(run) is None and run.arm != SUPERVISED]
@@ -437,7 +439,7 @@ class SideBySide:
 
     def _after_step(self, trainee: Trainee) -> None:
         """Measure where it is due."""
-        every = max(trainee.total // POINTS, 1)
+        every = max(trainee.total // self._points, 1)
         last = trainee.step == trainee.total
         if not last and trainee.step % every:
             return

@@ -166,7 +166,7 @@ def toys(manifest, tmp_path, monkeypatch):
 def side_by_side(study, runs, **settings):
     drawn = Future()
     drawn.set_result(None)
-    defaults = {"device": CPU, "reuse": 2, "width": 3, "graphs": True, "end": time.monotonic() + 300}
+    defaults = {"device": CPU, "reuse": 2, "width": 3, "graphs": True, "points": 5, "end": time.monotonic() + 300}
     return SideBySide(study, runs, Here(), drawn, **defaults | settings)
 
 
