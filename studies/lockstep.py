@@ -44,8 +44,8 @@ from tubeletx_train.evaluation.pretrained import untrained_net
 from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.views import PairViews
 
-# What is written down of every step.
-METRICS = ("loss", "top1", "batch_top1", "alignment", "uniformity", "grad_norm")
+# What is written down of every step; 0 where a run has no such thing.
+METRICS = ("loss", "top1", "batch_top1", "alignment", "uniformity", "age_gap", "grad_norm")
 _LOG_POINTS = 50
 _WARM_UP = 2
 # Steps that are launched ahead of the device.
@@ -266,7 +266,7 @@ class Trainee:
             clip_grads_with_norm_(self._parameters, self.config.optim.clip_norm, norm)
         self._optimizer.step()
         values = {"loss": loss.detach(), "grad_norm": norm} | output.metrics
-        row = torch.stack([values[name].float() for name in METRICS])
+        row = torch.stack([values.get(name, norm.new_zeros(())).float() for name in METRICS])
         self._history.index_copy_(0, self._place.view(1), row[None])
         self._place.add_(1)
 

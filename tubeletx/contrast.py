@@ -102,6 +102,12 @@ class QueueInfoNCE(nn.Module):
         if len(self.queue):
             enqueue_(self.queue, self.pointer, self._features(keys))
 
+    def oldest(self, count: int) -> Tensor:
+        """The keys that `count` new ones would replace, (min(count, K), D), the oldest first."""
+        size = len(self.queue)
+        places = torch.arange(min(count, size), device=self.queue.device) + self.pointer
+        return self.queue.index_select(0, places.remainder(max(size, 1)))
+
     def extra_repr(self) -> str:
         """Sizes and settings for `repr`."""
         size, dim = self.queue.shape

@@ -66,6 +66,21 @@ def test_enqueue_normalises_and_wraps() -> None:
     assert not module.queue.requires_grad
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 20])
+def test_oldest_are_the_keys_that_are_replaced_next(count) -> None:
+    module = QueueInfoNCE(dim=4, size=8)
+    module.enqueue(features(0, 6, 4))
+    before, oldest = module.queue.clone(), module.oldest(count)
+    kept = [(6 + place) % 8 for place in range(min(count, 8))]
+    assert oldest.equal(before[kept])
+    module.enqueue(features(1, min(count, 8), 4))
+    assert not (module.queue[kept] == before[kept]).all(1).any()
+
+
+def test_an_empty_queue_has_no_oldest_keys() -> None:
+    assert QueueInfoNCE(dim=4, size=0).oldest(3).shape == (0, 4)
+
+
 def test_enqueue_before_backward() -> None:
     module = QueueInfoNCE(dim=4, size=8)
     query, key = features(0, 3, 4).requires_grad_(), features(1, 3, 4)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tubeletx_train.models import build_encoder
-from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
+from tubeletx_train.pretrain.metrics import age_gap, alignment, batch_rank, top_k, uniformity
 from tubeletx_train.pretrain.moco import MoCo
 
 B, D, K = 6, 8, 32
@@ -134,3 +134,31 @@ def test_metrics_against_plain_loops():
 def test_momentum_out_of_range_is_named():
     with pytest.raises(ValueError, match=r"momentum: got .*, needs one in"):
         make(momentum=1.5)
+
+
+@pytest.mark.parametrize(("count", "first"), [(1, 0), (4, 0), (4, 3), (9, 2)])
+def test_age_gap_is_how_much_higher_other_rows_keys_score_than_old_ones(count, first):
+    generator = torch.Generator().manual_seed(count)
+    keys, oldest = (torch.randn(rows, D, generator=generator) for rows in (count + first, 5))
+    query = torch.randn(count, D, generator=generator)
+    fresh = [
+        float(query[row].double() @ keys[other].double())
+        for row in range(count)
+        for other in range(len(keys))
+        if other != first + row
+    ]
+    expected = sum(fresh) / len(fresh) - float((query.double() @ oldest.double().T).mean()) if fresh else 0.0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(age_gap(query, keys, oldest, first)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_age_gap_is_measured_where_there_is_a_queue():
+    moco = make(momentum=0.5)
+    output = moco(*clips(2))
+    with torch.no_grad():
+        query = moco.query_net(clips(2)[0])
+    oldest = make().contrast.queue[:B]  # the first B slots are replaced first
+    expected = age_gap(query, output.key, oldest) / 0.3
+    torch.testing.assert_close(output.metrics["age_gap"], expected, rtol=1e-3, atol=1e-4)
+    moco = MoCo(build_encoder("r2plus1d_10", 2), dim=D, queue_size=0, batch_negatives=True)
+    assert "age_gap" not in moco(*clips(2)).metrics

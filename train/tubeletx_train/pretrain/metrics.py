@@ -39,3 +39,26 @@ def batch_rank(query: Tensor, keys: Tensor, first: int = 0) -> Tensor:
     scores = query @ keys.T
     # "Not below" also counts what is not a number.
     return (~(scores < scores.diagonal(first)[:, None])).sum(1) - 1
+
+
+def age_gap(query: Tensor, keys: Tensor, oldest: Tensor, first: int = 0) -> Tensor:
+    """By how much other rows' keys of this step score higher, in the mean, than the oldest of a queue.
+
+    Both are negatives, so that a difference tells nothing but their age: the drift of the key network over the queue.
+
+    Args:
+        query: (B, D).
+        keys: (N, D), those of this step.
+        oldest: (M, D), those of the queue that are replaced next.
+        first: Query b's own key is `keys[first + b]`.
+
+    Returns:
+        A scalar; 0 where the step has no other row.
+    """
+    if len(keys) < 2:
+        return query.new_zeros(())
+    query, keys, oldest = query.float(), keys.float(), oldest.float()
+    own = (query * keys[first : first + len(query)]).sum()
+    # Means of scores are scores of means; elementwise, so that autocast does not round them.
+    fresh = ((query.sum(0) * keys.sum(0)).sum() - own) / (len(query) * (len(keys) - 1))
+    return fresh - (query.mean(0) * oldest.mean(0)).sum()

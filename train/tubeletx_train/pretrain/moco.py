@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tubeletx.contrast import QueueInfoNCE
 from tubeletx_train.engine.collectives import all_gather_rows, shuffle_rows, unshuffle_rows, world
 from tubeletx_train.models import EmbeddingNet, VideoEncoder
-from tubeletx_train.pretrain.metrics import alignment, batch_rank, top_k, uniformity
+from tubeletx_train.pretrain.metrics import age_gap, alignment, batch_rank, top_k, uniformity
 
 
 @dataclass
@@ -21,7 +21,8 @@ class MoCoOutput:
     Attributes:
         loss: (B,) float32, InfoNCE of each row.
         metrics: Detached scalars: "top1", "top5" (the positive among queue and own negatives), "batch_top1" (among the
-            keys of this step), "alignment", "uniformity", and with own negatives "own_top1" (above all of its own).
+            keys of this step), "alignment", "uniformity", with a queue "age_gap" (of the scores that the loss takes,
+            over the temperature), and with own negatives "own_top1" (above all of its own).
         key: (B, D) the positives, without gradient.
     """
 
@@ -114,6 +115,9 @@ class MoCo(nn.Module):
                 "alignment": alignment(query, key),
                 "uniformity": uniformity(query),
             }
+            if len(self.contrast.queue):
+                oldest = self.contrast.oldest(len(all_keys))
+                metrics["age_gap"] = age_gap(query, all_keys, oldest, first) / self.contrast.temperature
             if own is not None:
                 metrics["own_top1"] = ((query * key).sum(1) > (query * own).sum(1)).float().mean()
         return MoCoOutput(loss, metrics, key)
