@@ -106,9 +106,18 @@ def test_a_run_leaves_what_it_should(straight):
     assert {"checkpoints", "config.yaml", "log.jsonl", "first_batch.png"} <= names
     lines = log_lines(straight.output)
     assert [line["step"] for line in lines] == [2, 4, 6]
-    assert {"loss", "top1", "top5", "batch_top1", "own_top1", "alignment", "uniformity", "lr", "grad_norm"} <= set(
-        lines[0]
-    )
+    assert {
+        "loss",
+        "top1",
+        "top5",
+        "batch_top1",
+        "own_top1",
+        "alignment",
+        "uniformity",
+        "age_gap",
+        "lr",
+        "grad_norm",
+    } <= set(lines[0])
     state = load_checkpoint(straight.checkpoint)
     assert state["config"] == yaml.safe_load((straight.output / "config.yaml").read_text())
     assert state["model"]["contrast.pointer"] == STEPS * 4 % 16
@@ -317,16 +326,17 @@ def test_a_run_too_short_for_its_queue_is_warned(videos, tmp_path, caplog):
         ([-1.0] * 30 + [0.0] * 90, True),
     ],
 )
-def test_a_collapse_is_warned_of_once(caplog, values, warned):
-    watch_of_run = watch.CollapseWatch()
+def test_a_collapse_is_warned_of_once(videos, tmp_path, caplog, values, warned):
+    config = toy_config(videos, tmp_path, contrast={"queue_size": 0}, optim={"steps": len(values)})
+    (of_run,) = watch.watches_of(config, 2)
     for step, value in enumerate(values, 1):
-        watch_of_run.update(step, value)
+        of_run.update(step, {"uniformity": value})
     assert len(caplog.records) == warned
     assert ("docs/how-to/watching.md" in caplog.text) == warned
 
 
 def test_a_network_of_one_point_is_told_from_one_pair_a_step(videos, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(watch.CollapseWatch, "_STEPS", 2)
+    monkeypatch.setattr(watch.MetricWatch, "STEPS", 2)
     pair = {"steps": 3, "batch_size": 2, "accumulate": 2}
     pretrain(toy_config(videos, tmp_path / "pair", contrast={"queue_size": 0}, optim=pair))
     assert "collapsed" not in caplog.text
@@ -334,7 +344,21 @@ def test_a_network_of_one_point_is_told_from_one_pair_a_step(videos, tmp_path, c
         EmbeddingNet, "forward", lambda net, clips: torch.ones(len(clips), 8) + 0 * net.encoder(clips).sum()
     )
     pretrain(toy_config(videos, tmp_path / "point", contrast={"queue_size": 0}, optim={"steps": 3}))
-    assert caplog.text.count("show all clips as nearly one point") == 1
+    assert caplog.text.count("all clips are nearly one point") == 1
+
+
+@pytest.mark.parametrize(
+    ("queue", "gaps", "warned"), [(8, [9] * 4 + [0] * 80, 0), (8, [0] * 4 + [1.5] * 60, 1), (0, [], 0)]
+)
+def test_a_queue_that_is_told_by_its_age_is_warned_of_once_it_holds_keys(videos, tmp_path, caplog, queue, gaps, warned):
+    config = toy_config(videos, tmp_path, contrast={"queue_size": queue}, optim={"batch_size": 2})
+    of_run = watch.watches_of(config, 2)
+    assert len(of_run) == 1 + (queue > 0)
+    for step, gap in enumerate(gaps, 1):
+        for each in of_run:
+            each.update(step, {"uniformity": -1.0, "age_gap": gap})
+    assert caplog.text.count("by their age") == warned
+    assert caplog.text.count("contrast.momentum") == warned
 
 
 def test_the_encoder_is_judged_along_the_way(videos, tmp_path):

@@ -23,11 +23,11 @@ from tubeletx_train.pretrain.moco import MoCo
 from tubeletx_train.pretrain.preview import draw_pairs
 from tubeletx_train.pretrain.views import PairViews, Views
 from tubeletx_train.pretrain.watch import (
-    CollapseWatch,
     EncoderEvaluation,
     label_probe_of,
     motion_probe_of,
     warn_of_stale_queue,
+    watches_of,
 )
 
 _LIST = "list of readable videos"
@@ -83,8 +83,7 @@ class Pretraining(TrainingTask[PairBatch]):
             self.net.key_net.compile()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
         self.optimization = self.build_optimization(self.net.query_net)
-        # A single pair is one point whatever the network.
-        self._watch = CollapseWatch() if self.batch_size > config.optim.accumulate else None
+        self._watches = watches_of(config, self.batch_size // config.optim.accumulate)
 
     def clips(self, batch: PairBatch) -> int:
         """Two a pair, three with own negatives."""
@@ -113,8 +112,9 @@ class Pretraining(TrainingTask[PairBatch]):
             self.optimization.backward(loss / num_parts)
             keys.append(output.key)
         self.net.enqueue(torch.cat(keys))
-        if self._watch is not None and self.run.ranks.is_main:
-            self._watch.update(self.step + 1, values["uniformity"])
+        if self.run.ranks.is_main:
+            for watch in self._watches:
+                watch.update(self.step + 1, values)
         return values | self.update(batch)
 
     def check_loss(self, batch: PairBatch) -> Callable[[], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -25,35 +26,68 @@ _ADVICE = "docs/how-to/watching.md says what to do"
 # The paper's run replaces its queue 470 times; the runs of the study that collapsed did 19 times.
 FEWEST_QUEUES = 100
 
+_MOST_AGE_GAP = 1.0  # in units of the loss
+
 _SEED = 0x9A7C4
 _CLIPS = (360, 180)  # to fit on, to judge by
 
 
-class CollapseWatch:
-    """Warns, once, where a network has mapped all clips of many steps to nearly one point."""
+class MetricWatch:
+    """Warns, once, where the mean of a metric over many steps passes a bound."""
 
-    _STEPS = 50
-    _LEAST = -0.02  # a network that has learned nothing yet is at -0.3 or below
+    STEPS = 50
 
-    def __init__(self) -> None:
-        self._recent: deque[float] | None = deque(maxlen=self._STEPS)
+    def __init__(self, metric: str, bound: float, meaning: str, *, since: int = 0) -> None:
+        """Watches one metric.
 
-    def update(self, step: int, uniformity: float) -> None:
-        """Look at the uniformity of the queries of a step; see `metrics.uniformity`."""
-        if self._recent is None:
+        Args:
+            metric: Its name in the log.
+            bound: The warning comes above it.
+            meaning: What it says of a run, and what to change.
+            since: The first step that counts.
+        """
+        self._metric, self._bound, self._meaning, self._since = metric, bound, meaning, since
+        self._recent: deque[float] | None = deque(maxlen=self.STEPS)
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """Look at the metrics of a step."""
+        if self._recent is None or step < self._since:
             return
-        self._recent.append(uniformity)
+        self._recent.append(values[self._metric])
         mean = sum(self._recent) / len(self._recent)
-        if len(self._recent) == self._STEPS and mean > self._LEAST:
+        if len(self._recent) == self._recent.maxlen and mean > self._bound:
             _logger.warning(
-                "step %d: the last %d steps show all clips as nearly one point (uniformity %.3f): the run has "
-                "collapsed; %s",
+                "step %d: %s is %.3f over the last %d steps: %s; %s",
                 step,
-                self._STEPS,
+                self._metric,
                 mean,
+                len(self._recent),
+                self._meaning,
                 _ADVICE,
             )
             self._recent = None
+
+
+def watches_of(config: PretrainConfig, rows: int) -> list[MetricWatch]:
+    """Those of a run whose process has so many pairs at a time."""
+    batch, queue = config.optim.batch_size, config.contrast.queue_size
+    watches = []
+    # A single pair is one point whatever the network.
+    if rows > 1:
+        # A network that has learned nothing yet is at -0.3 or below.
+        watches.append(MetricWatch("uniformity", -0.02, "all clips are nearly one point, the run has collapsed"))
+    if queue:
+        # The vectors that a queue begins with are no keys: they are told from keys by any network.
+        watches.append(
+            MetricWatch(
+                "age_gap",
+                _MOST_AGE_GAP,
+                "the oldest keys of the queue are told from fresh ones by their age, and not by what they show; take a "
+                "larger contrast.momentum, a smaller contrast.queue_size or a smaller optim.lr",
+                since=math.ceil(queue / batch) + 1,
+            )
+        )
+    return watches
 
 
 def warn_of_stale_queue(config: PretrainConfig, total_steps: int) -> None:
