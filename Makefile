@@ -12,7 +12,7 @@ SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constr
 .PHONY: demo test test-fast core-tests render sanitize docs lint build wheel torch-headers clean
 .DELETE_ON_ERROR:
 
-demo: build
+demo: build render
 	$(BIN)/tubeletx-train demo --output runs/demo
 
 test: build core-tests render
@@ -90,8 +90,8 @@ $(VENV)/installed: $(VENV)/packages $(SOURCES)
 	  --editable .[demo,dev,docs,examples,study]
 	touch $@
 
-# What renders labelled sets, 150 MB that only `make test` asks for. pybullet has wheels for some Pythons alone, and takes
-# long to compile: without it the tests that render are skipped, and say so.
+# What renders labelled sets, 150 MB. pybullet has wheels for some Pythons alone, and takes
+# long to compile: without it the demo ends before its last part, the tests that render are skipped, and both say so.
 render: build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --only-binary pybullet pybullet metaworld || echo "no wheel of pybullet for this Python: nothing is rendered"

@@ -69,9 +69,9 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
                 chance=results.chance,
             )
     if full := results.by_arm.get(FULL):
-        title = f"Full method, seed {full[0]['seed']}: {full[0]['probe']['linear']:.0%} right"
+        whose = f"full method, seed {full[0]['seed']}: {full[0]['probe']['linear']:.0%} right"
         pictures["confusion"] = confusion_picture(
-            folder / "confusion.png", full[0]["probe"]["confusion"], MOTION_NAMES, title=title
+            folder / "confusion.png", {whose: full[0]["probe"]["confusion"]}, MOTION_NAMES
         )
     return pictures
 

@@ -309,9 +309,14 @@ def test_splits_say_what_is_judged_by_what_where_there_are_groups_too(classes, t
 
 
 def test_a_confusion_picture_needs_a_square_matrix(tmp_path):
-    assert confusion_picture(tmp_path / "a.png", [[3, 1], [0, 0]], ["one", "other"]).stat().st_size > 0
+    assert (
+        confusion_picture(tmp_path / "a.png", {"a": [[3, 1], [0, 0]], "b": [[1, 2], [0, 1]]}, ["one", "other"])
+        .stat()
+        .st_size
+        > 0
+    )
     with pytest.raises(ValueError, match="counts"):
-        confusion_picture(tmp_path / "b.png", [[3, 1]], ["one", "other"])
+        confusion_picture(tmp_path / "b.png", {"a": [[3, 1]]}, ["one", "other"])
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, videos):

@@ -178,8 +178,8 @@ def _write(report: ProbeReport, folder: Path, made: Mapping[str, str]) -> None:
     if report.ceiling is not None:
         content["ceiling"] = report.ceiling
     write_json(folder / "probe.json", content)
-    title = f"Linear probe, {report.trained.linear:.0%} right (chance {report.trained.chance:.0%})"
-    confusion_picture(folder / "confusion.png", report.trained.confusion, report.names, title=title)
+    matrices = {readout.caption(name): readout.confusion for name, readout in _readouts(report).items()}
+    confusion_picture(folder / "confusion.png", matrices, report.names, title="Linear probe")
 
 
 def _readouts(report: ProbeReport) -> dict[str, Readout]:

@@ -53,6 +53,10 @@ class Readout:
         """The three shares, by name."""
         return {"linear": self.linear, "knn": self.knn, "chance": self.chance}
 
+    def caption(self, whose: str) -> str:
+        """What stands over the confusion matrix."""
+        return f"{whose}: {self.linear:.0%} right (chance {self.chance:.0%})"
+
 
 def read_out(
     fit: tuple[Tensor, Tensor],
