@@ -114,11 +114,11 @@ def run_demo(config: DemoConfig) -> int:
 
     if parts == 5:
         _heading("5/5  Gymnastics: frozen features, routines of a rendered figure, which nothing above has shown")
-        videos = _gym_clips(output / "gym", settings)
-        readouts["gymnastics"] = {name: read_out_labels(net, videos) for name, net in encoders.items()}
-        _print_readout(f"accuracy over {len(videos.names)} routines", readouts["gymnastics"])
+        routines = _gym_clips(output / "gym", settings)
+        readouts["gymnastics"] = {name: read_out_labels(net, routines) for name, net in encoders.items()}
+        _print_readout(f"accuracy over {len(routines.names)} routines", readouts["gymnastics"])
         matrices = {readout.caption(name): readout.confusion for name, readout in readouts["gymnastics"].items()}
-        written.append(confusion_picture(output / "gym.png", matrices, videos.names, title="Routines told apart"))
+        written.append(confusion_picture(output / "gym.png", matrices, routines.names, title="Routines told apart"))
         written.append(output / "gym" / SHEET)
 
     bars = comparison(
