@@ -308,13 +308,28 @@ def test_settings_are_checked_before_videos_are(videos, tmp_path, monkeypatch):
         pretrain(toy_config(videos, tmp_path, model={"init_from": "/nowhere.pt"}))
 
 
-def test_a_run_too_short_for_its_queue_is_warned(videos, tmp_path, caplog):
-    pretrain(toy_config(videos, tmp_path / "queue", contrast={"queue_size": 4}, optim={"steps": 2}))
-    assert "the 4 keys of contrast.queue_size are replaced 2 times in the 2 steps of this run" in caplog.text
-    assert "docs/how-to/watching.md" in caplog.text
-    caplog.clear()
-    pretrain(toy_config(videos, tmp_path / "none", contrast={"queue_size": 0}, optim={"steps": 2}))
-    assert "queue" not in caplog.text
+@pytest.mark.parametrize(
+    ("size", "momentum", "steps", "warned"),
+    [
+        (256, 0.9, 300, True),
+        (1024, 0.99, 300, True),
+        (256, 0.99, 300, False),
+        (1024, 0.99, 2000, False),
+        (0, 0.9, 9, False),
+    ],
+)
+def test_a_queue_of_old_keys_is_warned_of_in_a_short_run(videos, tmp_path, caplog, size, momentum, steps, warned):
+    contrast = {"queue_size": size, "momentum": momentum}
+    config = toy_config(videos, tmp_path, contrast=contrast, optim={"batch_size": 64, "steps": steps})
+    watch.warn_of_stale_queue(config, steps)
+    assert (f"the {size} keys of contrast.queue_size stay for {size / 64:.3g} steps" in caplog.text) == warned
+    assert ("docs/how-to/watching.md" in caplog.text) == warned
+    assert len(caplog.records) == warned
+
+
+def test_a_run_warns_of_its_queue_at_its_start(videos, tmp_path, caplog):
+    pretrain(toy_config(videos, tmp_path, contrast={"queue_size": 4, "momentum": 0.5}, optim={"steps": 2}))
+    assert "the 4 keys of contrast.queue_size" in caplog.text
 
 
 @pytest.mark.parametrize(
