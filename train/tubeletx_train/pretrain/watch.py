@@ -25,7 +25,8 @@ _logger = logging.getLogger(__name__)
 _ADVICE = "docs/how-to/watching.md says what to do"
 # The paper's run replaces its queue 470 times, and its keys are half as old as the key network's memory. In the study's
 # runs, which replace it 19 or 75 times, keys were told by their age at .16 and .4 of that memory, and not at .04.
-_FEWEST_QUEUES, _OLDEST_KEYS = 100, 0.1
+FEWEST_QUEUES = 100
+_OLDEST_KEYS = 0.1
 
 _MOST_AGE_GAP = 1.0  # in units of the loss
 
@@ -96,7 +97,7 @@ def warn_of_stale_queue(config: PretrainConfig, total_steps: int) -> None:
     size, momentum, batch = config.contrast.queue_size, config.contrast.momentum, config.optim.batch_size
     replaced = total_steps * batch / max(size, 1)
     age = size / batch * (1 - momentum)
-    if size and replaced < _FEWEST_QUEUES and age > _OLDEST_KEYS:
+    if size and replaced < FEWEST_QUEUES and age > _OLDEST_KEYS:
         _logger.warning(
             "the %d keys of contrast.queue_size stay for %.3g steps, in which the key network moves %.2g of its way "
             "(contrast.momentum %g); above %g, in a run that replaces its queue %.3g times, a network may learn to "
