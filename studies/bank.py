@@ -24,6 +24,7 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import DataConfig, EpochSampler, PairBatch, PairDataset, VideoRecord, prepare_videos
 from tubeletx_train.data.frames import CachedFrames
+from tubeletx_train.data.leaves import LeafPairs
 
 _STEPS_A_JOB = 10
 
@@ -109,8 +110,13 @@ def _draw(
 ) -> int:
     """Write the clips of steps `start` to `stop` into a file; returns the samples of an epoch."""
     config = config_from_tree(PretrainConfig, tree, "studies")
-    frames = _frames(config.data, all_videos)
-    dataset = StoredPairs(videos, config.data, frames, seed=config.run.seed, mode=config.contrast.mode)
+    seed = config.run.seed
+    dataset: StoredPairs | LeafPairs
+    if config.data.source == "leaves":
+        dataset = LeafPairs(config.data, seed=seed)
+    else:
+        frames = _frames(config.data, all_videos)
+        dataset = StoredPairs(videos, config.data, frames, seed=seed, mode=config.contrast.mode)
     clips = np.memmap(path, np.uint8, "r+", shape=shape_of(config, steps))
     for step, keys in enumerate(_sampler(config, len(dataset), start, stop), start):
         for row, key in enumerate(keys):
@@ -133,8 +139,10 @@ class BankInTheMaking:
         """Have the clips of the first `steps` steps of a run drawn into a file."""
         np.memmap(path, np.uint8, "w+", shape=shape_of(config, steps)).flush()
         data = config.data
-        assert data.split is not None
-        own, all_ = (checked_videos(data.videos, split, data.reader) for split in (data.split, TRAIN))
+        own, all_ = [], []
+        if data.source == "videos":
+            assert data.split is not None
+            own, all_ = (checked_videos(data.videos, split, data.reader) for split in (data.split, TRAIN))
         draw = functools.partial(_draw, to_tree(config), own, all_, str(path), steps)
         starts = range(0, steps, _STEPS_A_JOB)
         jobs = [pool.submit(draw, at, min(at + _STEPS_A_JOB, steps)) for at in starts]

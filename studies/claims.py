@@ -61,6 +61,8 @@ OWN_CLAIMS = (
     Claim("Paths in the same place do better than paths moved as a whole", FULL, "path_offset"),
     Claim("Colour jitter helps", "color_independent", FULL),
     Claim("A jitter for each clip does better than one for both", "color_independent", "color_shared"),
+    Claim("To predict tracks beside contrast helps", "tracks", FULL),
+    Claim("Videos do better than drawn clips", FULL, "leaves"),
 )
 
 

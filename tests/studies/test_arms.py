@@ -42,6 +42,8 @@ def test_arms_differ_from_the_full_method_by_one_thing():
         "temperature_20": {"contrast.temperature"},
         "reversed": {"contrast.own_negatives"},
         "per_clip_patches": {"contrast.patches"},
+        "tracks": {"tracks.weight"},
+        "leaves": {"data.source", "data.split", "data.leaves.num_leaves", "data.leaves.radius"},
     }
     for arm, names in allowed.items():
         other = flatten(arm_recipe(arm))

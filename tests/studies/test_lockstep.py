@@ -22,8 +22,8 @@ from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import merge
 from tubeletx_train.data import (
     EpochSampler,
-    PairDataset,
     normalize,
+    pair_dataset,
     prepare_videos,
     read_manifest,
     write_manifest,
@@ -75,11 +75,12 @@ def bank_of(config, steps, folder):
     return BankInTheMaking.start(config, steps, folder / "clips.bin", Here()).finish(CPU)
 
 
-def test_a_bank_holds_what_the_loader_gives(manifest, tmp_path):
-    config = config_of("rotation", manifest, tmp_path)
+@pytest.mark.parametrize("arm", ["rotation", "leaves"])
+def test_a_bank_holds_what_the_loader_gives(arm, manifest, tmp_path):
+    config = config_of(arm, manifest, tmp_path, data={"leaves": {"pairs": 12}})
     bank = bank_of(config, 4, tmp_path)
     videos, _ = prepare_videos(config.data)
-    dataset = PairDataset(videos, config.data, seed=config.run.seed)
+    dataset = pair_dataset(videos, config.data, seed=config.run.seed)
     assert _draw.__module__ == "studies.bank"  # found by another process
     keys = EpochSampler(len(dataset), 4, seed=config.run.seed, stop=4)
     epochs = set()

@@ -120,6 +120,16 @@ def test_a_worker_trains_and_measures(toys):
     assert {run["arm"] for run in toys.results()} == {FULL, *REFERENCES}
 
 
+@pytest.mark.parametrize("arm", ["leaves", "tracks"])
+def test_what_trains_otherwise_is_measured_alike(arm, toys):
+    """Without a video, or with another head beside: by the same clips of the same videos."""
+    assert perform(toys, Run(arm, 0)) == 0
+    result = toys.result(Run(arm, 0))
+    assert [point["step"] for point in result["along"]] == [1, 2]
+    assert list(result["stages"]) == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert 0 <= result["retrieval"]["r@1"] <= 1
+
+
 RUNS = [Run(arm, seed) for seed in (0, 1) for arm in ("untrained", "temporal", FULL)]
 SCRIPT = """
 import sys, time

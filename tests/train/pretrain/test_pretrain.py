@@ -19,6 +19,7 @@ from tubeletx_train.config.pretrain import (
     OptimConfig,
     PretrainConfig,
     RunConfig,
+    TracksConfig,
 )
 from tubeletx_train.config.tree import to_tree
 from tubeletx_train.data import ColorConfig, DataConfig, DataError, NoUsableVideos, PairBatch
@@ -46,6 +47,7 @@ def toy_config(folder, output, **sections):
         "contrast": ContrastConfig(queue_size=16, momentum=0.9, own_negatives="reversed"),
         "optim": OptimConfig(batch_size=4, steps=STEPS, lr=0.05, precision="float32"),
         "evaluation": EvaluationConfig(),
+        "tracks": TracksConfig(),
         "run": RunConfig(output=str(output), device="cpu", log_every=2, checkpoint_every=100, tensorboard=False),
     }
     for name, changes in sections.items():
@@ -267,6 +269,25 @@ def test_a_run_out_of_a_bank_goes_on_as_if_never_stopped(videos, tmp_path, at_st
     assert_same_run(pretrain(config), straight)
 
 
+def test_a_run_that_predicts_tracks_goes_on_as_if_never_stopped(videos, tmp_path, at_step):
+    changes = {"tracks": {"weight": 0.5, "grid": (3, 2)}, "optim": {"optimizer": "adamw", "lr": 0.01}}
+    straight = pretrain(toy_config(videos, tmp_path / "straight", **changes))
+    config = toy_config(videos, tmp_path / "stopped", **changes)
+    undo = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    pretrain(config)
+    undo()
+    assert_same_run(pretrain(config), straight)
+    state = load_checkpoint(straight.checkpoint)
+    assert state["model"]["track_head.cells"].shape[1:] == (3, 2)
+    # Its optimiser holds two moments and a count for the head too.
+    moments = [len(values) for values in state["optimizer"]["state"].values()]
+    trained = sum(
+        name.startswith(("query_net", "track_head")) and "running" not in name and "num_" not in name
+        for name in state["model"]
+    )
+    assert moments == [3] * trained
+
+
 def test_a_bank_is_refused_where_pairs_are_of_one_video(videos, tmp_path):
     changes = {"data": {"reuse": 2}, "contrast": {"mode": "temporal", "own_negatives": "none"}}
     with pytest.raises(UsageError, match=r"data\.reuse: got 2, needs 1 in contrast\.mode"):
@@ -292,6 +313,15 @@ def test_compilation_is_of_both_networks_and_leaves_their_names(videos, tmp_path
     assert compiled == [EmbeddingNet, EmbeddingNet]
     model, expected = (load_checkpoint(run.checkpoint)["model"] for run in (result, straight))
     assert model.keys() == expected.keys()
+
+
+def test_what_predicts_tracks_is_compiled_too(videos, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(type(net)))
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function.__name__) or function)
+    changes = {"tracks": {"weight": 0.5}, "optim": {"steps": 1}, "run": {"compile": True}}
+    pretrain(toy_config(videos, tmp_path, **changes))
+    assert compiled == [EmbeddingNet, EmbeddingNet, "with_map"]
 
 
 def test_a_batch_in_parts_enqueues_every_key(videos, tmp_path):

@@ -11,7 +11,15 @@ from tubeletx_train.config.data import ColorConfig, DataConfig
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.run import RunConfig
 
-__all__ = ["ContrastConfig", "EvaluationConfig", "ModelConfig", "OptimConfig", "PretrainConfig", "RunConfig"]
+__all__ = [
+    "ContrastConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "RunConfig",
+    "TracksConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,25 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True)
+class TracksConfig:
+    """Whether tracks are predicted beside contrast, from the encoder's features before pooling.
+
+    Attributes:
+        weight: Of the loss of the tracks beside that of the contrast; 0 predicts none, as the paper.
+        grid: Rows and columns of cells that divide the query clip's first frame evenly: what each of them shows is
+            followed through the clip.
+    """
+
+    weight: float = 0.0
+    grid: tuple[int, int] = (7, 7)
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "weight")
+        if min(self.grid) < 1:
+            raise ValueError(f"grid: got {self.grid}, needs two numbers of 1 or more, rows and columns")
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What the encoder is judged by along the run, as often as `run.evaluate_every` says.
 
@@ -132,6 +159,7 @@ class PretrainConfig:
         color: Colour augmentation.
         model: The network.
         contrast: What is contrasted with what.
+        tracks: Whether tracks are predicted too.
         optim: Optimisation.
         evaluation: What the encoder is judged by along the run.
         run: Where the run writes and how it is run.
@@ -142,6 +170,7 @@ class PretrainConfig:
     color: ColorConfig = field(default_factory=ColorConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    tracks: TracksConfig = field(default_factory=TracksConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -149,5 +178,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.contrast.own_negatives == "turned" and not self.tubelets.transforms:
             raise ValueError('contrast.own_negatives "turned" needs tubelets.transforms')
+        if self.tracks.weight and self.contrast.mode == "temporal":
+            raise ValueError(
+                'tracks.weight above 0 needs contrast.mode "tubelet": without tubelets no tracks are known'
+            )
         if self.evaluation.videos is not None and self.run.evaluate_every is self.run.evaluate_every_epochs is None:
             raise ValueError("evaluation.videos needs run.evaluate_every or run.evaluate_every_epochs")

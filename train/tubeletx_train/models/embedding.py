@@ -25,4 +25,12 @@ class EmbeddingNet(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Normalised float clips (B, 3, T, H, W) to float32 unit rows (B, dim)."""
-        return F.normalize(self.head(self.encoder(clip)).float(), dim=1)
+        return self._unit_rows(self.encoder(clip))
+
+    def with_map(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """The same rows, and the encoder's features before pooling, (B, F, T', h, w)."""
+        features = self.encoder.feature_map(clip)
+        return self._unit_rows(features.mean((2, 3, 4))), features
+
+    def _unit_rows(self, pooled: Tensor) -> Tensor:
+        return F.normalize(self.head(pooled).float(), dim=1)

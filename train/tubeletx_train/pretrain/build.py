@@ -11,12 +11,14 @@ from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, l
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.models.weights import build_from_settings, load_encoder_weights
 from tubeletx_train.pretrain.moco import MoCo
+from tubeletx_train.pretrain.tracking import TrackHead
 
 
 def build_moco(config: PretrainConfig) -> MoCo:
     """Networks and queue, on the CPU. Raises UsageError where the settings name no encoder."""
-    return MoCo(
-        build_from_settings(config.model),
+    encoder = build_from_settings(config.model)
+    moco = MoCo(
+        encoder,
         dim=config.model.dim,
         queue_size=config.contrast.queue_size,
         momentum=config.contrast.momentum,
@@ -24,6 +26,11 @@ def build_moco(config: PretrainConfig) -> MoCo:
         batch_negatives=config.contrast.batch_negatives,
         shuffle_keys=config.model.batch_norm == "shuffle",
     )
+    if config.tracks.weight:
+        # Drawn last: with and without it the networks begin with the same weights.
+        size = {"num_frames": config.data.num_frames, "side": config.data.crop_size}
+        moco.predict_tracks(TrackHead(encoder, config.tracks.grid, **size), config.tracks.weight)
+    return moco
 
 
 def start_from(moco: MoCo, checkpoint: str) -> None:

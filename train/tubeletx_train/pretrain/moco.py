@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tubeletx.contrast import QueueInfoNCE
+from tubeletx.tubelets import Tubelets
 from tubeletx_train.engine.collectives import all_gather_rows, shuffle_rows, unshuffle_rows, world
 from tubeletx_train.models import EmbeddingNet, VideoEncoder
 from tubeletx_train.pretrain.metrics import age_gap, alignment, batch_rank, top_k, uniformity
+from tubeletx_train.pretrain.tracking import TrackHead
 
 
 @dataclass
@@ -19,10 +22,11 @@ class MoCoOutput:
     """What one step yields.
 
     Attributes:
-        loss: (B,) float32, InfoNCE of each row.
+        loss: (B,) float32, InfoNCE of each row, and the weighted loss of its tracks where they are predicted.
         metrics: Detached scalars: "top1", "top5" (the positive among queue and own negatives), "batch_top1" (among the
-            keys of this step), "alignment", "uniformity", with a queue "age_gap" (of the scores that the loss takes,
-            over the temperature), and with own negatives "own_top1" (above all of its own).
+            keys of this step), "alignment", "uniformity"; with a queue "age_gap" (of the scores that the loss takes,
+            over the temperature); with own negatives "own_top1" (above all of its own); with tracks the two parts of
+            the loss, "contrast_loss" and "track_loss", and what `TrackHead.loss` measures.
         key: (B, D) the positives, without gradient.
     """
 
@@ -76,18 +80,39 @@ class MoCo(nn.Module):
         self.momentum = momentum
         self.batch_negatives = batch_negatives
         self.shuffle_keys = shuffle_keys
+        self.track_head: TrackHead | None = None
+        self._track_weight = 0.0
+        self._query_with_map: Callable[[Tensor], tuple[Tensor, Tensor]] = self.query_net.with_map
 
-    def forward(self, query_clip: Tensor, key_clip: Tensor, own_negative_clip: Tensor | None = None) -> MoCoOutput:
+    def predict_tracks(self, head: TrackHead, weight: float) -> None:
+        """From now on predict the tracks of the query clips too, at so much weight of the loss."""
+        self.track_head, self._track_weight = head, weight
+
+    def compile_networks(self) -> None:
+        """Have torch compile both networks, where they are; their parameters keep their names."""
+        self.query_net.compile()
+        self.key_net.compile()
+        if self.track_head is not None:
+            self._query_with_map = torch.compile(self.query_net.with_map)
+
+    def forward(
+        self,
+        query_clip: Tensor,
+        key_clip: Tensor,
+        own_negative_clip: Tensor | None = None,
+        tubelets: Tubelets | None = None,
+    ) -> MoCoOutput:
         """One contrastive step.
 
         Args:
             query_clip: (B, 3, T, H, W) normalised floats.
             key_clip: Likewise; row b is the positive of query b.
             own_negative_clip: Likewise; row b is one more negative of query b alone.
+            tubelets: What was pasted onto the query clips; needed where tracks are predicted.
         """
         if self.training:
             self.update_key_net()
-        output = self.compare(query_clip, key_clip, own_negative_clip)
+        output = self.compare(query_clip, key_clip, own_negative_clip, tubelets)
         if self.training:
             self.enqueue(output.key)
         return output
@@ -99,9 +124,19 @@ class MoCo(nn.Module):
         queries: list[Tensor] = list(self.query_net.parameters())
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)
 
-    def compare(self, query_clip: Tensor, key_clip: Tensor, own_negative_clip: Tensor | None = None) -> MoCoOutput:
+    def compare(
+        self,
+        query_clip: Tensor,
+        key_clip: Tensor,
+        own_negative_clip: Tensor | None = None,
+        tubelets: Tubelets | None = None,
+    ) -> MoCoOutput:
         """Loss and metrics, as `forward`, with key network and queue as they are."""
-        query = self.query_net(query_clip)
+        features: Tensor | None = None
+        if self.track_head is None:
+            query = self.query_net(query_clip)
+        else:
+            query, features = self._query_with_map(query_clip)
         with torch.no_grad():
             key, own = self._embed_keys(key_clip, own_negative_clip)
             all_keys, first = all_gather_rows(key), world()[0] * len(key)
@@ -120,6 +155,13 @@ class MoCo(nn.Module):
                 metrics["age_gap"] = age_gap(query, all_keys, oldest, first) / self.contrast.temperature
             if own is not None:
                 metrics["own_top1"] = ((query * key).sum(1) > (query * own).sum(1)).float().mean()
+        if self.track_head is not None and features is not None:
+            if tubelets is None:
+                raise ValueError("tubelets: got None, needs those of the query clips, whose tracks are predicted")
+            track_loss, measured = self.track_head.loss(features, tubelets)
+            metrics |= measured
+            metrics |= {"contrast_loss": loss.detach().mean(), "track_loss": track_loss.detach().mean()}
+            loss = loss + self._track_weight * track_loss
         return MoCoOutput(loss, metrics, key)
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tubeletx.tubelets import Tubelets
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, pair_dataset, prepare_videos
@@ -79,10 +80,9 @@ class Pretraining(TrainingTask[PairBatch]):
         if config.model.batch_norm == "sync" and run.ranks.world_size > 1:
             self.net = synchronize_batch_norm(self.net, self.device)
         if config.run.compile:
-            self.net.query_net.compile()
-            self.net.key_net.compile()
+            self.net.compile_networks()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(self.device)
-        self.optimization = self.build_optimization(self.net.query_net)
+        self.optimization = self.build_optimization(self.net)  # key network and queue take no gradient
         self._watches = watches_of(config, self.batch_size // config.optim.accumulate)
 
     def clips(self, batch: PairBatch) -> int:
@@ -101,9 +101,9 @@ class Pretraining(TrainingTask[PairBatch]):
         self.net.update_key_net()
         values: dict[str, float] = {}
         keys: list[Tensor] = []
-        for query, key, own_negative in _parts(views, num_parts):
+        for query, key, own_negative, tubelets in _parts(views, num_parts):
             with self.optimization.autocast():
-                output = self.net.compare(query, key, own_negative)
+                output = self.net.compare(query, key, own_negative, tubelets)
             self.require_finite(output.loss, batch, batch.sample_ids.chunk(num_parts)[len(keys)])
             loss = output.loss.mean()
             measured = {"loss": loss.detach()} | output.metrics
@@ -118,13 +118,14 @@ class Pretraining(TrainingTask[PairBatch]):
         return values | self.update(batch)
 
     def check_loss(self, batch: PairBatch) -> Callable[[], Tensor]:
-        """The contrastive loss of some pairs."""
+        """The loss of some pairs."""
         views = self.views(batch)
         chosen = slice(checked_samples(len(views.query) // self.config.optim.accumulate))
         query, key = views.query[chosen], views.key[chosen]
         own = None if views.own_negative is None else views.own_negative[chosen]
+        tubelets = None if views.tubelets is None else views.tubelets[chosen]
         self.net.train()
-        return lambda: self.net.compare(query, key, own).loss.mean()
+        return lambda: self.net.compare(query, key, own, tubelets).loss.mean()
 
     def evaluate(self) -> Mapping[str, float]:
         """The evaluation of the query encoder, in the main process; the others wait."""
@@ -161,10 +162,13 @@ def _batches(
     )
 
 
-def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Query, key and own-negative clips in equal parts."""
+def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tubelets | None]]:
+    """Query, key and own-negative clips and the tubelets of the query clips, in equal parts."""
     own = [None] * num_parts if views.own_negative is None else views.own_negative.chunk(num_parts)
-    return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, strict=True)
+    size = len(views.query) // num_parts
+    starts = range(0, len(views.query), size)
+    tubelets = [None if views.tubelets is None else views.tubelets[at : at + size] for at in starts]
+    return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, tubelets, strict=True)
 
 
 def _check_settings(config: PretrainConfig, run: RunContext) -> None:
