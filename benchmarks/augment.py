@@ -12,8 +12,8 @@ of them, and 16 x 112 x 112 floats come out, channels last. Candidates, each as 
   their own draws from the same law.
 
 Operator, torch and opencv draw with the operator, and do the same to the same clips; the report says how far their
-results lie apart. "loader": a DataLoader with one worker that augments, bytes in memory to floats in the parent, wall
-time. The rest is on one thread, timed by its processor time, which leaves out what else the machine does.
+results lie apart. All on one thread, timed by its processor time, which leaves out what else the machine does.
+`augment_loader.py` looks at the same in a loader, with decoding and with a training step.
 
 The floor is writing the floats, 2.4 MB a clip.
 
@@ -39,7 +39,6 @@ import torch
 from harness import copy_bandwidth, device_parser, measure, measure_gpu, measure_replayed, write_result
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import DataLoader, Dataset
 
 from tubeletx import AugmentClips, AugmentConfig, TubeletConfig
 from tubeletx.augment import Augmentation
@@ -158,41 +157,6 @@ def albumentations_pipeline() -> Callable[[Tensor], Tensor] | None:
     return augment
 
 
-class Clips(Dataset[Tensor]):
-    """Augmented clips, one by one."""
-
-    def __init__(self, clips: Tensor, augment: AugmentClips, how: str) -> None:
-        self.clips, self.augment, self.how = clips, augment, how
-
-    def __len__(self) -> int:
-        return 32
-
-    def __getitem__(self, index: int) -> Tensor:
-        clip, ids = self.clips[index % len(self.clips)][None], torch.tensor([index])
-        if self.how == "operator":
-            return self.augment([clip], ids)[0][0][0]
-        drawn = self.augment.draw(ids, [(clip.shape[3], clip.shape[4])], FRAMES)
-        return (with_torch if self.how == "torch" else with_opencv)(clip, drawn)[0]
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def loaders(clips: Tensor, augment: AugmentClips) -> dict[str, Callable[[], object]]:
-    def epoch(loader: DataLoader[Tensor]) -> None:
-        for _ in loader:
-            pass
-
-    candidates: dict[str, Callable[[], object]] = {}
-    for how in ("operator", "torch", "opencv"):
-        data = Clips(clips, augment, how)
-        loader = DataLoader(data, 8, num_workers=1, persistent_workers=True, worker_init_fn=_one_thread)
-        candidates[how] = functools.partial(epoch, loader)
-    return candidates
-
-
 def on_cpu() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -223,21 +187,13 @@ def on_cpu() -> None:
             peer: float(((call(clips, drawn) - kept) * std).abs().mean())
             for peer, call in (("torch", with_torch), ("opencv", with_opencv))
         }
-        of_loader = {peer: value / 32 * 1e6 for peer, value in measure(loaders(clips, augment), repeats=5).items()}
         report[name] = {
             "microseconds_a_clip": per_clip,
             "times_operator": {peer: value / per_clip["operator"] for peer, value in per_clip.items()},
-            "loader": {
-                "microseconds_a_clip": of_loader,
-                "times_operator": {peer: value / of_loader["operator"] for peer, value in of_loader.items()},
-            },
             "mean_difference_in_levels": difference,
         }
         for peer, value in per_clip.items():
             print(f"{name:10} {peer:20} {value:9.0f} us a clip  {value / per_clip['operator']:6.1f} x the operator")
-        for peer, value in of_loader.items():
-            ratio = value / of_loader["operator"]
-            print(f"{name:10} loader, {peer:12} {value:9.0f} us a clip  {ratio:6.1f} x the operator")
         print(f"{name:10} mean difference in levels: {difference}")
     print(write_result("augment", report))
 

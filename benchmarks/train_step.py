@@ -43,7 +43,7 @@ from tubeletx_train.pretrain.views import PairViews
 SIZES = {"paper": ("pretrain/mini_kinetics", 2, 3), "demo": ("demo", 64, 10)}
 GPU_ROUNDS = 20
 NUM_VIDEOS = 8
-PARTS = ("data", "tubelets", "colour", "momentum", "forward", "backward", "optimiser", "enqueue")
+PARTS = ("data", "views", "momentum", "forward", "backward", "optimiser", "enqueue")
 
 
 class Clock:
@@ -78,16 +78,6 @@ class Form(ABC):
         seed_everything(config.run.seed)
         self.moco = build_moco(config).to(device).train()
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed).to(device)
-        self._time_colour()
-
-    def _time_colour(self) -> None:
-        started: list[float] = []
-        self.views.color.register_forward_pre_hook(lambda *_: started.append(self.clock.now()))
-
-        def stop(*_: object) -> None:
-            self.clock.seconds["colour"] += self.clock.now() - started.pop()
-
-        self.views.color.register_forward_hook(stop)
 
     def __call__(self) -> tuple[dict[str, float], float]:
         """One step: seconds of its parts and of all, and the loss."""
@@ -96,9 +86,8 @@ class Form(ABC):
         since = clock.now()
         with clock.part("data"):
             batch = next(self.batches).to(self.device)
-        with clock.part("tubelets"):
+        with clock.part("views"):
             query, key = self._look(batch)
-        clock.seconds["tubelets"] -= clock.seconds["colour"]
         with clock.part("momentum"):
             self._update_key_net()
         with clock.part("forward"):
@@ -319,10 +308,10 @@ def report(name: str, batch: int, rounds: int, seconds: dict[str, dict[str, floa
         print(f"  {part:10}" + "".join(f"{1e3 * parts[part]:20.1f}" for parts in seconds.values()))
     speed = {form: batch / parts["step"] for form, parts in seconds.items()}
     ratio = {form: value / speed["plain"] for form, value in speed.items()}
-    share = seconds["tubeletx"]["tubelets"] / seconds["tubeletx"]["step"]
+    share = seconds["tubeletx"]["views"] / seconds["tubeletx"]["step"]
     print("  pairs/s   " + "".join(f"{value:20.3f}" for value in speed.values()))
     print("  to plain  " + "".join(f"{value:20.2f}" for value in ratio.values()))
-    print(f"  tubelets are {100 * share:.2f} % of our step")
+    print(f"  tubelets, colours and normalisation are {100 * share:.2f} % of our step")
     return {
         "size": name,
         "batch": batch,
@@ -330,7 +319,7 @@ def report(name: str, batch: int, rounds: int, seconds: dict[str, dict[str, floa
         "seconds": seconds,
         "pairs_per_second": speed,
         "ratio_to_plain": ratio,
-        "share_of_tubelets": share,
+        "share_of_views": share,
     }
 
 

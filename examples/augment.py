@@ -1,9 +1,11 @@
-"""Videos of any sizes to a batch of network input: workers decode, one operator does all the rest.
+"""Videos of any sizes to batches of network input: workers decode, one operator does all the rest, a batch at a time.
 
-Windows, mirroring, tubelets and colours depend on the seed, the sample's index and the epoch alone, so that a batch in
-another order, or of another size, holds the same clips. Run: python examples/augment.py FOLDER_OF_VIDEOS [toy]
+The batches come in memory that is kept: fresh shared memory for each would cost more than the augmentation. Windows,
+mirroring, tubelets and colours depend on the seed, the sample's index and the epoch alone, so that any number of
+workers gives the same pixels. Run: python examples/augment.py FOLDER_OF_VIDEOS [toy]
 """
 
+import functools
 import pathlib
 import sys
 from typing import Any
@@ -12,9 +14,9 @@ import av
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from tubeletx import AugmentClips, AugmentConfig, TubeletConfig
+from tubeletx import AugmentClips, AugmentConfig, KeptMemoryLoader, TubeletConfig
 
 
 class Videos(Dataset):
@@ -39,32 +41,30 @@ class Videos(Dataset):
         return index, torch.from_numpy(np.stack([frames[t % len(frames)] for t in range(self.num_frames)]))
 
 
-def lists(samples: list[tuple[int, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-    """Clips of several sizes make no tensor."""
-    return torch.tensor([index for index, _ in samples]), [clip for _, clip in samples]
+def pairs(samples: list[tuple[int, Tensor]], augment: AugmentClips, epoch: Tensor) -> Tensor:
+    """Collates in a worker: (2, B, 3, T, S, S), each clip and its neighbour with the same tubelets."""
+    ids, clips = zip(*samples, strict=True)
+    shape = (2, len(ids), len(clips[0]), *augment.size, 3)
+    out = KeptMemoryLoader.empty(shape, augment.dtype).permute(0, 1, 5, 2, 3, 4)
+    augment([clips, clips[1:] + clips[:1]], torch.tensor(ids), epoch, out=[*out])
+    return out
 
 
 def main(folder: pathlib.Path, toy: bool) -> Tensor:
-    """Makes pairs of each two neighbours for two epochs, in two orders; returns the last query clips."""
+    """Reads two epochs with 0 and with 2 workers, compares them, and returns the last query clips."""
     size, num_frames = (32, 4) if toy else (112, 16)
-    augment = AugmentClips(
-        size,
-        AugmentConfig(area=(0.3, 1)),
-        tubelets=TubeletConfig.preset("paper"),
-        seed=0,
-        dtype=torch.bfloat16,
-        layout="BTHWC",
-    )
-    loader = DataLoader(Videos(folder, num_frames), batch_size=4, num_workers=1, collate_fn=lists)
-    for epoch in range(2):
-        for ids, clips in loader:
-            partners = clips[1:] + clips[:1]
-            (query, key), drawn = augment([clips, partners], ids, epoch)
-            (backwards, _), _ = augment([clips[::-1], partners[::-1]], ids.flip(0), epoch)
-            if not torch.equal(backwards.flip(0), query):
-                raise RuntimeError("the order of the batch changed the pixels")
-            shown = drawn.windows[:, 0].tolist()
-            print(f"epoch {epoch}: {tuple(query.shape)} and {tuple(key.shape)}, {query.dtype}; windows {shown}")
+    config, tubelets = AugmentConfig(area=(0.3, 1)), TubeletConfig.preset("paper")
+    augment = AugmentClips(size, config, tubelets=tubelets, seed=0, dtype=torch.bfloat16, layout="BTHWC")
+    epoch = torch.tensor(0).share_memory_()  # running workers see it change
+    options = {"batch_size": 4, "collate_fn": functools.partial(pairs, augment=augment, epoch=epoch)}
+    videos = Videos(folder, num_frames)
+    loaders = KeptMemoryLoader(videos, **options), KeptMemoryLoader(videos, num_workers=2, **options)
+    for number in range(2):
+        epoch.fill_(number)
+        for alone, (query, key) in zip(*loaders, strict=True):
+            if not torch.equal(alone, torch.stack([query, key])):
+                raise RuntimeError("workers changed the pixels")
+            print(f"epoch {number}: {tuple(query.shape)} and {tuple(key.shape)}, {query.dtype}, 0 and 2 workers agree")
     return query
 
 

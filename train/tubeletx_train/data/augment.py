@@ -75,12 +75,14 @@ def change_colors(
     """
     batch, channels, frames, height, width = clip.shape
     out = clip.new_empty((batch, frames, height, width, channels), dtype=dtype).permute(0, 4, 1, 2, 3)
-    color = None
-    if factors is not None:
-        turns = torch.tensor([1, 1, 1, 1 / (2 * math.pi)], device=factors.device)
-        color = (factors.float() * turns)[:, None]
+    color = None if factors is None else in_turns(factors)[:, None]
     augment_clips_([out], [clip], None, None, color, (*normalization.mean, *normalization.std))
     return out
+
+
+def in_turns(factors: Tensor) -> Tensor:
+    """(B, 4) of `draw_factors`, whose hue is in radians, as `augment_clips_` takes them."""
+    return factors.float() * torch.tensor([1, 1, 1, 1 / (2 * math.pi)], device=factors.device)
 
 
 class ColorJitterNormalize(nn.Module):
@@ -124,9 +126,12 @@ class ColorJitterNormalize(nn.Module):
         _check_clip(clip)
         if sample_ids.shape != clip.shape[:1]:
             raise ValueError(f"sample_ids: got {tuple(sample_ids.shape)}, needs ({clip.shape[0]},), one a clip")
-        ids = sample_ids.to(clip.device)
-        factors = draw_factors(self.config, ids, seed=self.seed, epoch=epoch, which=which)
+        factors = self.factors(sample_ids.to(clip.device), epoch=epoch, which=which)
         return change_colors(clip, factors, self.dtype, self.normalization)
+
+    def factors(self, sample_ids: Tensor, *, epoch: int, which: int) -> Tensor:
+        """What `draw_factors` draws with these settings."""
+        return draw_factors(self.config, sample_ids, seed=self.seed, epoch=epoch, which=which)
 
 
 def normalize(clip: Tensor, dtype: torch.dtype = torch.float32, normalization: Normalization = IMAGENET) -> Tensor:

@@ -6,6 +6,7 @@ A clip that is drawn again is nearly a new sample: its window, mirroring, partne
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import time
@@ -26,7 +27,7 @@ from tubeletx_train.data.clips import clip_generator, draw_crop, draw_frame_indi
 from tubeletx_train.data.drawn import DrawnDataset
 from tubeletx_train.data.errors import DataError
 from tubeletx_train.data.frames import Sources, make_frames
-from tubeletx_train.data.loader import PairBatch, build_clip_loader
+from tubeletx_train.data.loader import ClipsToShow, build_clip_loader
 from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.sampler import EpochSampler
 from tubeletx_train.data.shared_memory import require_shared_memory
@@ -111,6 +112,53 @@ def _collate(samples: list[DecodedClips]) -> DecodedClips:
         [source for sample in samples for source in sample.sources],
         [video for sample in samples for video in sample.bad],
     )
+
+
+@dataclass
+class BankBatch:
+    """Pairs of clips as they lie in the bank, and what is shown of them this time.
+
+    Attributes:
+        clips: (1, 3, T, any height, any width) uint8 each, the two of the first pair first; views, not to be written.
+        windows: (B, 2, 4) int32, x0, y0, x1, y1 of what is shown of each, half open, pixels of the clip.
+        flips: (B, 2) bool, which are mirrored.
+        side: Of the square that windows are resized to, S.
+        sample_ids: (B,) int64.
+        epoch: The round of the bank.
+        sources: (B, 2) int64, the videos (segments) that they are of.
+        bad: None; videos that go bad are counted when the bank loads them.
+    """
+
+    clips: list[Tensor]
+    windows: Tensor
+    flips: Tensor
+    side: int
+    sample_ids: Tensor
+    epoch: int
+    sources: Tensor
+    bad: list[BadVideo]
+
+    def to_show(self) -> ClipsToShow:
+        """Clips, windows and mirroring, for one call of the operator."""
+        shape = (len(self.sample_ids), self.clips[0].shape[2], self.side)
+        return ClipsToShow(self.clips, self.windows, self.flips, shape)
+
+    @property
+    def clip_1(self) -> Tensor:
+        """(B, 3, T, S, S) uint8, channels_last_3d: the first clips as they are shown."""
+        return self._shown[0]
+
+    @property
+    def clip_2(self) -> Tensor:
+        """Likewise, the second ones."""
+        return self._shown[1]
+
+    @functools.cached_property
+    def _shown(self) -> list[Tensor]:
+        batch, frames, side = self.to_show().shape
+        shown = [self.clips[0].new_empty((batch, frames, side, side, 3)).permute(0, 4, 1, 2, 3) for _ in range(2)]
+        augment_clips_(shown, self.clips, self.windows, self.flips)
+        return shown
 
 
 @dataclass(frozen=True)
@@ -228,7 +276,7 @@ class BankLoader:
             len(self._dataset), batch_size, seed=self._seed, rank=ranks.rank, world_size=ranks.world_size
         )
 
-    def batches(self, start: int, stop: int) -> Iterator[PairBatch]:
+    def batches(self, start: int, stop: int) -> Iterator[BankBatch]:
         """The batches of this process, on its device, for steps `start` to `stop`, the first being step 0.
 
         Raises:
@@ -266,10 +314,8 @@ class BankLoader:
             yield from zip(clips.frames, clips.sources, strict=True)
 
     def _put(self, slot: int, frames: Tensor, source: int) -> None:
-        """A clip into a slot, in the memory of the one before where it fits."""
-        if self._clips[slot].shape != frames.shape:
-            self._clips[slot] = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
-        self._clips[slot].copy_(frames, non_blocking=True)
+        # A copy on every device, so that no memory of the workers' is held.
+        self._clips[slot] = frames.to(self._device, non_blocking=True, copy=True)
         self._sources[slot] = source
 
     def _fill(self, slots: npt.NDArray[np.int64], loaded: Iterator[tuple[Tensor, int]]) -> None:
@@ -295,19 +341,33 @@ class BankLoader:
             self.plan.reuse,
         )
 
-    def _batch(self, step: int, number: int, drawn: npt.NDArray[np.int64]) -> PairBatch:
+    def _batch(self, step: int, number: int, drawn: npt.NDArray[np.int64]) -> BankBatch:
         first, second = drawn[: self.batch_size], drawn[self.batch_size :]
-        second = self._partners(first, second)
+        pairs = np.stack([first, self._partners(first, second)], axis=1)
         row = (step * self._ranks.world_size + self._ranks.rank) * self.batch_size
         sample_ids = np.arange(row, row + self.batch_size)
-        return PairBatch(
-            clip_1=self._show(first, number, sample_ids, 0),
-            clip_2=self._show(second, number, sample_ids, 1),
+        clips = [self._clips[slot].permute(3, 0, 1, 2)[None] for slot in pairs.flat]
+        windows, flips = self._draw(clips, number, sample_ids)
+        return BankBatch(
+            clips=clips,
+            windows=windows.to(self._device, non_blocking=True),
+            flips=flips.to(self._device, non_blocking=True),
+            side=self._dataset.config.crop_size,
             sample_ids=torch.from_numpy(sample_ids).to(self._device),
             epoch=number,
-            sources=torch.from_numpy(np.stack([self._sources[first], self._sources[second]], axis=1)).to(self._device),
+            sources=torch.from_numpy(self._sources[pairs]).to(self._device),
             bad=[],
         )
+
+    def _draw(self, clips: list[Tensor], number: int, sample_ids: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """What is shown of each clip this time: (B, 2, 4) windows, and (B, 2) whether they are mirrored."""
+        config = self._dataset.config
+        windows, flips = [], []
+        for place, clip in enumerate(clips):
+            rng = clip_generator(self._seed, number, int(sample_ids[place // 2]), place % 2, _SHOWN)
+            windows.append(draw_crop(rng, clip.shape[4], clip.shape[3], config))
+            flips.append(rng.random() < config.flip)
+        return torch.tensor(windows, dtype=torch.int32).view(-1, 2, 4), torch.tensor(flips).view(-1, 2)
 
     def _partners(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The second slots in an order in which no pair is of one video.
@@ -338,22 +398,3 @@ class BankLoader:
         if self._dataset.config.same_file_pairs:
             return self._sources
         return np.array([self._dataset.sources.file_of(int(source))[0] for source in self._sources])
-
-    def _show(self, slots: npt.NDArray[np.int64], number: int, sample_ids: npt.NDArray[np.int64], which: int) -> Tensor:
-        """A fresh window of each clip: (B, 3, T, S, S) uint8, channels_last_3d."""
-        config = self._dataset.config
-        side = config.crop_size
-        clips = [self._clips[slot].permute(3, 0, 1, 2)[None] for slot in slots]
-        windows, flips = [], []
-        for sample_id, clip in zip(sample_ids.tolist(), clips, strict=True):
-            rng = clip_generator(self._seed, number, sample_id, which, _SHOWN)
-            windows.append(draw_crop(rng, clip.shape[4], clip.shape[3], config))
-            flips.append(rng.random() < config.flip)
-        frames = torch.empty((len(slots), config.num_frames, side, side, 3), dtype=torch.uint8, device=self._device)
-        shown = frames.permute(0, 4, 1, 2, 3)
-        boxes = torch.tensor(windows, dtype=torch.int32).to(self._device, non_blocking=True)
-        mirrored = torch.tensor(flips).to(self._device, non_blocking=True)
-        for row, clip in enumerate(clips):  # each of its own size
-            one = slice(row, row + 1)
-            augment_clips_([shown[one]], [clip], boxes[one, None], mirrored[one, None])
-        return shown

@@ -52,6 +52,23 @@ class VideoBatch(Protocol):
 Moved = TypeVar("Moved", bound=VideoBatch)
 
 
+@dataclass(frozen=True)
+class ClipsToShow:
+    """Clips of bytes and what is shown of them, as `tubeletx.ops.augment_clips_` takes them.
+
+    Attributes:
+        clips: Those of the first and of the second of all pairs; or each by itself, those of the first pair first.
+        windows: (B, 2, 4) int32, or None: all of them.
+        flips: (B, 2) bool, which are mirrored; None: none.
+        shape: Pairs B, frames T and side S of what comes out.
+    """
+
+    clips: list[Tensor]
+    windows: Tensor | None
+    flips: Tensor | None
+    shape: tuple[int, int, int]
+
+
 @dataclass
 class PairBatch:
     """A batch of pairs.
@@ -71,6 +88,11 @@ class PairBatch:
     epoch: int
     sources: Tensor
     bad: list[BadVideo]
+
+    def to_show(self) -> ClipsToShow:
+        """The clips as they are."""
+        batch, _, frames, side, _ = self.clip_1.shape
+        return ClipsToShow([self.clip_1, self.clip_2], None, None, (batch, frames, side))
 
     def pin_memory(self) -> PairBatch:
         """The batch in page-locked memory (called by the loader)."""

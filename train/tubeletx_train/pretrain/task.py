@@ -12,7 +12,7 @@ from tubeletx.tubelets import Tubelets
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, pair_dataset, prepare_videos
-from tubeletx_train.data.bank import BankLoader, DecodedClipDataset
+from tubeletx_train.data.bank import BankBatch, BankLoader, DecodedClipDataset
 from tubeletx_train.data.loader import EpochLoader, collate_pairs
 from tubeletx_train.data.table import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
@@ -35,7 +35,7 @@ _LIST = "list of readable videos"
 _MOST_NAMES = 100_000
 
 
-class Pretraining(TrainingTask[PairBatch]):
+class Pretraining(TrainingTask[PairBatch | BankBatch]):
     """Momentum contrast of clip pairs, one step at a time."""
 
     net: MoCo
@@ -85,15 +85,15 @@ class Pretraining(TrainingTask[PairBatch]):
         self.optimization = self.build_optimization(self.net)  # key network and queue take no gradient
         self._watches = watches_of(config, self.batch_size // config.optim.accumulate)
 
-    def clips(self, batch: PairBatch) -> int:
+    def clips(self, batch: PairBatch | BankBatch) -> int:
         """Two a pair, three with own negatives."""
         return len(batch.sample_ids) * (2 if self.config.contrast.own_negatives == "none" else 3)
 
-    def draw_batch(self, batch: PairBatch, folder: Path) -> Path:
+    def draw_batch(self, batch: PairBatch | BankBatch, folder: Path) -> Path:
         """A contact sheet of the pairs."""
         return draw_pairs(self.views(batch), folder / "first_batch.png")
 
-    def train_step(self, batch: PairBatch) -> dict[str, float]:
+    def train_step(self, batch: PairBatch | BankBatch) -> dict[str, float]:
         """One optimiser step; returns loss, metrics and gradient norm."""
         views = self.views(batch)
         num_parts = self.config.optim.accumulate
@@ -117,7 +117,7 @@ class Pretraining(TrainingTask[PairBatch]):
                 watch.update(self.step + 1, values)
         return values | self.update(batch)
 
-    def check_loss(self, batch: PairBatch) -> Callable[[], Tensor]:
+    def check_loss(self, batch: PairBatch | BankBatch) -> Callable[[], Tensor]:
         """The loss of some pairs."""
         views = self.views(batch)
         chosen = slice(checked_samples(len(views.query) // self.config.optim.accumulate))
