@@ -200,5 +200,5 @@ def device_parser(description: str | None) -> argparse.ArgumentParser:
     """The command line of a script that measures on either: `--device cpu` (default) or `--device cuda`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--compiled", action="store_true", help="on a GPU: beside compiled torch, in place of eager")
+    parser.add_argument("--compiled", action="store_true", help="beside compiled torch; on a GPU in place of eager")
     return parser

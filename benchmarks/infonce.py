@@ -1,9 +1,10 @@
 """Queue InfoNCE, forward and backward, against what people do without it.
 
 Peers, in the same run: MoCo's einsum, cat and cross-entropy on a (D, K) queue (also with the copy of the queue that it
-takes to enqueue before the backward, and on a (K, D) queue, as ours is), and scaled dot-product attention with the
-queue as keys and values, which yields the loss and the gradient in one pass too. `products` is the floor: the two
-matrix products that nobody can avoid. One thread is timed by its own clock, which leaves out the others on the machine.
+takes to enqueue before the backward, and on a (K, D) queue, as ours is; with `--compiled` this by torch.compile too, at
+a minute a size), and scaled dot-product attention with the queue as keys and values, which yields the loss and the
+gradient in one pass too. `products` is the floor: the two matrix products that nobody can avoid. One thread is timed by
+its own clock, which leaves out the others on the machine.
 
 With `--device cuda`: queue and queries in bfloat16 or float32 on a GPU, replayed as CUDA graphs, over queues too many
 for its cache (also over one, "cached"). There the floor is the larger of two times: to read the queue once, as fast as
@@ -34,8 +35,9 @@ from torch import Tensor
 
 from tubeletx.ops.queue_infonce import queue_infonce
 
-# On a CPU alone: so few queries that a pass over the queue is bound by its memory.
-FEW = ((4, 16384, 128), (8, 16384, 128))
+# On a CPU alone: so few queries that a pass over the queue is bound by its memory, and other numbers of features.
+FEW = ((1, 16384, 128), (4, 16384, 128), (8, 16384, 128), (4, 65536, 128))
+OTHERS = ((4, 16384, 32), (64, 16384, 32), (4, 8192, 512), (64, 8192, 512), (1024, 8192, 128))
 SHAPES = ((32, 16384, 128), (32, 65536, 128), (256, 16384, 128), (256, 65536, 128))
 HEADLINE = ((32, 16384, 128), (256, 65536, 128))
 TEMPERATURE = 0.2
@@ -102,7 +104,14 @@ def forward_backward(step: Step, query: Tensor, key: Tensor, queue: Tensor) -> T
     return gradient
 
 
-def compare(batch: int, size: int, dim: int, repeats: int, clock: Callable[[], float]) -> dict[str, object]:
+def moco_rows(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
+    """As `moco`; `queue` is (K, D)."""
+    return moco(query, key, queue.T, copy=False)
+
+
+def compare(
+    batch: int, size: int, dim: int, repeats: int, clock: Callable[[], float], is_compiled: bool
+) -> dict[str, object]:
     generator = torch.Generator().manual_seed(0)
     query, key, queue = (F.normalize(torch.randn(n, dim, generator=generator), dim=1) for n in (batch, batch, size))
     floor = functools.partial(products, query.clone(), queue, torch.empty(batch, size), torch.empty(batch, dim))
@@ -111,12 +120,14 @@ def compare(batch: int, size: int, dim: int, repeats: int, clock: Callable[[], f
     candidates: dict[str, Callable[[], Tensor]] = {
         "moco": functools.partial(forward_backward, functools.partial(moco, copy=False), query, key, columns),
         "moco with copy": functools.partial(forward_backward, functools.partial(moco, copy=True), query, key, columns),
-        "moco, (K, D) queue": functools.partial(
-            forward_backward, lambda q, k, rows: moco(q, k, rows.T, copy=False), query, key, queue
-        ),
+        "moco, (K, D) queue": functools.partial(forward_backward, moco_rows, query, key, queue),
         "attention": functools.partial(forward_backward, AttentionInfoNCE.apply, query, key, queue),
         "tubeletx": functools.partial(forward_backward, ours, query, key, queue),
     }
+    if is_compiled:
+        torch.compiler.reset()
+        compiled = torch.compile(moco_rows, fullgraph=True, dynamic=False)
+        candidates["compiled moco, (K, D) queue"] = functools.partial(forward_backward, compiled, query, key, queue)
     expected = candidates["moco"]()
     for candidate in candidates.values():
         torch.testing.assert_close(candidate(), expected, rtol=1e-4, atol=1e-7)
@@ -252,8 +263,8 @@ def main() -> None:
     smallest = min(batch * size for batch, size, _ in SHAPES)
     clock = time.thread_time if arguments.threads == 1 else time.perf_counter
     results = [
-        compare(batch, size, dim, max(arguments.repeats * smallest // (batch * size), 7), clock)
-        for batch, size, dim in (*FEW, *SHAPES)
+        compare(batch, size, dim, max(arguments.repeats * smallest // (batch * size), 7), clock, arguments.compiled)
+        for batch, size, dim in (*FEW, *SHAPES, *OTHERS)
     ]
     print("written:", write_result("infonce", {"dtype": "float32", "device": "cpu", "results": results}))
 

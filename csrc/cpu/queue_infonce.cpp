@@ -168,12 +168,13 @@ class Kernel {
       pass.ranks = ranks_.data() + split * size_.batch + first_row;
       pass.sums = means(split, first_row);
       pass.scratch = scratch.get();
+      pass.are_cached = first_row > 0 || !queue_is_direct_;
       const int64_t last = std::min((split + 1) * split_rows, size_.queue);
       const int64_t step = queue_is_direct_ ? split_rows : kConvertedRows;
       for (int64_t first = split * split_rows; first < last; first += step) {
         pass.count = std::min(step, last - first);
         locate(pass, first, converted.get());
-        pass_over_negatives(pass, block_rows);
+        pass_over_negatives(pass);
       }
     }
   }

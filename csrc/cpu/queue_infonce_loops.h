@@ -1,8 +1,9 @@
 // The loops of queue_infonce_pass.cpp, included once for each instruction set: in its namespace, where Vector<T>
 // and TUBELETX_TARGET are defined. Hence no include guard.
 //
-// Lanes are queries. A number of a negative multiplies a vector of queries, so that the queue is read as it lies: a
-// block of kRows negatives (or features, in the weighted sums) times kVectors vectors of queries stays in registers.
+// The queue is read as it lies. In pass_over lanes are queries, and a number of a negative multiplies a vector of them:
+// a block of kRows negatives (or features, in the weighted sums) times kVectors vectors of queries stays in registers.
+// In pass_over_for_few, where most of those lanes would be empty, lanes are features.
 
 #define TUBELETX_LOCAL TUBELETX_TARGET inline __attribute__((always_inline))
 
@@ -16,13 +17,16 @@ TUBELETX_LOCAL Vector<T>& vector_at(T* place) {
 
 /// scores[row][lane] = sum over features of negatives[row][feature] * queries[feature][lane]
 template <typename T, int kVectors, int kRows>
-TUBELETX_LOCAL void score_rows(const T* negatives, int64_t stride, T* queries, int64_t features, T* scores) {
+TUBELETX_LOCAL void score_rows(const T* negatives, int64_t stride, T* queries, int64_t features, bool are_cached,
+                               T* scores) {
   constexpr int64_t kLanes = kVectors * kWidth<T>;
   Vector<T> sums[kRows][kVectors] = {};
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t first = 0; first < features; first += kLine) {
     // The next tile into the second-level cache: many short rows at a time are no stream that a processor foresees.
-    for (int row = 0; row < kRows; ++row) __builtin_prefetch(negatives + (row + kTileRows) * stride + first, 0, 2);
+    if (!are_cached) {
+      for (int row = 0; row < kRows; ++row) __builtin_prefetch(negatives + (row + kTileRows) * stride + first, 0, 2);
+    }
     const int64_t end = first + kLine < features ? first + kLine : features;
     for (int64_t feature = first; feature < end; ++feature) {
       Vector<T> query[kVectors];
@@ -94,11 +98,12 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
     const int64_t rows = std::min(kTileRows, pass.count - first);
     int64_t row = 0;
     for (; row + kRows <= rows; row += kRows) {
-      score_rows<T, kVectors, kRows>(tile + row * pass.stride, pass.stride, queries, pass.features,
+      score_rows<T, kVectors, kRows>(tile + row * pass.stride, pass.stride, queries, pass.features, pass.are_cached,
                                      scores + row * kLanes);
     }
     for (; row < rows; ++row) {
-      score_rows<T, kVectors, 1>(tile + row * pass.stride, pass.stride, queries, pass.features, scores + row * kLanes);
+      score_rows<T, kVectors, 1>(tile + row * pass.stride, pass.stride, queries, pass.features, pass.are_cached,
+                                 scores + row * kLanes);
     }
 
     bool has_grown = false;
@@ -117,8 +122,9 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
       for (int64_t i = 0; i < kWidth<T>; ++i) {
         const int64_t lane = v * kWidth<T> + i;
         ranks[lane] += above[i];
-        if (candidates[i] != above[i] && lane < pass.queries)
-          ranks[lane] += recount(pass, tile, rows, scores, kLanes, lane);
+        if (candidates[i] != above[i] && lane < pass.queries) {
+          ranks[lane] += recount(pass, lane, tile, rows, scores + lane, kLanes);
+        }
         has_grown |= tops[i] > maxima[lane];
         keep[lane] = tops[i];
       }
@@ -135,13 +141,15 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
         }
       }
     }
-    for (row = 0; row < rows; ++row) {
-      weigh<T, kLanes>(scores + row * kLanes, maxima, scales, scores + row * kLanes);
-    }
     for (int v = 0; v < kVectors; ++v) {
-      Vector<T> total = vector_at(totals + v * kWidth<T>);
-      for (row = 0; row < rows; ++row) total += vector_at(scores + row * kLanes + v * kWidth<T>);
-      vector_at(totals + v * kWidth<T>) = total;
+      const int64_t lane = v * kWidth<T>;
+      Vector<T> total = vector_at(totals + lane);
+      for (row = 0; row < rows; ++row) {
+        T* const place = scores + row * kLanes + lane;
+        weigh<T, kWidth<T>>(place, maxima + lane, scales + lane, place);
+        total += vector_at(place);
+      }
+      vector_at(totals + lane) = total;
     }
     if (pass.sums == nullptr) continue;
     int64_t i = 0;
@@ -163,6 +171,270 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
     if (pass.sums == nullptr) continue;
     T* const row = pass.sums + lane * pass.features;
     for (int64_t i = 0; i < pass.features; ++i) row[i] = row[i] * old + sums[i * kLanes + lane] * taken;
+  }
+}
+
+template <typename T>
+TUBELETX_LOCAL Vector<T> loose_vector_at(const T* place) {
+  Vector<T> vector;
+  __builtin_memcpy(&vector, place, sizeof vector);
+  return vector;
+}
+
+/// Each two adjacent lanes added: those of `low`, then those of `high`.
+template <typename T, int... kLanes>
+TUBELETX_LOCAL Vector<T> add_pairs(Vector<T> low, Vector<T> high, std::integer_sequence<int, kLanes...>) {
+  return __builtin_shufflevector(low, high, (2 * kLanes)...) + __builtin_shufflevector(low, high, (2 * kLanes + 1)...);
+}
+
+/// Lane i: the sum of the lanes of vectors[i].
+template <typename T>
+TUBELETX_LOCAL Vector<T> sum_each(Vector<T> (&vectors)[kWidth<T>]) {
+#pragma GCC unroll 4
+  for (int count = kWidth<T>; count > 1; count /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < count / 2; ++i) {
+      vectors[i] = add_pairs<T>(vectors[2 * i], vectors[2 * i + 1], std::make_integer_sequence<int, kWidth<T>>{});
+    }
+  }
+  return vectors[0];
+}
+
+/// A tile of negatives in vectors of features.
+template <typename T>
+struct FeatureTile {
+  const T* negatives;
+  int64_t stride;
+  int64_t rows;
+  int64_t whole;     // features in whole vectors
+  int64_t features;  // filled up to whole vectors
+  const T* tails;    // (rows, one vector): the features from `whole` on, filled up with zeros
+};
+
+/// Adds the products of one vector of features: of each query with each of kRows negatives.
+template <typename T, int kQueries, int kRows>
+TUBELETX_LOCAL void add_products(const T* const (&rows)[kRows], int64_t at, T* queries, int64_t features,
+                                 Vector<T> (&sums)[kQueries][kRows]) {
+  Vector<T> negative[kRows];
+  for (int row = 0; row < kRows; ++row) negative[row] = loose_vector_at(rows[row] + at);
+#pragma GCC unroll 4
+  for (int query = 0; query < kQueries; ++query) {
+    const Vector<T> factor = vector_at(queries + query * features);
+    for (int row = 0; row < kRows; ++row) sums[query][row] += negative[row] * factor;
+  }
+}
+
+/// scores[query][row] = sum over features of negatives[row][feature] * queries[query][feature]. Scores beyond the
+/// tile's rows, up to a whole vector, are those of the last row.
+template <typename T, int kQueries>
+TUBELETX_LOCAL void score_few(const FeatureTile<T>& tile, T* queries, T* scores) {
+  constexpr int kRows = kWidth<T> / kQueries;
+  // As many rows side by side as share the loads of several queries, else so few that memory is read nearly in order.
+  constexpr int kTogether = kQueries > 1 || kRows < 2 ? kRows : 2;
+  for (int64_t first = 0; first < round_up(tile.rows, kWidth<T>); first += kRows) {
+    Vector<T> sums[kWidth<T>];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; i += kTogether) {
+      const T *rows[kTogether], *tails[kTogether];
+      for (int j = 0; j < kTogether; ++j) {
+        const int64_t row = std::min(first + i + j, tile.rows - 1);
+        rows[j] = tile.negatives + row * tile.stride;
+        tails[j] = tile.tails + row * kWidth<T>;
+      }
+      Vector<T> both[kQueries][kTogether] = {};
+      for (int64_t feature = 0; feature < tile.whole; feature += kWidth<T>) {
+        add_products<T, kQueries, kTogether>(rows, feature, queries + feature, tile.features, both);
+      }
+      if (tile.whole < tile.features) {
+        add_products<T, kQueries, kTogether>(tails, 0, queries + tile.whole, tile.features, both);
+      }
+      for (int query = 0; query < kQueries; ++query) {
+        for (int j = 0; j < kTogether; ++j) sums[query * kRows + i + j] = both[query][j];
+      }
+    }
+    alignas(64) T sum[kWidth<T>];
+    vector_at(sum) = sum_each<T>(sums);
+    for (int query = 0; query < kQueries; ++query) {
+      __builtin_memcpy(scores + query * kTileRows + first, sum + query * kRows, kRows * sizeof(T));
+    }
+  }
+}
+
+/// sums[query][feature] += sum over rows of negatives[row][feature] * weights[query][row], for kVectors of features.
+/// With kAhead the next tile comes into the second-level cache meanwhile: scoring waits for memory, weighing need not.
+template <typename T, int kQueries, int kVectors, bool kAhead>
+TUBELETX_LOCAL void weigh_vectors(const T* negatives, int64_t stride, int64_t rows, const T* weights, T* sums,
+                                  int64_t features) {
+  Vector<T> kept[kQueries][kVectors];
+  for (int query = 0; query < kQueries; ++query) {
+    for (int v = 0; v < kVectors; ++v) kept[query][v] = vector_at(sums + query * features + v * kWidth<T>);
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    if constexpr (kAhead) {
+      for (int v = 0; v < kVectors; ++v)
+        __builtin_prefetch(negatives + (row + kTileRows) * stride + v * kWidth<T>, 0, 2);
+    }
+    Vector<T> negative[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) negative[v] = loose_vector_at(negatives + row * stride + v * kWidth<T>);
+#pragma GCC unroll 4
+    for (int query = 0; query < kQueries; ++query) {
+      const T weight = weights[query * kTileRows + row];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) kept[query][v] += negative[v] * weight;
+    }
+  }
+  for (int query = 0; query < kQueries; ++query) {
+    for (int v = 0; v < kVectors; ++v) vector_at(sums + query * features + v * kWidth<T>) = kept[query][v];
+  }
+}
+
+template <typename T, int kQueries, bool kAhead>
+TUBELETX_LOCAL void weigh_few(const FeatureTile<T>& tile, const T* weights, T* sums) {
+  constexpr int kMost = sizeof(Vector<T>) == 64 && kQueries < 4 ? 8 : 4;
+  const auto [negatives, stride, rows, whole, features, tails] = tile;
+  int64_t i = 0;
+  for (; i + kMost * kWidth<T> <= whole; i += kMost * kWidth<T>) {
+    weigh_vectors<T, kQueries, kMost, kAhead>(negatives + i, stride, rows, weights, sums + i, features);
+  }
+  for (; i + 2 * kWidth<T> <= whole; i += 2 * kWidth<T>) {
+    weigh_vectors<T, kQueries, 2, kAhead>(negatives + i, stride, rows, weights, sums + i, features);
+  }
+  for (; i < whole; i += kWidth<T>) {
+    weigh_vectors<T, kQueries, 1, kAhead>(negatives + i, stride, rows, weights, sums + i, features);
+  }
+  if (i < features) weigh_vectors<T, kQueries, 1, false>(tails, kWidth<T>, rows, weights, sums + i, features);
+}
+
+/// What is known of one of few queries; lanes are negatives.
+template <typename T>
+struct FewState {
+  Vector<T> total;
+  T maximum;
+  T scale;
+  T surely_above;
+  T maybe_above;
+  int64_t rank;
+};
+
+template <typename Lanes>
+TUBELETX_LOCAL int64_t sum_of(Lanes lanes) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < sizeof(Lanes) / sizeof(lanes[0]); ++i) sum += lanes[i];
+  return sum;
+}
+
+/// Ranks a query's scores, and turns them into weights; what lies beyond the rows, into zeros. Returns what the sums so
+/// far are to be multiplied by.
+template <typename T>
+TUBELETX_LOCAL T weigh_scores(const QueuePass<T>& pass, int64_t lane, const FeatureTile<T>& tile, T* scores,
+                              FewState<T>& state) {
+  using Counts = decltype(Vector<T>{} <= Vector<T>{});
+  const int64_t end = round_up(tile.rows, kWidth<T>);
+  Vector<T> highest = vector_at(scores);
+  Counts above{}, candidates{};
+  for (int64_t row = 0; row < end; row += kWidth<T>) {
+    const Vector<T> score = vector_at(scores + row);
+    highest = score > highest ? score : highest;
+    above -= ~(score <= state.surely_above);
+    candidates -= ~(score <= state.maybe_above);
+  }
+  // The last row was counted for those beyond it too.
+  state.rank += sum_of(above) - (end - tile.rows) * !(scores[end - 1] <= state.surely_above);
+  if (sum_of(candidates != above) != 0) state.rank += recount(pass, lane, tile.negatives, tile.rows, scores, 1);
+
+  T keep = 1;
+  if (sum_of(highest > state.maximum) != 0) {
+    T maximum = state.maximum;
+    for (int64_t i = 0; i < kWidth<T>; ++i) maximum = highest[i] > maximum ? highest[i] : maximum;
+    keep = exponential((state.maximum - maximum) * state.scale);
+    state.maximum = maximum;
+    state.total *= keep;
+  }
+  for (int64_t row = 0; row < end; ++row) scores[row] = exponential((scores[row] - state.maximum) * state.scale);
+  for (int64_t row = tile.rows; row < end; ++row) scores[row] = 0;
+  for (int64_t row = 0; row < end; row += kWidth<T>) state.total += vector_at(scores + row);
+  return keep;
+}
+
+/// One tile for kQueries queries from `first` on.
+template <typename T, int kQueries>
+TUBELETX_LOCAL void pass_tile(const QueuePass<T>& pass, const FeatureTile<T>& tile, int64_t first, T* queries, T* sums,
+                              T* scores, FewState<T>* states) {
+  score_few<T, kQueries>(tile, queries + first * tile.features, scores);
+  for (int64_t query = 0; query < kQueries && first + query < pass.queries; ++query) {
+    const T keep = weigh_scores(pass, first + query, tile, scores + query * kTileRows, states[first + query]);
+    if (keep == 1 || pass.sums == nullptr) continue;
+    T* const row = sums + (first + query) * tile.features;
+    for (int64_t i = 0; i < tile.features; ++i) row[i] *= keep;
+  }
+  if (pass.sums == nullptr) return;
+  // For one query alone memory is read in order, which processors foresee, and prefetching costs more than it brings.
+  if (kQueries > 1 && first == 0) {
+    weigh_few<T, kQueries, true>(tile, scores, sums);
+  } else {
+    weigh_few<T, kQueries, false>(tile, scores, sums + first * tile.features);
+  }
+}
+
+template <typename T>
+TUBELETX_TARGET void pass_over_for_few(const QueuePass<T>& pass) {
+  FeatureTile<T> tile{};
+  tile.stride = pass.stride;
+  tile.whole = pass.features / kWidth<T> * kWidth<T>;
+  tile.features = round_up(pass.features, kWidth<T>);
+  const int64_t padded = round_up(pass.queries, 4);
+  T* const queries = pass.scratch;
+  T* const sums = queries + padded * tile.features;
+  T* const scores = sums + padded * tile.features;
+  T* const tails = scores + 4 * kTileRows;
+  std::fill(queries, tails + kTileRows * kWidth<T>, T(0));
+  tile.tails = tails;
+  FewState<T> states[kMostFew];
+  for (int64_t lane = 0; lane < pass.queries; ++lane) {
+    const T* const query = pass.query + lane * pass.features;
+    std::copy(query, query + pass.features, queries + lane * tile.features);
+    states[lane] = {Vector<T>{},
+                    empty_softmax_state<T>().maximum,
+                    pass.scales[lane],
+                    static_cast<T>(pass.positives[lane] + pass.tolerances[lane]),
+                    static_cast<T>(pass.positives[lane] - pass.tolerances[lane]),
+                    0};
+  }
+
+  for (int64_t first = 0; first < pass.count; first += kTileRows) {
+    tile.negatives = pass.negatives + first * pass.stride;
+    tile.rows = std::min(kTileRows, pass.count - first);
+    if (tile.whole < tile.features) {
+      for (int64_t row = 0; row < tile.rows; ++row) {
+        const T* const from = tile.negatives + row * tile.stride;
+        std::copy(from + tile.whole, from + pass.features, tails + row * kWidth<T>);
+      }
+    }
+    for (int64_t query = 0; query < pass.queries;) {
+      if (pass.queries - query > 2) {
+        pass_tile<T, 4>(pass, tile, query, queries, sums, scores, states);
+        query += 4;
+      } else if (pass.queries - query == 2) {
+        pass_tile<T, 2>(pass, tile, query, queries, sums, scores, states);
+        query += 2;
+      } else {
+        pass_tile<T, 1>(pass, tile, query, queries, sums, scores, states);
+        query += 1;
+      }
+    }
+  }
+
+  for (int64_t lane = 0; lane < pass.queries; ++lane) {
+    FewState<T>& state = states[lane];
+    pass.ranks[lane] += std::isnan(pass.positives[lane]) ? pass.count : state.rank;
+    T total = 0;
+    for (int64_t i = 0; i < kWidth<T>; ++i) total += state.total[i];
+    const auto [old, taken] = merge_scores(pass.states[lane], {state.maximum, total}, state.scale);
+    if (pass.sums == nullptr) continue;
+    T* const row = pass.sums + lane * pass.features;
+    const T* const found = sums + lane * tile.features;
+    for (int64_t i = 0; i < pass.features; ++i) row[i] = row[i] * old + found[i] * taken;
   }
 }
 

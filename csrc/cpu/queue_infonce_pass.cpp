@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "cpu/dot.h"
 #include "cpu/vector.h"
@@ -13,20 +14,24 @@ namespace {
 /// Negatives that are scored, weighed and summed while they lie in the first-level cache.
 constexpr int64_t kTileRows = 48;
 constexpr int64_t kMostLanes = 32;
+/// Queries that a pass for few takes.
+constexpr int64_t kMostFew = 12;
 
-/// Of the scores within rounding of the positive's, how many are above it when computed exactly: ties stay ties.
+constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+/// Of a query's scores within rounding of its positive's, how many are above it when computed exactly: ties stay ties.
 /// Compiled once, for the baseline, as the positive's own score is, so that equal vectors have equal scores.
 template <typename T>
-__attribute__((noinline)) int64_t recount(const QueuePass<T>& pass, const T* tile, int64_t rows, const T* scores,
-                                          int64_t lanes, int64_t lane) {
-  const double positive = pass.positives[lane];
-  const T sure = static_cast<T>(positive + pass.tolerances[lane]);
-  const T maybe = static_cast<T>(positive - pass.tolerances[lane]);
+__attribute__((noinline)) int64_t recount(const QueuePass<T>& pass, int64_t query, const T* tile, int64_t rows,
+                                          const T* scores, int64_t step) {
+  const double positive = pass.positives[query];
+  const T sure = static_cast<T>(positive + pass.tolerances[query]);
+  const T maybe = static_cast<T>(positive - pass.tolerances[query]);
   int64_t above = 0;
   for (int64_t row = 0; row < rows; ++row) {
-    const T score = scores[row * lanes + lane];
+    const T score = scores[row * step];
     if (score <= maybe || !(score <= sure)) continue;
-    above += !(dot(pass.query + lane * pass.features, tile + row * pass.stride, pass.features) <= positive);
+    above += !(dot(pass.query + query * pass.features, tile + row * pass.stride, pass.features) <= positive);
   }
   return above;
 }
@@ -85,8 +90,7 @@ int64_t queries_of_a_block(int64_t batch) {
   constexpr int64_t kSize = sizeof(T);
   switch (instructions()) {
     case Instructions::kAvx512:
-      // A vector of fewer lanes where more would be left empty: it takes half the time on many processors.
-      return batch <= 32 / kSize ? 32 / kSize : batch <= 64 / kSize ? 64 / kSize : 128 / kSize;
+      return batch <= 64 / kSize ? 64 / kSize : 128 / kSize;
     case Instructions::kAvx2:
       return batch <= 32 / kSize ? 32 / kSize : 64 / kSize;
     default:
@@ -96,31 +100,37 @@ int64_t queries_of_a_block(int64_t batch) {
 
 template <typename T>
 int64_t scratch_of_a_block(int64_t features) {
-  return kMostLanes * (2 * features + kTileRows);
+  // A pass for few keeps fewer queries, filled up to whole vectors, and the ends of a tile.
+  constexpr int64_t kWidth = 64 / sizeof(T);
+  return std::max(kMostLanes * (2 * features + kTileRows),
+                  2 * kMostFew * round_up(features, kWidth) + (4 + kWidth) * kTileRows);
 }
 
 template <typename T>
-void pass_over_negatives(const QueuePass<T>& pass, int64_t block) {
+void pass_over_negatives(const QueuePass<T>& pass) {
   constexpr int64_t kSize = sizeof(T);
 #ifdef TUBELETX_VECTOR_CODE
+  // Lanes of features pay where less than three quarters of the lanes of queries would be used.
   if (instructions() == Instructions::kAvx512) {
-    if (block == 128 / kSize) return in_avx512::pass_over<T, 2, 12>(pass);
-    if (block == 64 / kSize) return in_avx512::pass_over<T, 1, 24>(pass);
+    if (pass.queries <= 48 / kSize) return in_avx512::pass_over_for_few<T>(pass);
+    if (pass.queries <= 64 / kSize) return in_avx512::pass_over<T, 1, 24>(pass);
+    return in_avx512::pass_over<T, 2, 12>(pass);
   }
-  if (instructions() != Instructions::kBaseline) {
-    if (block == 64 / kSize) return in_avx2::pass_over<T, 2, 6>(pass);
-    return in_avx2::pass_over<T, 1, 12>(pass);
+  if (instructions() == Instructions::kAvx2) {
+    if (pass.queries <= 24 / kSize) return in_avx2::pass_over_for_few<T>(pass);
+    if (pass.queries <= 32 / kSize) return in_avx2::pass_over<T, 1, 12>(pass);
+    return in_avx2::pass_over<T, 2, 6>(pass);
   }
 #endif
-  if (block == 32 / kSize) return in_baseline::pass_over<T, 2, 6>(pass);
-  return in_baseline::pass_over<T, 1, 12>(pass);
+  if (pass.queries <= 16 / kSize) return in_baseline::pass_over<T, 1, 12>(pass);
+  return in_baseline::pass_over<T, 2, 6>(pass);
 }
 
 template int64_t queries_of_a_block<float>(int64_t);
 template int64_t queries_of_a_block<double>(int64_t);
 template int64_t scratch_of_a_block<float>(int64_t);
 template int64_t scratch_of_a_block<double>(int64_t);
-template void pass_over_negatives<float>(const QueuePass<float>&, int64_t);
-template void pass_over_negatives<double>(const QueuePass<double>&, int64_t);
+template void pass_over_negatives<float>(const QueuePass<float>&);
+template void pass_over_negatives<double>(const QueuePass<double>&);
 
 }  // namespace tubeletx::cpu

@@ -18,6 +18,7 @@ struct QueuePass {
   const T* negatives;
   int64_t count;  // of the negatives
   int64_t stride;
+  bool are_cached;           // the negatives, in the second-level cache
   const double* positives;   // exact score of each query's key
   const double* tolerances;  // rounding error that the scores here may have where they are near that
   const T* scales;           // of each query, what makes a logit of a score
@@ -47,6 +48,6 @@ template <typename T>
 int64_t scratch_of_a_block(int64_t features);
 
 template <typename T>
-void pass_over_negatives(const QueuePass<T>& pass, int64_t block);
+void pass_over_negatives(const QueuePass<T>& pass);
 
 }  // namespace tubeletx::cpu

@@ -229,7 +229,18 @@ def test_scores_of_any_size(size: float, temperature: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("batch", "size", "dim"),
-    [(1, 1, 1), (3, 5, 7), (8, 47, 128), (9, 48, 12), (16, 49, 130), (17, 1025, 33), (33, 3000, 24), (5, 0, 8)],
+    [
+        (1, 1, 1),
+        (3, 5, 7),
+        (8, 47, 128),
+        (9, 48, 12),
+        (16, 49, 130),
+        (17, 1025, 33),
+        (33, 3000, 24),
+        (2, 97, 16),
+        (12, 100, 50),
+        (5, 0, 8),
+    ],
 )
 def test_every_instruction_set(most: int, dtype: torch.dtype, batch: int, size: int, dim: int) -> None:
     """Blocks of queries, tiles of negatives and of features with all their remainders, and ties of copies."""
