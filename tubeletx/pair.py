@@ -63,15 +63,14 @@ class TubeletPair(nn.Module):
         Raises:
             ValueError: An argument has another shape, dtype or device than the above; the message names it.
         """
-        if clip_1.dim() != 5:
-            raise ValueError(f"clip_1: got shape {tuple(clip_1.shape)}, needs (B, C, T, H, W)")
-        axes = axes_of(clip_1, self.layout, len(sample_ids), name="clip_1")
-        if clip_2.shape != clip_1.shape:
-            raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(clip_1.shape)}")
-        if sample_ids.shape != clip_1.shape[:1]:
-            raise ValueError(
-                f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({clip_1.shape[0]},)"
-            )
+        shape = clip_1.shape
+        if len(shape) != 5:
+            raise ValueError(f"clip_1: got shape {tuple(shape)}, needs (B, C, T, H, W)")
+        axes = axes_of(clip_1, self.layout, shape[0], name="clip_1")
+        if clip_2.shape != shape:
+            raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(shape)}")
+        if sample_ids.shape != (axes.batch,):
+            raise ValueError(f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({axes.batch},)")
         if clip_1.dtype == clip_2.dtype == torch.uint8:
             if not self.inplace:
                 clip_1, clip_2 = clip_1.clone(), clip_2.clone()

@@ -8,8 +8,8 @@ from tubeletx.config import TubeletConfig
 from tubeletx.objects import ObjectPatches
 from tubeletx.ops._arguments import require_integer
 from tubeletx.ops.paste_objects import paste_objects_
-from tubeletx.ops.sample_and_paste import sample_and_paste_
-from tubeletx.ops.sample_tubelets import sample_tubelets
+from tubeletx.ops.sample_and_paste import sample_and_paste_packed_
+from tubeletx.ops.sample_tubelets import sample_packed
 from tubeletx.tubelets import Tubelets
 
 __all__ = ["TubeletSampler"]
@@ -57,16 +57,8 @@ class TubeletSampler:
             ValueError: An argument is out of range; the message names it.
             TypeError: An argument is no integer.
         """
-        fields = sample_tubelets(
-            sample_ids,
-            self._settings,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            seed=self.seed,
-            epoch=epoch,
-        )
-        return Tubelets(*fields, height, width, self.config.max_patch_size(height, width))
+        packed = sample_packed(sample_ids, self._settings, num_frames, height, width, self.seed, epoch)
+        return Tubelets.from_packed(packed, height, width, self.config.max_patch_size(height, width))
 
     def paste_crops(self, clips: list[Tensor], sample_ids: Tensor, *, epoch: int | Tensor = 0) -> Tubelets:
         """Draws the tubelets of each sample and pastes them onto its clips in place, patches cropped from the first.
@@ -87,10 +79,8 @@ class TubeletSampler:
         """
         height, width = clips[0].shape[-2:]
         largest = self.config.max_patch_size(height, width)
-        fields = sample_and_paste_(
-            clips, sample_ids, self._settings, largest_patch=largest, seed=self.seed, epoch=epoch
-        )
-        return Tubelets(*fields, height, width, largest)
+        packed = sample_and_paste_packed_(clips, sample_ids, self._settings, largest, self.seed, epoch)
+        return Tubelets.from_packed(packed, height, width, largest)
 
     def paste_objects(
         self, clips: list[Tensor], sample_ids: Tensor, objects: ObjectPatches, *, epoch: int | Tensor = 0

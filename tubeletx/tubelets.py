@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tubeletx.ops.crop_patches import crop_patches
 from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
+from tubeletx.ops.sample_tubelets import FIELDS, PackedTubelets
 from tubeletx.ops.track_points import track_points
 from tubeletx.tracks import Flow, Tracks, cell_centers
 
@@ -55,6 +56,24 @@ class Tubelets:
     width: int
     max_patch_size: tuple[int, int]
 
+    @classmethod
+    def from_packed(cls, packed: PackedTubelets, height: int, width: int, max_patch_size: tuple[int, int]) -> Tubelets:
+        """Tubelets whose tensors are views of what an operator gave, made when they are first asked for."""
+        tubelets = object.__new__(cls)
+        tubelets._packed = packed  # type: ignore[attr-defined]  # no field: fields are what can be replaced
+        tubelets.height, tubelets.width, tubelets.max_patch_size = height, width, max_patch_size
+        return tubelets
+
+    if not TYPE_CHECKING:  # would let any name pass
+
+        def __getattr__(self, name: str) -> Tensor:
+            # Reached for a field that was not asked for so far, and for names that do not exist.
+            if name not in FIELDS or "_packed" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            field = self._packed.field(name)
+            setattr(self, name, field)
+            return field
+
     @property
     def batch_size(self) -> int:
         """B."""
@@ -83,7 +102,7 @@ class Tubelets:
 
     def tensors(self) -> dict[str, Tensor]:
         """The eight tensors by name."""
-        return {name: getattr(self, name) for name in _TENSOR_NAMES}
+        return {name: getattr(self, name) for name in FIELDS}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Tubelets:
         """The same tubelets on another device."""
@@ -360,9 +379,6 @@ class Tubelets:
 
     def _replace(self, tensors: dict[str, Tensor]) -> Tubelets:
         return Tubelets(**tensors, height=self.height, width=self.width, max_patch_size=self.max_patch_size)
-
-
-_TENSOR_NAMES = ("centers", "linear", "patch_frame", "patch_box", "shape", "edge", "opacity", "order")
 
 
 def _split(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:

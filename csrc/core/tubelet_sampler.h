@@ -400,4 +400,23 @@ struct TubeletFields {
   int32_t* order;
 };
 
+/// How many numbers and integers the fields of a tubelet take.
+constexpr int64_t numbers_of_tubelet(int64_t frames) { return 7 * frames + 1; }
+inline constexpr int64_t kIntegersOfTubelet = 7;
+
+/// The fields of `count` tubelets in two blocks of memory, one after the other; tubeletx/ops/sample_tubelets.py cuts
+/// them out again.
+inline TubeletFields fields_in(float* numbers, int32_t* integers, int64_t count, int64_t frames) {
+  TubeletFields fields = {};
+  fields.centers = numbers;
+  fields.linear = fields.centers + 2 * count * frames;
+  fields.opacity = fields.linear + 4 * count * frames;
+  fields.edge = fields.opacity + count * frames;
+  fields.patch_frame = integers;
+  fields.patch_box = fields.patch_frame + count;
+  fields.shape = fields.patch_box + 4 * count;
+  fields.order = fields.shape + count;
+  return fields;
+}
+
 }  // namespace tubeletx

@@ -15,16 +15,17 @@
 namespace tubeletx::cpu {
 namespace {
 
-TubeletTensors sample_and_paste_(const TensorList& clips, const Tensor& sample_ids, int64_t seed, int64_t epoch,
-                                 const std::vector<double>& settings, const std::vector<int64_t>& /*largest_patch*/,
-                                 const std::optional<Tensor>& epoch_tensor) {
+std::tuple<Tensor, Tensor> sample_and_paste_(const TensorList& clips, const Tensor& sample_ids, int64_t seed,
+                                             int64_t epoch, const std::vector<double>& settings,
+                                             const std::vector<int64_t>& /*largest_patch*/,
+                                             const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
   const SamplerPlan plan = check_sampled_clips(clips, sample_ids, named);
   const uint32_t checked_epoch = check_sampled_epoch(epoch, epoch_tensor, sample_ids);
   PasteArguments arguments = check_byte_clips(clips, sample_ids, plan);
   prepare_to_write(clips, "clips");
-  const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
-  const TubeletFields fields = tubelet_fields(tubelets);
+  const PackedTubelets tubelets(sample_ids, plan);
+  const TubeletFields fields = tubelets.fields();
   const Tensor ids = sample_ids.is_contiguous() ? sample_ids : torch::stable::contiguous(sample_ids);
   draw_tubelets(plan, named, static_cast<const int64_t*>(ids.const_data_ptr()), arguments.batch, seed, checked_epoch,
                 fields);
@@ -46,7 +47,7 @@ TubeletTensors sample_and_paste_(const TensorList& clips, const Tensor& sample_i
   }
   arguments.patch_size = size.data();
   paste_bytes(arguments, patches);
-  return tubelets;
+  return tubelets.tensors();
 }
 
 /// The smallest level that need not be enlarged to `width` x `height`, else the largest one.
@@ -58,32 +59,6 @@ int64_t choose_level(const ObjectImages& images, int64_t object, int32_t width, 
   }
   return level;
 }
-
-/// Fields in memory of their own, for tubelets that nobody asks for.
-struct OwnFields {
-  OwnFields(int64_t count, int64_t frames)
-      : numbers(static_cast<size_t>(count * (7 * frames + 1))), integers(static_cast<size_t>(7 * count)) {
-    float* number = numbers.data();
-    int32_t* integer = integers.data();
-    const auto take = [](auto*& next, int64_t length) {
-      auto* first = next;
-      next += length;
-      return first;
-    };
-    fields.centers = take(number, 2 * count * frames);
-    fields.linear = take(number, 4 * count * frames);
-    fields.opacity = take(number, count * frames);
-    fields.edge = take(number, count);
-    fields.patch_frame = take(integer, count);
-    fields.patch_box = take(integer, 4 * count);
-    fields.shape = take(integer, count);
-    fields.order = take(integer, count);
-  }
-
-  std::vector<float> numbers;
-  std::vector<int32_t> integers;
-  TubeletFields fields;
-};
 
 void paste_objects_(const TensorList& clips, const Tensor& sample_ids, int64_t seed, int64_t epoch,
                     const std::vector<double>& settings, const Tensor& texels, const Tensor& sizes,
@@ -100,8 +75,10 @@ void paste_objects_(const TensorList& clips, const Tensor& sample_ids, int64_t s
   for (const Tensor& clip : clips) check_apart(texels, "texels", clip, "clips");
   prepare_to_write(clips, "clips");
   const int64_t count = arguments.batch * arguments.num_tubelets;
-  const OwnFields own(count, arguments.frames);
-  const TubeletFields& fields = own.fields;
+  // Tubelets that nobody asks for.
+  std::vector<float> numbers(static_cast<size_t>(count * numbers_of_tubelet(arguments.frames)));
+  std::vector<int32_t> integers(static_cast<size_t>(count * kIntegersOfTubelet));
+  const TubeletFields fields = fields_in(numbers.data(), integers.data(), count, arguments.frames);
   const Tensor dense_ids = sample_ids.is_contiguous() ? sample_ids : torch::stable::contiguous(sample_ids);
   const int64_t* ids = static_cast<const int64_t*>(dense_ids.const_data_ptr());
   draw_tubelets(plan, named, ids, arguments.batch, seed, checked_epoch, fields);

@@ -163,9 +163,9 @@ void draw_tubelets(const SamplerPlan& plan, const SamplerSettings& settings, con
 
 namespace {
 
-TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
-                               int64_t height, int64_t width, const std::vector<double>& settings,
-                               const std::optional<Tensor>& epoch_tensor) {
+std::tuple<Tensor, Tensor> sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_t num_frames,
+                                           int64_t height, int64_t width, const std::vector<double>& settings,
+                                           const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
   const SamplerPlan plan = check_sample_tubelets(sample_ids, num_frames, height, width, named);
   if (epoch_tensor) {
@@ -173,11 +173,11 @@ TubeletTensors sample_tubelets(const Tensor& sample_ids, int64_t seed, int64_t e
     check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
   }
   const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor);
-  const TubeletTensors tubelets = empty_tubelets(sample_ids, plan);
+  const PackedTubelets tubelets(sample_ids, plan);
   const Tensor ids = sample_ids.is_contiguous() ? sample_ids : torch::stable::contiguous(sample_ids);
   draw_tubelets(plan, named, static_cast<const int64_t*>(ids.const_data_ptr()), sample_ids.size(0), seed, checked_epoch,
-                tubelet_fields(tubelets));
-  return tubelets;
+                tubelets.fields());
+  return tubelets.tensors();
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) { library.impl("sample_tubelets", TORCH_BOX(&sample_tubelets)); }

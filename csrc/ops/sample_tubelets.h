@@ -80,49 +80,38 @@ inline void check_epoch_tensor(const Tensor& epoch) {
   check_dtype(epoch, "epoch", {ScalarType::Long});
 }
 
-using TubeletTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+/// The fields of tubelets in one tensor of float32 and one of int32: a tensor more costs an operator a microsecond.
+class PackedTubelets {
+ public:
+  PackedTubelets(const Tensor& sample_ids, const SamplerPlan& plan)
+      : count_(sample_ids.size(0) * plan.num_tubelets),
+        frames_(plan.num_frames),
+        numbers_(make(sample_ids, count_ * numbers_of_tubelet(frames_), aoti_torch_dtype_float32())),
+        integers_(make(sample_ids, count_ * kIntegersOfTubelet, aoti_torch_dtype_int32())) {}
 
-/// The eight fields, uninitialised, where `sample_ids` lives.
-inline TubeletTensors empty_tubelets(const Tensor& sample_ids, const SamplerPlan& plan) {
-  const int64_t batch = sample_ids.size(0);
-  const int64_t tubelets = plan.num_tubelets;
-  const int64_t frames = plan.num_frames;
-  int32_t device_type;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(sample_ids.get(), &device_type));
-  const int32_t device_index = sample_ids.get_device_index();
-  // Not by new_empty, whose way through the dispatcher costs a microsecond each time.
-  const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {
-    int64_t strides[5];
-    int64_t stride = 1;
-    for (int64_t axis = static_cast<int64_t>(sizes.size()) - 1; axis >= 0; --axis) {
-      strides[axis] = stride;
-      stride *= sizes.begin()[axis];
-    }
-    const int32_t code = dtype == ScalarType::Float ? aoti_torch_dtype_float32() : aoti_torch_dtype_int32();
+  TubeletFields fields() const {
+    return fields_in(static_cast<float*>(numbers_.mutable_data_ptr()),
+                     static_cast<int32_t*>(integers_.mutable_data_ptr()), count_, frames_);
+  }
+
+  std::tuple<Tensor, Tensor> tensors() const { return {numbers_, integers_}; }
+
+ private:
+  /// Uninitialised, where `reference` lives. Not by new_empty, whose way through the dispatcher costs a microsecond.
+  static Tensor make(const Tensor& reference, int64_t size, int32_t dtype) {
+    int32_t device_type;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(reference.get(), &device_type));
+    const int64_t stride = 1;
     AtenTensorHandle tensor;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides, code,
-                                                    device_type, device_index, &tensor));
+    TORCH_ERROR_CODE_CHECK(
+        aoti_torch_empty_strided(1, &size, &stride, dtype, device_type, reference.get_device_index(), &tensor));
     return Tensor(tensor);
-  };
-  return {make({batch, tubelets, frames, 2}, ScalarType::Float),
-          make({batch, tubelets, frames, 2, 2}, ScalarType::Float),
-          make({batch, tubelets}, ScalarType::Int),
-          make({batch, tubelets, 4}, ScalarType::Int),
-          make({batch, tubelets}, ScalarType::Int),
-          make({batch, tubelets}, ScalarType::Float),
-          make({batch, tubelets, frames}, ScalarType::Float),
-          make({batch, tubelets}, ScalarType::Int)};
-}
+  }
 
-inline TubeletFields tubelet_fields(const TubeletTensors& tensors) {
-  return {static_cast<float*>(std::get<0>(tensors).mutable_data_ptr()),
-          static_cast<float*>(std::get<1>(tensors).mutable_data_ptr()),
-          static_cast<int32_t*>(std::get<2>(tensors).mutable_data_ptr()),
-          static_cast<int32_t*>(std::get<3>(tensors).mutable_data_ptr()),
-          static_cast<int32_t*>(std::get<4>(tensors).mutable_data_ptr()),
-          static_cast<float*>(std::get<5>(tensors).mutable_data_ptr()),
-          static_cast<float*>(std::get<6>(tensors).mutable_data_ptr()),
-          static_cast<int32_t*>(std::get<7>(tensors).mutable_data_ptr())};
-}
+  int64_t count_;
+  int64_t frames_;
+  Tensor numbers_;
+  Tensor integers_;
+};
 
 }  // namespace tubeletx

@@ -11,8 +11,7 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
   library.def("smooth_path(Tensor points, float sigma, Tensor? extent, Tensor? offset, SymInt num_frames) -> Tensor");
   library.def(
       "sample_tubelets(Tensor sample_ids, SymInt seed, SymInt epoch, SymInt num_frames, SymInt height, SymInt width, "
-      "float[] settings, Tensor? epoch_tensor=None) -> (Tensor centers, Tensor linear, Tensor patch_frame, "
-      "Tensor patch_box, Tensor shape, Tensor edge, Tensor opacity, Tensor order)");
+      "float[] settings, Tensor? epoch_tensor=None) -> (Tensor numbers, Tensor integers)");
   library.def("crop_patches(Tensor clip, Tensor patch_frame, Tensor patch_box, SymInt height, SymInt width) -> Tensor");
   library.def(
       "paste_tubelets(Tensor[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, Tensor shape, "
@@ -32,8 +31,7 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
   library.def("enqueue_(Tensor(a!) queue, Tensor(b!) pointer, Tensor keys) -> ()");
   library.def(
       "sample_and_paste_(Tensor(a!)[] clips, Tensor sample_ids, SymInt seed, SymInt epoch, float[] settings, "
-      "SymInt[] largest_patch, Tensor? epoch_tensor=None) -> (Tensor centers, Tensor linear, Tensor patch_frame, "
-      "Tensor patch_box, Tensor shape, Tensor edge, Tensor opacity, Tensor order)");
+      "SymInt[] largest_patch, Tensor? epoch_tensor=None) -> (Tensor numbers, Tensor integers)");
   library.def(
       "paste_objects_(Tensor(a!)[] clips, Tensor sample_ids, SymInt seed, SymInt epoch, float[] settings, "
       "Tensor texels, Tensor sizes, Tensor first_row, Tensor? epoch_tensor=None) -> ()");

@@ -11,7 +11,7 @@ import torch
 import torch._dynamo.testing
 from torch import Tensor, nn
 
-from tubeletx import ObjectPatches, PasteTubelets, TubeletConfig, TubeletPair
+from tubeletx import ObjectPatches, PasteTubelets, TubeletConfig, TubeletPair, Tubelets, TubeletSampler
 
 IDS = torch.tensor([4, 9])
 # More than torch compiles a function anew before it gives up, and what may vary before sizes and epochs are open.
@@ -53,6 +53,21 @@ def test_a_pair_at_twelve_epochs() -> None:
         arguments = (*clips(), IDS, torch.tensor(epoch))
         assert all(map(torch.equal, compiled(*arguments), pasted(pair, *arguments)))
     assert counter.frame_count <= FEW
+
+
+def test_tubelets_leave_a_compiled_caller_whole() -> None:
+    """Those whose fields the caller looked at, and those that it handed on."""
+    sampler = TubeletSampler()
+
+    def draw(ids: Tensor) -> tuple[Tubelets, Tensor]:
+        tubelets = sampler(ids, num_frames=4, height=20, width=24)
+        return tubelets, tubelets.centers + tubelets.order[..., None, None]
+
+    compiled, _ = whole(draw)
+    for (got, looked), (expected, looked_at) in ((compiled(IDS), draw(IDS)), (compiled(IDS + 1), draw(IDS + 1))):
+        assert torch.equal(looked, looked_at)
+        assert all(torch.equal(tensor, expected.tensors()[name]) for name, tensor in got.tensors().items())
+        assert got.reversed().max_patch_size == expected.max_patch_size
 
 
 @pytest.mark.parametrize("dynamic", [None, True], ids=["automatic", "dynamic"])

@@ -133,6 +133,14 @@ def test_other_layouts(inplace):
         assert (made[index] is frames[index]) == inplace
 
 
+def test_a_batch_that_is_not_the_first_axis():
+    clip_1, clip_2 = clips()
+    expected = TubeletPair()(clip_1, clip_2, IDS)
+    first, second = (clip.permute(1, 2, 0, 3, 4).contiguous() for clip in (clip_1, clip_2))
+    made = TubeletPair(layout="CTBHW")(first, second, IDS)
+    assert all(torch.equal(made[index].permute(2, 0, 1, 3, 4), expected[index]) for index in range(2))
+
+
 def test_frames_before_channels_need_a_layout():
     """As torchcodec and torchvision decode them: another axis would pass for the channels."""
     frames = [clip.transpose(1, 2) for clip in clips()]

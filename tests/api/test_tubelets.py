@@ -1,10 +1,14 @@
+import copy
+import io
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 from tubeletx.config import TubeletConfig
+from tubeletx.ops.sample_tubelets import FIELDS
 from tubeletx.sampler import TubeletSampler
 from tubeletx.tubelets import Tubelets
 
@@ -22,6 +26,41 @@ def same(first, second):
         first.width,
         first.max_patch_size,
     ) == (second.height, second.width, second.max_patch_size)
+
+
+def test_fields_are_cut_out_once_and_are_whole_tensors(tubelets):
+    cut = tubelets.tensors()
+    assert list(cut) == list(FIELDS)
+    for name, tensor in cut.items():
+        assert getattr(tubelets, name) is tensor
+        assert tensor.is_contiguous()
+        assert tensor.dtype == (
+            torch.int32 if name in ("patch_frame", "patch_box", "shape", "order") else torch.float32
+        )
+    # No element is shared, and no tensor of another type lies in the same memory, which torch.save refuses.
+    before = {name: tensor.clone() for name, tensor in cut.items()}
+    for name in cut:
+        cut[name].zero_()
+        others = [other for other in cut if other != name]
+        assert all(torch.equal(cut[other], before[other]) for other in others)
+        cut[name].copy_(before[name])
+    torch.save(cut, io.BytesIO())
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
+@pytest.mark.parametrize("touched", [False, True])
+def test_copies_of_tubelets(tubelets, way, touched):
+    if touched:
+        assert tubelets.centers.shape == (6, 2, 8, 2)
+    assert same(way(tubelets), tubelets)
+
+
+def test_an_unknown_attribute(tubelets):
+    for made in (tubelets, tubelets.reversed(), Tubelets.__new__(Tubelets)):
+        with pytest.raises(AttributeError, match="'Tubelets' object has no attribute 'center'"):
+            made.center  # noqa: B018
+    with pytest.raises(AttributeError, match="centers"):
+        Tubelets.__new__(Tubelets).centers  # noqa: B018
 
 
 def test_patch_size(tubelets):

@@ -12,6 +12,7 @@ from tubeletx.ops import _arguments as arguments
 from tubeletx.ops.paste_tubelets import paste_tubelets_
 from tubeletx.ops.sample_and_paste import check_sampled_clips
 from tubeletx.ops.sample_tubelets import fake as fake_sample
+from tubeletx.ops.sample_tubelets import sample_packed
 
 __all__ = ["choose_objects", "fit_objects", "paste_objects_"]
 
@@ -144,10 +145,9 @@ def _one_after_the_other(
 ) -> None:
     _check_objects(clips, sample_ids, texels, sizes, first_row)
     num_frames, height, width = clips[0].shape[2:]
-    centers, linear, _, patch_box, shape, edge, opacity, order = torch.ops.tubeletx.sample_tubelets.default(
-        sample_ids, seed, epoch, num_frames, height, width, settings, epoch_tensor
-    )
     at = epoch if epoch_tensor is None else epoch_tensor
+    packed = sample_packed(sample_ids, settings, num_frames, height, width, seed, at)
+    centers, linear, _, patch_box, shape, edge, opacity, order = packed.fields()
     objects = choose_objects(sample_ids, centers.shape[1], len(sizes), seed=seed, epoch=at)
     outline = patch_box[..., 2:] - patch_box[..., :2]
     patches, size = fit_objects(texels, sizes, first_row, objects, outline)

@@ -111,8 +111,7 @@ def paste_tubelets_(
     """
     clips = list(clips)
     geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
-    _check(clips, patches, *geometry)
-    if torch.is_grad_enabled():
+    if not _check(clips, patches, *geometry) and torch.is_grad_enabled():
         for name, tensors in (("clips", clips), ("patches", (patches,))):
             if any(tensor.requires_grad for tensor in tensors):
                 raise ValueError(
@@ -125,13 +124,17 @@ def paste_tubelets_(
 _GEOMETRY = ("patch_size", "centers", "linear", "shape", "edge", "opacity", "order", "offsets")
 
 
-def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> None:
-    """What the operator itself cannot see: Python types, and derivatives that it does not have."""
-    tensors = [*clips, patches, *geometry[:-1]]
-    if geometry[-1] is not None:
-        tensors.append(geometry[-1])
+def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> bool:
+    """What the operator itself cannot see: Python types, and derivatives that it does not have.
+
+    Returns:
+        Whether no derivative is wanted at all, which is found out first and fast.
+    """
+    tensors = [*clips, patches, *geometry]
+    if geometry[-1] is None:
+        tensors.pop()
     if arguments.are_plain(tensors):
-        return
+        return True
     named = dict(zip(_GEOMETRY, geometry, strict=True))
     if named["offsets"] is None:
         del named["offsets"]
@@ -141,6 +144,7 @@ def _check(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> No
     arguments.require_tensors(patches=patches, **named)
     arguments.refuse_gradient("pasting", **named)
     arguments.refuse_tangents("pasting", patches=patches, **named)
+    return False
 
 
 def _check_clips(clips: list[Tensor], name: str, patches: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:

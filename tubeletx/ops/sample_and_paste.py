@@ -9,10 +9,10 @@ from torch import Tensor
 
 import tubeletx._library  # noqa: F401  (registers the operators)
 from tubeletx.ops import _arguments as arguments
-from tubeletx.ops.sample_tubelets import TubeletFields
+from tubeletx.ops.sample_tubelets import PackedTubelets, TubeletFields
 from tubeletx.ops.sample_tubelets import fake as fake_sample
 
-__all__ = ["sample_and_paste_"]
+__all__ = ["sample_and_paste_", "sample_and_paste_packed_"]
 
 _operator = torch.ops.tubeletx.sample_and_paste_.default
 
@@ -48,14 +48,26 @@ def sample_and_paste_(
         ValueError: An argument has the wrong shape, dtype, device or value; the message names it.
         TypeError: An argument has another type.
     """
+    return sample_and_paste_packed_(clips, sample_ids, settings, largest_patch, seed, epoch).fields()
+
+
+def sample_and_paste_packed_(
+    clips: Sequence[Tensor],
+    sample_ids: Tensor,
+    settings: Sequence[float],
+    largest_patch: tuple[int, int],
+    seed: int,
+    epoch: int | Tensor,
+) -> PackedTubelets:
+    """What `sample_and_paste_` does, with fields that are cut out when they are wanted."""
     clips = list(clips)
     for clip in clips:
         arguments.require_tensors(clips=clip)
     arguments.require_tensors(sample_ids=sample_ids)
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
-    return _operator(  # type: ignore[no-any-return]
-        clips, sample_ids, arguments.signed_64_bits(seed, "seed"), epoch, settings, largest_patch, epoch_tensor
-    )
+    seed = arguments.signed_64_bits(seed, "seed")
+    numbers, integers = _operator(clips, sample_ids, seed, epoch, settings, largest_patch, epoch_tensor)
+    return PackedTubelets(numbers, integers, sample_ids.shape[0], int(settings[0]), clips[0].shape[2])
 
 
 def check_sampled_clips(clips: list[Tensor], sample_ids: Tensor) -> None:
@@ -78,7 +90,7 @@ def _fake(
     settings: Sequence[float],
     largest_patch: Sequence[int],  # noqa: ARG001
     epoch_tensor: Tensor | None = None,
-) -> TubeletFields:
+) -> tuple[Tensor, Tensor]:
     check_sampled_clips(clips, sample_ids)
     num_frames, height, width = clips[0].shape[2:]
     return fake_sample(sample_ids, seed, epoch, num_frames, height, width, settings, epoch_tensor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,11 +13,59 @@ import tubeletx._library  # noqa: F401  (registers the operators)
 from tubeletx import _C
 from tubeletx.ops import _arguments as arguments
 
-__all__ = ["sample_tubelets", "setting_lengths"]
+__all__ = ["FIELDS", "PackedTubelets", "sample_packed", "sample_tubelets", "setting_lengths"]
 
 _operator = torch.ops.tubeletx.sample_tubelets.default
 
 TubeletFields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class PackedTubelets(NamedTuple):
+    """All fields of B x M tubelets over T frames as the operators give them: a tensor more costs a microsecond a call.
+
+    Attributes:
+        numbers: The float32 fields one after the other, each contiguous; (B M (7 T + 1),).
+        integers: The int32 fields likewise; (7 B M,).
+        batch: B.
+        tubelets: M.
+        frames: T.
+    """
+
+    numbers: Tensor
+    integers: Tensor
+    batch: int
+    tubelets: int
+    frames: int
+
+    def field(self, name: str) -> Tensor:
+        """A view of one of `FIELDS`."""
+        is_integer, start, has_frames, axes = _PLACES[name]
+        frames = 1 if is_integer else self.frames
+        count = self.batch * self.tubelets
+        shape = (self.batch, self.tubelets, *((self.frames,) if has_frames else ()), *axes)
+        first = start * count * frames
+        block = self.integers if is_integer else self.numbers
+        return block[first : first + math.prod(shape)].view(shape)
+
+    def fields(self) -> TubeletFields:
+        """Views of all of `FIELDS`, in that order."""
+        return tuple(self.field(name) for name in FIELDS)  # type: ignore[return-value]
+
+
+FIELDS = ("centers", "linear", "patch_frame", "patch_box", "shape", "edge", "opacity", "order")
+
+# Whether the field is of integers, how many of a tubelet's stand before it (where of numbers, times T), whether it has
+# an axis of frames, and its further axes: as fields_in of csrc/core/tubelet_sampler.h lays them out.
+_PLACES: dict[str, tuple[bool, int, bool, tuple[int, ...]]] = {
+    "centers": (False, 0, True, (2,)),
+    "linear": (False, 2, True, (2, 2)),
+    "opacity": (False, 6, True, ()),
+    "edge": (False, 7, False, ()),
+    "patch_frame": (True, 0, False, ()),
+    "patch_box": (True, 1, False, (4,)),
+    "shape": (True, 5, False, ()),
+    "order": (True, 6, False, ()),
+}
 
 
 def setting_lengths() -> dict[str, int]:
@@ -66,18 +116,33 @@ def sample_tubelets(
             missing or out of its range; the message names it.
         TypeError: `sample_ids` is no tensor, or a size, `seed` or `epoch` no integer.
     """
+    return sample_packed(sample_ids, settings, num_frames, height, width, seed, epoch).fields()
+
+
+def sample_packed(
+    sample_ids: Tensor,
+    settings: Sequence[float],
+    num_frames: int,
+    height: int,
+    width: int,
+    seed: int,
+    epoch: int | Tensor,
+) -> PackedTubelets:
+    """What `sample_tubelets` does, with fields that are cut out when they are wanted."""
     arguments.require_tensors(sample_ids=sample_ids)
+    num_frames = arguments.require_integer(num_frames, "num_frames")
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
-    return _operator(  # type: ignore[no-any-return]
+    numbers, integers = _operator(
         sample_ids,
         arguments.signed_64_bits(seed, "seed"),
         epoch,
-        arguments.require_integer(num_frames, "num_frames"),
+        num_frames,
         arguments.require_integer(height, "height"),
         arguments.require_integer(width, "width"),
         settings,
         epoch_tensor,
     )
+    return PackedTubelets(numbers, integers, sample_ids.shape[0], int(settings[0]), num_frames)
 
 
 def fake(
@@ -89,7 +154,7 @@ def fake(
     width: int,
     settings: Sequence[float],
     epoch_tensor: Tensor | None = None,
-) -> TubeletFields:
+) -> tuple[Tensor, Tensor]:
     """The operator on tensors without values."""
     arguments.check_samples(sample_ids, epoch, epoch_tensor)
     for name, value in (("num_frames", num_frames), ("height", height), ("width", width)):
@@ -97,16 +162,10 @@ def fake(
     needed = sum(setting_lengths().values())
     if len(settings) != needed:
         raise ValueError(f"settings: got {len(settings)} numbers, needs {needed}")
-    pair = (sample_ids.shape[0], int(settings[0]))  # the first setting is the number of tubelets
+    count = sample_ids.shape[0] * int(settings[0])  # the first setting is the number of tubelets
     return (
-        sample_ids.new_empty((*pair, num_frames, 2), dtype=torch.float32),
-        sample_ids.new_empty((*pair, num_frames, 2, 2), dtype=torch.float32),
-        sample_ids.new_empty(pair, dtype=torch.int32),
-        sample_ids.new_empty((*pair, 4), dtype=torch.int32),
-        sample_ids.new_empty(pair, dtype=torch.int32),
-        sample_ids.new_empty(pair, dtype=torch.float32),
-        sample_ids.new_empty((*pair, num_frames), dtype=torch.float32),
-        sample_ids.new_empty(pair, dtype=torch.int32),
+        sample_ids.new_empty(count * (7 * num_frames + 1), dtype=torch.float32),
+        sample_ids.new_empty(count * 7, dtype=torch.int32),
     )
 
 
