@@ -45,7 +45,7 @@ from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.views import PairViews
 
 # What is written down of every step; 0 where a run has no such thing.
-METRICS = ("loss", "top1", "batch_top1", "alignment", "uniformity", "age_gap", "grad_norm")
+METRICS = ("loss", "top1", "batch_top1", "alignment", "uniformity", "age_gap", "track_error", "grad_norm")
 _LOG_POINTS = 50
 _WARM_UP = 2
 # Steps that are launched ahead of the device.
@@ -175,7 +175,7 @@ class Trainee:
         self.views = PairViews(config.contrast, config.tubelets, config.color, seed=config.run.seed)
         self.views.color = PlainColors()  # type: ignore[assignment]
         self.views.to(device)
-        self._parameters = [parameter for parameter in self.net.query_net.parameters() if parameter.requires_grad]
+        self._parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         self._rates = torch.tensor(learning_rates(optim), device=device)
         self._rate = torch.zeros((), device=device)
         kind = AdamW if optim.optimizer == "adamw" else Sgd
@@ -193,7 +193,8 @@ class Trainee:
         def make_loss() -> Any:
             views = self.views(self._bank.batch(self._place))
             own = None if views.own_negative is None else views.own_negative[few]
-            return lambda: self.net.compare(views.query[few], views.key[few], own).loss.mean()
+            tubelets = None if views.tubelets is None else views.tubelets[few]
+            return lambda: self.net.compare(views.query[few], views.key[few], own, tubelets).loss.mean()
 
         return settle_precision(self.config.optim.precision, self.net, make_loss, self.device)
 
@@ -257,7 +258,7 @@ class Trainee:
         self.net.update_key_net()
         autocast = self._precision != "float32"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):
-            output = self.net.compare(views.query, views.key, views.own_negative)
+            output = self.net.compare(views.query, views.key, views.own_negative, views.tubelets)
         loss = output.loss.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         self.net.enqueue(output.key)

@@ -107,6 +107,7 @@ def test_a_bank_holds_what_the_loader_gives(arm, manifest, tmp_path):
         ("temporal", {}),
         ("static", {"optim": {"clip_norm": 0.5}}),
         ("shared_4", {}),
+        ("tracks", {}),
         ("turned", {}),
         # At its own rate so small a network multiplies a difference of the last bit tenfold a step.
         ("queue_m9_k256_sgd_05", {"contrast": {"queue_size": 10}, "optim": {"lr": 0.0005}}),
