@@ -427,11 +427,14 @@ tubeletx-train probe CHECKPOINT --videos actions/ --task labels --group_pattern 
         """\
 Grade the frozen features of any video encoder after every stage: direction, speed, acceleration, order, turns, scale
 and paths, beside one frame, shuffled frames, clips played backwards and the same network untrained. Frames and
-patches are drawn, so that no video is needed. Writes one page (HTML, with all in it), a picture and JSON.""",
+patches are drawn, so that no video is needed; --rendered adds the actions of a set that `render` made. Writes one page
+(HTML, with all in it), a picture and JSON.""",
         examples="""\
 tubeletx-train report runs/pretrain
 # full size, several on one page, frames and patches of videos
 tubeletx-train report runs/pretrain --size full --videos held_out_videos/ --compare other.pth
+# actions too, of a set that was rendered
+tubeletx-train report runs/pretrain --rendered gym/
 # a model of transformers, by its folder; any torch module, by the function that returns it
 tubeletx-train report videomae-base/
 tubeletx-train report my_package.models:encoder --num_frames 16 --side 112""",

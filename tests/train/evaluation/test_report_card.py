@@ -157,6 +157,7 @@ def test_the_command_writes_a_page_of_several(
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     for axis in first["axes"]:
         assert axis in page.text
+    assert "tubeletx-train render gym --output gym/ makes them" in page.text  # no rendered set was given
     assert (output / "report.png").stat().st_size > 10_000
 
 

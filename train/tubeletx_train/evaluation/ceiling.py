@@ -1,7 +1,8 @@
-"""The ceiling of the motion probe: what the same network reaches when it is trained with the labels."""
+"""The ceiling of a probe: what the same network reaches when it is trained with the labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -21,6 +22,8 @@ from tubeletx_train.evaluation.motions import MOTION_NAMES
 from tubeletx_train.models import VideoEncoder
 
 _LONGEST_WARMUP = 20  # steps
+
+TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def supervised_ceiling(
     batch_size: int = 64,
     lr: float = 2e-3,
     seed: int = 0,
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    precision: TrainingPrecision = "auto",
 ) -> Ceiling:
     """Train an encoder and a linear layer on fresh motions over given frames; in place.
 
@@ -66,12 +69,45 @@ def supervised_ceiling(
     Raises:
         NonFiniteError: The gradient became NaN or infinite.
     """
+
+    def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        labels = torch.randint(len(MOTION_NAMES), (batch_size,), generator=generator)
+        background, source = torch.randint(len(clips), (2, batch_size), generator=generator)
+        return paste_motions(clips[background], clips[source], labels, generator), labels
+
+    return trained_with_labels(
+        encoder, draw, test, len(MOTION_NAMES), steps=steps, lr=lr, seed=seed, precision=precision
+    )
+
+
+def trained_with_labels(
+    encoder: VideoEncoder,
+    draw: Callable[[torch.Generator], tuple[Tensor, Tensor]],
+    test: ProbeTask,
+    num_classes: int,
+    *,
+    steps: int,
+    lr: float = 2e-3,
+    seed: int = 0,
+    precision: TrainingPrecision = "auto",
+) -> Ceiling:
+    """Train an encoder and a linear layer with labels; in place.
+
+    Args:
+        encoder: Trained in place.
+        draw: Makes the uint8 clips (B, 3, T, H, W) and labels (B,) of a step, from a generator.
+        test: What the accuracy is measured on.
+        num_classes: Labels there are.
+        steps: As for `supervised_ceiling`, like the rest.
+        lr: Peak learning rate.
+        seed: Seed of the draws.
+        precision: As in `OptimConfig`.
+    """
     device = next(encoder.parameters()).device
-    classifier = nn.Linear(encoder.feature_dim, len(MOTION_NAMES)).to(device)
+    classifier = nn.Linear(encoder.feature_dim, num_classes).to(device)
     net = nn.Sequential(encoder, classifier)
     optim = OptimConfig(
         optimizer="adamw",
-        batch_size=batch_size,
         lr=lr,
         weight_decay=1e-4,
         clip_norm=None,
@@ -82,18 +118,16 @@ def supervised_ceiling(
     generator = torch.Generator().manual_seed(seed)
     net.train()
     for step in trange(steps, desc="supervised ceiling", unit="step", dynamic_ncols=True, disable=None):
-        labels = torch.randint(len(MOTION_NAMES), (batch_size,), generator=generator)
-        background, source = torch.randint(len(clips), (2, batch_size), generator=generator)
-        batch = normalize(paste_motions(clips[background], clips[source], labels, generator).to(device))
-        labels = labels.to(device)
+        clips, labels = draw(generator)
+        batch, labels = normalize(clips.to(device)), labels.to(device)
         if step == 0:
-            few = slice(checked_samples(batch_size))
+            few = slice(checked_samples(len(batch)))
             optimization.settle_precision(net, partial(partial, _loss, net, batch[few], labels[few]))
         with optimization.autocast():
             loss = _loss(net, batch, labels)
         optimization.backward(loss)
         optimization.step()
-    predicted = embed(net, test.clips, batch_size).argmax(1)
+    predicted = embed(net, test.clips).argmax(1)
     return Ceiling((predicted == test.labels).float().mean().item(), optimization.precision)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,12 @@ class LabelledClips:
 
 
 def read_labelled(
-    path: str, data: DataConfig, *, clips: int, group_pattern: str | None = None
+    path: str,
+    data: DataConfig,
+    *,
+    clips: int,
+    group_pattern: str | None = None,
+    most: Mapping[str | None, int] | None = None,
 ) -> tuple[LabelledClips, list[BadVideo]]:
     """Linearly spaced clips of every labelled video, a central window of each, as `evaluate` cuts them.
 
@@ -60,6 +66,8 @@ def read_labelled(
         clips: Clips V of a video.
         group_pattern: Regular expression whose first group, found in a file's name, names the video's group; where
             None, the manifest's column `group` does, unless a column `split` says what is judged by what.
+        most: By split, how many videos of each class are taken, the first of the list; others are left out. None takes
+            all.
 
     Returns:
         The clips, and the videos that could not be read.
@@ -70,6 +78,8 @@ def read_labelled(
     listed = scan_folder(path, label_from_folder=True) if Path(path).is_dir() else load_videos(path)
     if not listed:
         raise DataError(f"{path}: holds no video")
+    if most is not None:
+        listed = _first(listed, most)
     unlabelled = [record.path for record in listed if record.label is None]
     if unlabelled:
         raise DataError(f"{path}: {len(unlabelled)} videos have no label, the first is {unlabelled[0]}")
@@ -96,6 +106,17 @@ def read_labelled(
         names=names,
     )
     return labelled, bad
+
+
+def _first(records: Iterable[VideoRecord], most: Mapping[str | None, int]) -> list[VideoRecord]:
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    kept = []
+    for record in records:
+        kind = (record.split, record.label)
+        counts[kind] += 1
+        if counts[kind] <= most.get(record.split, 0):
+            kept.append(record)
+    return kept
 
 
 def _views(data: DataConfig, clips: int) -> LabelledDataConfig:

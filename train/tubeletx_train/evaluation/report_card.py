@@ -6,8 +6,9 @@ import dataclasses
 import logging
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,14 @@ from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data import prepare_videos
 from tubeletx_train.data.augment import freeze
 from tubeletx_train.data.loader import held_out_batches
+from tubeletx_train.evaluation.by_stage import axis_means, read_stages, taken_for_opposite
 from tubeletx_train.evaluation.ceiling import supervised_ceiling
 from tubeletx_train.evaluation.motion_probe import ProbeTask, paste_motions
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS, MOTIONS, SPEEDS, Motion
-from tubeletx_train.evaluation.readout import Readout, read_out
+from tubeletx_train.evaluation.readout import Readout
+from tubeletx_train.evaluation.rendered_card import ActionGrades, Actions, actions_ceiling, grade_actions, read_actions
 from tubeletx_train.evaluation.stages import OurEncoder, StagedEncoder, load_stages
-from tubeletx_train.figures.report_card import Card, card_page, card_picture
+from tubeletx_train.figures.report_card import Answers, Card, card_page, card_picture
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ _MIRRORED = (
     ("growing", "shrinking"),
 )
 _COUNTS = {"small": (320, 300, 50), "full": (1600, 1200, 200)}  # clips to fit on, to judge by, triples of paths
+# Videos of a class of a rendered set: to fit on, to judge by; None is all.
+_VIDEOS: dict[str, tuple[int, int] | None] = {"small": (6, 4), "full": None}
 _SMALL_FRAMES, _SMALL_SIDE = 8, 64
 
 
@@ -78,13 +83,16 @@ class ReportConfig:
         names: What the page calls them, in their order; what they were given by otherwise.
         size: "small" takes fewer clips, of 8 frames of 64 pixels where the encoder takes any size; "full" many clips of
             the encoder's own size.
+        rendered: The folder of a set that `render` wrote, whose actions are asked for too; null asks for none.
         videos: A manifest or folder of videos that still frames and patches are taken from; null draws them.
         split: Keep only the manifest's rows of this split.
         num_frames: Frames of a clip; null as `size` says.
         side: Height and width of a clip, pixels; null as `size` says.
-        controls: Whether to ask again of one frame, of shuffled frames and of clips played backwards.
+        controls: Whether to ask again of one frame, of shuffled frames and of clips played backwards, and of actions
+            their mean frame.
         untrained: Whether to ask the same network with weights drawn anew.
-        ceiling_steps: Also train an encoder of ours with the labels for so many steps; 0 leaves it out.
+        ceiling_steps: Also train an encoder of ours with the labels, of the motions and of the actions, for so many
+            steps each; 0 leaves it out.
         seed: Seed of the draws.
         device: "auto", "cpu", "cuda" or "cuda:N".
         num_workers: Decoding processes.
@@ -95,6 +103,7 @@ class ReportConfig:
     compare: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     size: Literal["small", "full"] = "small"
+    rendered: str | None = None
     videos: str | None = None
     split: str | None = None
     num_frames: int | None = None
@@ -135,12 +144,14 @@ class Material:
         paths: Four clips for each triple, (4, N, 3, T, S, S): an anchor, its path in another look, and in that look
             another path, and the anchor's backwards.
         plain: Still frames with nothing on them, for an untrained network's statistics and the ceiling.
+        actions: Of a rendered set, where there is one.
     """
 
     motions: Labelled
     speeds: Labelled
     paths: Tensor
     plain: Tensor
+    actions: Actions | None = None
 
 
 @dataclass
@@ -160,6 +171,7 @@ class Grades:
         backwards: Share of clips played backwards that are taken for the opposite motion, at every stage.
         untrained: As `axes`, of the network with fresh weights.
         ceiling: Accuracy over the twenty motions after training with the labels.
+        actions: What was found of rendered actions.
         seconds: That it took.
         clips: How many clips went through the network.
         peak_memory: Largest resident memory of the process until then, bytes.
@@ -177,6 +189,7 @@ class Grades:
     backwards: list[float] | None = None
     untrained: dict[str, list[float]] | None = None
     ceiling: float | None = None
+    actions: ActionGrades | None = None
     seconds: float = 0.0
     clips: int = 0
     peak_memory: int = 0
@@ -191,6 +204,9 @@ def draw_material(config: ReportConfig, num_frames: int, side: int) -> Material:
         speeds=_labelled(frames, max(fit // 4, 40), max(judge // 4, 40), num_frames, config.seed + 2, SPEEDS),
         paths=_path_triples(next(frames), next(frames), triples, num_frames, config.seed + 4),
         plain=_lasting(next(frames), num_frames),
+        actions=None
+        if config.rendered is None
+        else read_actions(config.rendered, num_frames, side, most=_VIDEOS[config.size], num_workers=config.num_workers),
     )
 
 
@@ -274,22 +290,37 @@ def grade(name: str, encoder: StagedEncoder, material: Material, config: ReportC
     found = _read_motions(fit, judge, motions)
     grades.motions = [readout.linear for readout in found]
     grades.pairs = {pair: [readout.pairs[pair] for readout in found] for pair in found[0].pairs}
-    grades.axes = _axes(found)
+    grades.axes = axis_means(found, AXES)
     grades.axes["speed"] = _read_speeds(embed(encoder, speeds.fit.clips), embed(encoder, speeds.judge.clips), speeds)
     paths = [embed(encoder, clips) for clips in material.paths]
     grades.axes |= _read_paths(paths)
     if config.controls:
         grades.one_frame = _controlled(encoder, motions, speeds, _hold_middle, embed)
         grades.shuffled = _controlled(encoder, motions, speeds, _Shuffle(config.seed), embed)
-        grades.backwards = _backwards(fit, encoder, motions, embed)
+        grades.backwards = taken_for_opposite(
+            fit, motions.fit.labels, motions.judge, motions.names, _MIRRORED, partial(embed, encoder)
+        )
     if config.untrained and (twin := encoder.untrained(material.plain, config.seed)) is not None:
         values = _read_motions(embed(twin, motions.fit.clips), embed(twin, motions.judge.clips), motions)
-        grades.untrained = _axes(values)
+        grades.untrained = axis_means(values, AXES)
         fit_speeds, judge_speeds = embed(twin, speeds.fit.clips), embed(twin, speeds.judge.clips)
         grades.untrained["speed"] = _read_speeds(fit_speeds, judge_speeds, speeds)
         grades.untrained |= _read_paths([embed(twin, clips) for clips in material.paths])
+    if material.actions is not None:
+        twin = encoder.untrained(material.actions.fit.clips[:64], config.seed) if config.untrained else None
+        changes: dict[str, Callable[[Tensor], Tensor]] = {
+            "one frame": _hold_middle,
+            "mean frame": _hold_mean,
+            "shuffled frames": _Shuffle(config.seed),
+        }
+        grades.actions = grade_actions(
+            material.actions,
+            partial(embed, encoder),
+            None if twin is None else partial(embed, twin),
+            changes if config.controls else {},
+        )
     if config.ceiling_steps:
-        grades.ceiling = _ceiling(encoder, material, config)
+        _add_ceilings(grades, encoder, material, config)
     grades.seconds = time.perf_counter() - started
     grades.clips = count
     grades.peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -297,22 +328,12 @@ def grade(name: str, encoder: StagedEncoder, material: Material, config: ReportC
 
 
 def _read_motions(fit: dict[str, Tensor], judge: dict[str, Tensor], motions: Labelled) -> list[Readout]:
-    labels = motions.fit.labels, motions.judge.labels
-    return [read_out((fit[s], labels[0]), (judge[s], labels[1]), motions.names, MOTION_PAIRS) for s in fit]
-
-
-def _axes(found: list[Readout]) -> dict[str, list[float]]:
-    """Mean accuracy over the pairs of each axis."""
-    axes = {}
-    for axis, pairs in AXES.items():
-        names = [" / ".join(pair) for pair in pairs]
-        axes[axis] = [sum(readout.pairs[name] for name in names) / len(names) for readout in found]
-    return axes
+    return read_stages(fit, judge, (motions.fit.labels, motions.judge.labels), motions.names, MOTION_PAIRS)
 
 
 def _read_speeds(fit: dict[str, Tensor], judge: dict[str, Tensor], speeds: Labelled) -> list[float]:
-    labels = speeds.fit.labels, speeds.judge.labels
-    return [read_out((fit[s], labels[0]), (judge[s], labels[1]), speeds.names).linear for s in fit]
+    found = read_stages(fit, judge, (speeds.fit.labels, speeds.judge.labels), speeds.names)
+    return [readout.linear for readout in found]
 
 
 def _read_paths(paths: list[dict[str, Tensor]]) -> dict[str, list[float]]:
@@ -338,6 +359,12 @@ def _hold_middle(clips: Tensor) -> Tensor:
     return clips[:, :, middle : middle + 1].expand_as(clips)
 
 
+def _hold_mean(clips: Tensor) -> Tensor:
+    # Clip by clip, as floats of all would be a large multiple of the bytes.
+    means = torch.stack([clip.float().mean(1, keepdim=True).round().byte() for clip in clips])
+    return means.expand_as(clips)
+
+
 @dataclass
 class _Shuffle:
     """Shuffles the frames of each clip, none like the next."""
@@ -355,37 +382,24 @@ def _controlled(
 ) -> dict[str, list[float]]:
     """The axes once more, fitted and judged on changed clips."""
     fit, judge = (embed(encoder, change(task.clips)) for task in (motions.fit, motions.judge))
-    axes = _axes(_read_motions(fit, judge, motions))
+    axes = axis_means(_read_motions(fit, judge, motions), AXES)
     fit, judge = (embed(encoder, change(task.clips)) for task in (speeds.fit, speeds.judge))
     return axes | {"speed": _read_speeds(fit, judge, speeds)}
 
 
-def _backwards(fit: dict[str, Tensor], encoder: StagedEncoder, motions: Labelled, embed: Any) -> list[float]:
-    """Clips played backwards, judged as the opposite motion by what was fitted on clips that were not."""
-    opposite = torch.full((len(MOTION_NAMES),), -1)
-    for one, other in _MIRRORED:
-        first, second = MOTION_NAMES.index(one), MOTION_NAMES.index(other)
-        opposite[first], opposite[second] = second, first
-    labels = opposite[motions.judge.labels]
-    rows = labels >= 0
-    features = embed(encoder, motions.judge.clips[rows].flip(2))
-    shares = []
-    for stage, values in features.items():
-        found = read_out((fit[stage], motions.fit.labels), (values, labels[rows]), motions.names, _MIRRORED)
-        shares.append(sum(found.pairs.values()) / len(found.pairs))
-    return shares
-
-
-def _ceiling(encoder: StagedEncoder, material: Material, config: ReportConfig) -> float | None:
+def _add_ceilings(grades: Grades, encoder: StagedEncoder, material: Material, config: ReportConfig) -> None:
     if not isinstance(encoder, OurEncoder):
         _log.warning(
             "ceiling_steps: only an encoder of this package is trained with the labels; %s is not", encoder.kind
         )
-        return None
-    twin = encoder.untrained(material.plain, config.seed).net
-    judge = material.motions.judge
+        return
     steps, seed = config.ceiling_steps, config.seed
-    return supervised_ceiling(twin, material.plain, judge, steps=steps, batch_size=32, seed=seed).accuracy  # type: ignore[arg-type]
+    twin = encoder.untrained(material.plain, seed).net
+    judge = material.motions.judge
+    grades.ceiling = supervised_ceiling(twin, material.plain, judge, steps=steps, batch_size=32, seed=seed).accuracy
+    if material.actions is not None and grades.actions is not None:
+        twin = encoder.untrained(material.actions.fit.clips[:64], seed).net
+        grades.actions.ceiling = actions_ceiling(twin, material.actions, steps=steps, batch_size=32, seed=seed)
 
 
 def report_card(config: ReportConfig) -> list[Grades]:
@@ -446,37 +460,63 @@ def _card(grades: Grades) -> Card:
         f"{grades.clips:,} clips in {grades.seconds / 60:.1f} minutes",
         f"{grades.peak_memory / 1e9:.1f} GB at the peak",
     ]
-    if grades.ceiling is not None:
-        facts.append(f"trained with the labels: {grades.ceiling:.0%} of {len(MOTION_NAMES)} motions")
-    return Card(
-        name=grades.name,
-        facts=facts,
+    controls = {
+        "untrained": grades.untrained,
+        "one frame": grades.one_frame,
+        "shuffled frames": grades.shuffled,
+    }
+    motions = Answers(
         stages=grades.stages,
         axes=grades.axes,
         pairs=grades.pairs,
-        motions=grades.motions,
-        controls={
-            name: values
-            for name, values in (
-                ("untrained", grades.untrained),
-                ("one frame", grades.one_frame),
-                ("shuffled frames", grades.shuffled),
-            )
-            if values is not None
-        },
+        classes=grades.motions,
+        chance=1 / len(MOTION_NAMES),
+        controls={name: values for name, values in controls.items() if values is not None},
         backwards=grades.backwards,
+        ceiling=grades.ceiling,
     )
+    found = grades.actions
+    if found is None:
+        return Card(grades.name, facts, motions)
+    actions = Answers(
+        stages=grades.stages,
+        axes=found.axes,
+        pairs=found.pairs,
+        classes=found.classes,
+        chance=found.chance,
+        controls=found.controls,
+        backwards=found.backwards,
+        ceiling=found.ceiling,
+        other_motion=found.other_motion,
+        confused=found.confused,
+        videos=found.videos,
+    )
+    return Card(grades.name, facts, motions, found.name, actions)
 
 
 def format_grades(grades: list[Grades]) -> str:
     """A small table: each axis at its best stage, chance 50 %."""
-    width = max(len(axis) for axis in grades[0].axes)
     lines = ["right of two, at the best stage (chance 50 %)"]
     for one in grades:
         lines.append(f"\n{one.name}: {one.kind}; {one.clips:,} clips in {one.seconds / 60:.1f} minutes")
-        for axis, values in one.axes.items():
-            place = values.index(max(values))
-            beside = [("untrained", one.untrained), ("one frame", one.one_frame), ("shuffled", one.shuffled)]
-            known = [f"{name} {found[axis][place]:.0%}" for name, found in beside if found and axis in found]
-            lines.append(f"  {axis:{width}} {values[place]:5.0%} at {one.stages[place]:10} {'   '.join(known)}")
+        beside = [("untrained", one.untrained), ("one frame", one.one_frame), ("shuffled", one.shuffled)]
+        lines += _axis_lines(one.stages, one.axes, {name: found for name, found in beside if found})
+        if one.actions is not None:
+            fitted, judged = one.actions.videos
+            lines.append(f"  of {one.actions.name}, {fitted} videos to fit on and {judged} to judge by:")
+            lines += _axis_lines(one.stages, one.actions.axes, one.actions.controls)
+            best = max(one.actions.classes)
+            lines.append(f"  of all classes {best:.0%} (chance {one.actions.chance:.0%})")
     return "\n".join(lines)
+
+
+def _axis_lines(
+    stages: list[str], axes: dict[str, list[float]], controls: dict[str, dict[str, list[float]]]
+) -> list[str]:
+    width = max(map(len, axes))
+    lines = []
+    for axis, values in axes.items():
+        place = values.index(max(values))
+        known = [f"{name} {found[axis][place]:.0%}" for name, found in controls.items() if axis in found]
+        lines.append(f"  {axis:{width}} {values[place]:5.0%} at {stages[place]:10} {'   '.join(known)}")
+    return lines

@@ -74,6 +74,8 @@ class StagedEncoder(ABC):
 class OurEncoder(StagedEncoder):
     """An encoder of this package: a chain of stages, each pooled over space and time."""
 
+    net: VideoEncoder
+
     def __init__(self, encoder: VideoEncoder, kind: str, build: Callable[[], VideoEncoder]) -> None:
         """Args: `build` makes the same network with fresh weights."""
         self.net, self.kind, self._build = encoder, kind, build
@@ -86,7 +88,7 @@ class OurEncoder(StagedEncoder):
             found[name] = x.mean((2, 3, 4))
         return found
 
-    def untrained(self, clips: Tensor, seed: int) -> StagedEncoder:
+    def untrained(self, clips: Tensor, seed: int) -> OurEncoder:
         """With running statistics of batch norm as these clips have them."""
         seed_everything(seed)
         twin = self._build().to(next(self.net.parameters()).device)

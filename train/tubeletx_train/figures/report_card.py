@@ -24,6 +24,17 @@ _QUESTIONS = {
     "path": "the same path in another look, or another path in that look",
     "path or its reverse": "the same path in another look, or played backwards in that look",
 }
+_ACTION_QUESTIONS = {
+    "way": "one way or the other, each the other played backwards",
+    "how often": "once or again",
+    "which first": "of the same two, one or the other first",
+    "what": "what turns or is moved, which frames without order tell too",
+}
+_ALL = "all classes"
+_NO_ACTIONS = (
+    "<p>No rendered actions were asked for: <code>tubeletx-train render gym --output gym/</code> makes them in "
+    "minutes, and <code>--rendered gym/</code> adds them to this page.</p>"
+)
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
@@ -33,28 +44,34 @@ th:first-child,td:first-child{text-align:left}small{color:#666}img{max-width:100
 
 
 @dataclass(frozen=True)
-class Card:
-    """What is shown of one encoder; shares from 0 to 1, one for each stage.
+class Answers:
+    """What the stages of one encoder say about one kind of clips; shares from 0 to 1, one for each stage.
 
     Attributes:
-        name: Its name.
-        facts: What it is, and what the measurement took.
         stages: Their names.
         axes: Accuracy of a choice of two, by axis.
-        pairs: Likewise by pair of motions.
-        motions: Accuracy over all motions.
-        controls: By control, as `axes`, which it need not have all of.
-        backwards: Share of clips played backwards that are taken for the opposite motion.
+        pairs: Likewise by pair of classes.
+        classes: Accuracy over all classes.
+        chance: Of that.
+        controls: By control, as `axes`, which it need not have all of, and over all classes under "all classes".
+        backwards: Share of clips played backwards that are taken for the opposite class.
+        ceiling: Accuracy over all classes of the same network trained with the labels.
+        other_motion: Accuracy over all classes where another motion has the same label.
+        confused: Two classes, and the share of their clips that are taken for the other.
+        videos: Fitted on, judged by, where they are not the same for all cards.
     """
 
-    name: str
-    facts: Sequence[str]
     stages: Sequence[str]
     axes: Mapping[str, Sequence[float]]
     pairs: Mapping[str, Sequence[float]]
-    motions: Sequence[float]
+    classes: Sequence[float]
+    chance: float
     controls: Mapping[str, Mapping[str, Sequence[float]]]
-    backwards: Sequence[float] | None
+    backwards: Sequence[float] | None = None
+    ceiling: float | None = None
+    other_motion: Sequence[float] | None = None
+    confused: Sequence[tuple[str, str, float]] = ()
+    videos: tuple[int, int] | None = None
 
     def best(self, axis: str) -> tuple[float, str]:
         """The largest accuracy over the stages, and where it is."""
@@ -63,23 +80,44 @@ class Card:
         return values[place], self.stages[place]
 
 
-def axis_order(card: Card) -> list[str]:
+@dataclass(frozen=True)
+class Card:
+    """What is shown of one encoder.
+
+    Attributes:
+        name: Its name.
+        facts: What it is, and what the measurement took.
+        motions: Of patches that move over still frames.
+        actions_name: The rendered set that it was asked about, if any.
+        actions: Of its actions.
+    """
+
+    name: str
+    facts: Sequence[str]
+    motions: Answers
+    actions_name: str | None = None
+    actions: Answers | None = None
+
+
+def axis_order(answers: Answers) -> list[str]:
     """The axes in the order of the questions."""
-    return [axis for axis in _QUESTIONS if axis in card.axes]
+    return [axis for axis in (*_QUESTIONS, *_ACTION_QUESTIONS) if axis in answers.axes]
 
 
 def card_picture(path: str | Path, cards: Sequence[Card]) -> Path:
     """Write a PNG, a map of stages and axes for each encoder; returns `path`."""
-    axes_names = axis_order(cards[0])
-    heights = [1.2 + 0.34 * len(card.stages) for card in cards]
+    heights = [1.2 + 0.34 * len(card.motions.stages) for card in cards]
     figure = Figure(figsize=(9.5, sum(heights) + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(cards), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for panel, card in zip(panels, cards, strict=True):
-        values = np.array([card.axes[axis] for axis in axes_names]).T
+        columns = {axis: card.motions.axes[axis] for axis in axis_order(card.motions)}
+        if card.actions is not None:
+            columns |= {f"{card.actions_name}: {axis}": card.actions.axes[axis] for axis in axis_order(card.actions)}
+        values = np.array(list(columns.values())).T
         image = panel.imshow(values, vmin=0.5, vmax=1, cmap="viridis", aspect="auto")
-        panel.set_yticks(range(len(card.stages)), card.stages, fontsize=8)
-        panel.set_xticks(range(len(axes_names)), axes_names, fontsize=8, rotation=20, ha="right")
+        panel.set_yticks(range(len(card.motions.stages)), card.motions.stages, fontsize=8)
+        panel.set_xticks(range(len(columns)), list(columns), fontsize=8, rotation=20, ha="right")
         panel.set_title(card.name, loc="left", fontsize=10)
         for (row, column), value in np.ndenumerate(values):
             color = "white" if value < 0.8 else "black"
@@ -111,9 +149,13 @@ def card_page(cards: Sequence[Card], picture: Path, *, counts: Sequence[int], ma
         f"{2 * judge // 20} clips for a pair of motions, a share of 50 % comes with a standard error of "
         f"{50 / (2 * judge / 20) ** 0.5:.0f} %. Each column shows the stage at which the encoder itself is best.</p>"
     )
-    body.append(_overview(cards))
+    body.append(_overview({card.name: card.motions for card in cards}))
+    body += _actions(cards)
     body.append(f'<img alt="accuracy by stage and question" src="data:image/png;base64,{image}">')
-    body += [_details(card) for card in cards]
+    for card in cards:
+        body.append(_details(card.name, card.motions))
+        if card.actions is not None:
+            body.append(_details(f"{card.name}: {card.actions_name}", card.actions))
     body.append(f"<p><small>{escape(', '.join(f'{name} {value}' for name, value in made.items()))}</small></p>")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -122,40 +164,82 @@ def card_page(cards: Sequence[Card], picture: Path, *, counts: Sequence[int], ma
 
 
 def _summary(card: Card) -> str:
-    ranked = sorted(axis_order(card), key=lambda axis: card.best(axis)[0])
-    strong = [f"{axis} ({card.best(axis)[0]:.0%} at {card.best(axis)[1]})" for axis in reversed(ranked[-2:])]
-    weak = [f"{axis} ({card.best(axis)[0]:.0%})" for axis in ranked[:2]]
+    motions = card.motions
+    ranked = sorted(axis_order(motions), key=lambda axis: motions.best(axis)[0])
+    strong = [f"{axis} ({motions.best(axis)[0]:.0%} at {motions.best(axis)[1]})" for axis in reversed(ranked[-2:])]
+    weak = [f"{axis} ({motions.best(axis)[0]:.0%})" for axis in ranked[:2]]
     facts = "; ".join(card.facts)
     text = f"tells best {' and '.join(strong)}, worst {' and '.join(weak)}."
     return f"<p><b>{escape(card.name)}</b> {escape(text)} <small>{escape(facts)}</small></p>"
 
 
-def _overview(cards: Sequence[Card]) -> str:
-    columns = [(card, control) for card in cards for control in (None, *card.controls)]
-    head = "".join(f"<th>{escape(card.name if control is None else control)}</th>" for card, control in columns)
+def _actions(cards: Sequence[Card]) -> list[str]:
+    """What rendered actions came to, or how to have some."""
+    answers = {card.name: card.actions for card in cards if card.actions is not None}
+    if not answers:
+        return [_NO_ACTIONS]
+    first = next(iter(answers.values()))
+    fit, judge = first.videos or (0, 0)
+    name = next(card.actions_name for card in cards if card.actions is not None)
+    about = (
+        "Actions on video that differ in the motion alone, from cameras, at speeds and in looks that are not fitted "
+        f"on: {fit} videos to fit on, {judge} to judge by. The controls say how much is told without motion."
+    )
+    parts = [f"<h2>Rendered actions: {escape(str(name))}</h2>", f"<p>{about}</p>", _overview(answers)]
+    for encoder, found in answers.items():
+        if found.confused:
+            pairs = ", ".join(f"{one} and {other} ({share:.0%})" for one, other, share in found.confused)
+            parts.append(f"<p>{escape(f'{encoder} takes for one another: {pairs}.')}</p>")
+    return parts
+
+
+def _overview(answers: Mapping[str, Answers]) -> str:
+    columns = [(name, control) for name, found in answers.items() for control in (None, *found.controls)]
+    head = "".join(f"<th>{escape(name if control is None else control)}</th>" for name, control in columns)
+    head += "<th>chance</th>"
     rows = [f"<tr><th>at its best stage</th>{head}</tr>"]
-    for axis in axis_order(cards[0]):
+    axes = axis_order(next(iter(answers.values())))
+    for axis in axes:
         cells = []
-        for card, control in columns:
-            values = card.axes[axis] if control is None else card.controls[control].get(axis)
-            place = card.stages.index(card.best(axis)[1])
+        for name, control in columns:
+            found = answers[name]
+            values = found.axes[axis] if control is None else found.controls[control].get(axis)
+            place = found.stages.index(found.best(axis)[1])
             cells.append("<td></td>" if values is None else _cell(values[place]))
-        rows.append(f"<tr><td>{axis}<br><small>{_QUESTIONS[axis]}</small></td>{''.join(cells)}</tr>")
+        question = (_QUESTIONS | _ACTION_QUESTIONS)[axis]
+        rows.append(f"<tr><td>{axis}<br><small>{question}</small></td>{''.join(cells)}<td>50%</td></tr>")
+    cells = []
+    for name, control in columns:
+        found = answers[name]
+        values = found.classes if control is None else found.controls[control].get(_ALL)
+        place = int(np.argmax(found.classes))
+        cells.append("<td></td>" if values is None else _cell(values[place], found.chance))
+    chance = next(iter(answers.values())).chance
+    ceilings = [f"{name} {found.ceiling:.0%}" for name, found in answers.items() if found.ceiling is not None]
+    ceiling = f"<br><small>trained with the labels: {escape(', '.join(ceilings))}</small>" if ceilings else ""
+    rows.append(f"<tr><td>{_ALL}{ceiling}</td>{''.join(cells)}<td>{chance:.0%}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
-def _details(card: Card) -> str:
-    head = "".join(f"<th>{escape(stage)}</th>" for stage in card.stages)
-    rows = [f"<tr><th>{escape(card.name)}</th>{head}</tr>"]
-    lines: list[tuple[str, Sequence[float]]] = [("all motions", card.motions), *card.pairs.items()]
-    if card.backwards is not None:
-        lines.append(("backwards, taken for the opposite", card.backwards))
-    for control, values in card.controls.items():
-        lines += [(f"{control}: {axis}", values[axis]) for axis in axis_order(card) if axis in values]
-    for index, (name, shares) in enumerate(lines):
-        cells = "".join(_cell(share, chance=0.0 if index == 0 else 0.5) for share in shares)
+def _details(title: str, answers: Answers) -> str:
+    head = "".join(f"<th>{escape(stage)}</th>" for stage in answers.stages)
+    rows = [f"<tr><th>{escape(title)}</th>{head}</tr>"]
+    chance = answers.chance
+    lines: list[tuple[str, Sequence[float], float]] = [(_ALL, answers.classes, chance)]
+    if answers.other_motion is not None:
+        lines.append(("all classes, by another motion of the label", answers.other_motion, chance))
+    lines += [(axis, answers.axes[axis], 0.5) for axis in axis_order(answers)]
+    lines += [(pair, shares, 0.5) for pair, shares in answers.pairs.items()]
+    if answers.backwards is not None:
+        lines.append(("backwards, taken for the opposite", answers.backwards, 0.5))
+    for control, values in answers.controls.items():
+        lines += [(f"{control}: {axis}", values[axis], 0.5) for axis in axis_order(answers) if axis in values]
+        if _ALL in values:
+            lines.append((f"{control}: {_ALL}", values[_ALL], chance))
+    for name, shares, least in lines:
+        cells = "".join(_cell(share, least) for share in shares)
         rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    return f"<details><summary>{escape(card.name)}, stage by stage</summary><table>{''.join(rows)}</table></details>"
+    return f"<details><summary>{escape(title)}, stage by stage</summary><table>{''.join(rows)}</table></details>"
 
 
 def _cell(share: float, chance: float = 0.5) -> str:

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from tubeletx_train.common.errors import CommandError
 from tubeletx_train.common.files import explain_full_disk, writable_folder, write_json
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data import DataError, VideoRecord, write_manifest
-from tubeletx_train.rendered.config import RenderConfig
+from tubeletx_train.rendered.config import RenderConfig, SetName
 from tubeletx_train.rendered.sets import RenderedSet, Renderer, rendered_set
 from tubeletx_train.rendered.sheet import contact_sheet
 from tubeletx_train.rendered.video import write_video
@@ -94,6 +95,25 @@ def _claim(folder: Path, config: RenderConfig) -> None:
         raise DataError(f"{folder}: holds a folder {_CLIPS} but no {_SETTINGS}; choose another output folder")
     else:
         write_json(file, wanted)
+
+
+def settings_of(folder: Path) -> RenderConfig:
+    """What a folder was rendered with; the number of clips a class is not kept.
+
+    Raises:
+        DataError: It holds no rendered set.
+    """
+    file = folder / _SETTINGS
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        if settings["set"] not in get_args(SetName):
+            raise ValueError(f"set: got {settings['set']!r}, needs one of {', '.join(get_args(SetName))}")
+        return RenderConfig(output=str(folder), **settings)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{folder}: holds no rendered set ({type(error).__name__}: {error}); "
+            f"`tubeletx-train render gym --output {folder}` makes one"
+        ) from error
 
 
 def _words(settings: object) -> str:

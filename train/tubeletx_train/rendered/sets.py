@@ -34,9 +34,17 @@ class Renderer(Protocol):
 
 
 class RenderedSet(Protocol):
-    """A set of labelled videos."""
+    """A set of labelled videos.
+
+    Attributes:
+        class_names: Classes.
+        pairs: Classes that differ in one thing, by what that is.
+        opposites: Those that are each other played backwards.
+    """
 
     class_names: tuple[str, ...]
+    pairs: dict[str, tuple[tuple[str, str], ...]]
+    opposites: tuple[tuple[str, str], ...]
 
     def draw(self, seed: int, label: int, number: int) -> DrawnClip:
         """Draw a clip of a class; needs none of the packages that render."""

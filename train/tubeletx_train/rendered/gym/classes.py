@@ -135,3 +135,28 @@ WAYS = tuple(
     for element in ELEMENTS
     for count in _COUNTS
 )
+
+
+def _often() -> tuple[tuple[str, str], ...]:
+    once, twice = _COUNTS
+    steps = [Step(element, way) for element in ELEMENTS for way in (0, 1)]
+    return tuple((f"{step.name}_{once}", f"{step.name}_{twice}") for step in steps)
+
+
+def _elements() -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{Step(one, way).name}_{count}", f"{Step(other, way).name}_{count}")
+        for one, other in itertools.combinations(ELEMENTS, 2)
+        for way in (0, 1)
+        for count in _COUNTS
+    )
+
+
+def _orders() -> tuple[tuple[str, str], ...]:
+    """Of two steps either comes first."""
+    names = [item.name for item in (*_there_and_back(), *_in_order())]
+    return tuple(zip(names[::2], names[1::2], strict=True))
+
+
+# By what they differ in; a frame may tell the last.
+PAIRS = {"way": WAYS, "how often": _often(), "which first": _orders(), "what": _elements()}

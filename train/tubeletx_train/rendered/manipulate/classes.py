@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 
@@ -80,3 +81,24 @@ OPPOSITES = tuple(
     for order in _ORDERS
     if len(order) % 2 and order[0] == 0
 )
+
+
+def _of_each_thing(*pairs: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (ManipulateClass(thing, one).name, ManipulateClass(thing, other).name)
+        for thing in THINGS
+        for one, other in pairs
+    )
+
+
+# By what they differ in; a frame may tell the last.
+PAIRS = {
+    "way": OPPOSITES,
+    "how often": _of_each_thing(((0,), (0, 1, 0)), ((1,), (1, 0, 1))),
+    "which first": _of_each_thing(((0, 1), (1, 0))),
+    "what": tuple(
+        (ManipulateClass(one, order).name, ManipulateClass(other, order).name)
+        for one, other in itertools.combinations(THINGS, 2)
+        for order in _ORDERS
+    ),
+}
