@@ -26,9 +26,11 @@ from harness import write_result
 
 from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.config.data import DataConfig
+from tubeletx_train.config.run import RunConfig
 from tubeletx_train.data import BadVideoTracker, PairDataset, check_videos, scan_folder
 from tubeletx_train.data.bank import BankLoader, DecodedClipDataset
 from tubeletx_train.data.loader import EpochLoader, collate_pairs
+from tubeletx_train.engine.run import RunContext
 
 BATCH, ROUNDS, STEPS = 8, 7, 2
 CPU = torch.device("cpu")
@@ -55,11 +57,10 @@ def main() -> None:
         videos, _ = check_videos(scan_folder(folder), progress=False)
         common: dict[str, Any] = {"videos": name, "num_workers": 0, "segment_seconds": 1.0}
         ranks, tracker = Ranks(), BadVideoTracker(len(videos), 0.5)
+        run = RunContext(RunConfig(), folder, CPU, ranks)
         sources: dict[str, Iterator[Any]] = {}
         config = DataConfig(**common)
-        loader = EpochLoader(
-            PairDataset(videos, config), collate_pairs, tracker, batch_size=BATCH, seed=0, ranks=ranks, device=CPU
-        )
+        loader = EpochLoader(PairDataset(videos, config), collate_pairs, tracker, BATCH, run)
         sources["decoded for each step"] = loader.batches(0, 1 << 30)
         for reuse in (4, 16, 1 << 20):
             config = DataConfig(**common, reuse=reuse, bank_clips=64)

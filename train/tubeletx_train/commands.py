@@ -110,6 +110,13 @@ def _check(config: Any) -> int:
     return examine(config)
 
 
+def _throughput(config: Any) -> int:
+    from tubeletx_train.pretrain.throughput import format_throughput, measure_throughput
+
+    print(format_throughput(measure_throughput(config)))
+    return 0
+
+
 def _shards(config: Any) -> int:
     from tubeletx_train.data.shards import pack_shards
 
@@ -287,18 +294,35 @@ tubeletx-train check --videos k400.csv --readers decord pyav --num_workers 8 --o
         remark="The exit code is 2 where a video cannot be read.",
     ),
     Command(
+        "throughput",
+        "pretrain.throughput:ThroughputConfig",
+        _throughput,
+        "whether a pretraining's data keep up with its network, and what to set",
+        """\
+Measure in about a minute, before a pretraining with the same settings, how many pairs a second its network takes on the
+device at hand, and how many a core delivers: decoded as the settings say, by other readers, from videos transcoded by
+`tubeletx-train shards`, and from a bank of decoded clips. The last line says what to set.""",
+        examples="""\
+tubeletx-train throughput --config pretrain/mini_kinetics --data.videos my_videos/
+tubeletx-train throughput --config pretrain/kinetics400 --data.videos k400.csv --transcoded small/manifest.csv""",
+    ),
+    Command(
         "shards",
         "data.shards:ShardsConfig",
         _shards,
-        "pack videos into tar shards",
+        "pack videos into tar shards, as they are or at the size that is trained on",
         """\
 Pack videos into tar shards of about a gigabyte, for file systems that are slow with many small files. The manifest
-written beside them is trained from like any other; webdataset reads the shards too.""",
+written beside them is trained from like any other; webdataset reads the shards too. With --transcode.short_side every
+video is encoded anew at the size that is trained on, with key frames close together, so that a clip takes a fraction of
+the time to decode; frames keep their numbers and times, sound is left out, and the sources stay as they are.""",
         examples="""\
 tubeletx-train shards --videos k400.csv --output shards/ --num_workers 8
+tubeletx-train shards --videos k400.csv --output small/ --num_workers 16 --transcode.short_side 128
+tubeletx-train shards --videos k400.csv --output intra/ --transcode.short_side 128 --transcode.gop 1
 tubeletx-train pretrain --config pretrain/kinetics400 --data.videos shards/manifest.csv
 (cd shards && sha256sum --check SHA256SUMS)""",
-        remark="Started again with the same output folder, it goes on with the shards that are not there.",
+        remark="Started again with the same output folder, it goes on with the videos and shards that are not there.",
     ),
     Command(
         "render",

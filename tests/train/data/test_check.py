@@ -95,6 +95,7 @@ def test_index_remembers_until_the_file_changes(videos, tmp_path):
     os.utime(video, (1, 1))
     again, _ = check_videos(records, index=index, progress=False)
     assert again == first
+    assert json.loads(index.read_text().splitlines()[-1])["path"] == str(video)  # on a line of its own
 
 
 def test_another_reader_looks_for_itself(write_video, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tubeletx_train.data import DataError, VideoError, open_video
 from tubeletx_train.data.inspection import inspect_video
 from tubeletx_train.data.readers import ShardMember, require_reader, storage_path
 from tubeletx_train.data.readers.decord import DecordReader, decord_size
+from tubeletx_train.data.readers.pyav import PyAVReader
 from video_files import ffmpeg, frame_level, frame_numbers
 
 VIDEO_READERS = ["decord", "decord_only", "pyav"]
@@ -124,6 +126,63 @@ def test_seeking_is_exact(tmp_path, write_video, name, codec):
         assert video.num_frames == 60
         for indices in ([40], [13, 14, 2], [59, 0], [11, 12, 35, 36], [7]):
             assert frame_numbers(video.read(indices)) == indices
+
+
+@pytest.mark.parametrize("gop", [1, 5, 40])
+def test_pyav_passes_over_what_is_not_asked_for(tmp_path, write_video, monkeypatch, gop):
+    codec = ("-c:v", "libx264", "-crf", "4", "-pix_fmt", "yuv420p", "-g", str(gop), "-keyint_min", str(gop), "-bf", "0")
+    path = write_video(tmp_path / "groups.mp4", frames=60, codec=(*codec, "-sc_threshold", "0"))
+    with av.open(str(path)) as container:
+        everything = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    decoded = []
+    counted = PyAVReader._numbered
+
+    def count(self, frames):
+        for number, frame in counted(self, frames):
+            decoded.append(number)
+            yield number, frame
+
+    monkeypatch.setattr(PyAVReader, "_numbered", count)
+    rng = np.random.default_rng(gop)
+    video = open_video(str(path), None, "pyav")
+    for _ in range(20):
+        indices = rng.choice(60, int(rng.integers(1, 8)), replace=False)
+        decoded.clear()
+        np.testing.assert_array_equal(video.read(indices), everything[indices])
+        # From the key frame before each frame on, and no further.
+        needed = {number for index in indices.tolist() for number in range(index - index % gop, index + 1)}
+        assert len(decoded) == len(needed)
+
+
+_MEMORY = """
+import os, sys
+from pathlib import Path
+from tubeletx_train.data import open_video
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+def read(times):
+    for number in range(times):
+        path = sys.argv[1 + number % (len(sys.argv) - 1)]
+        open_video(path, 32, "pyav").read(range(0, 12, 1 + number % 3))
+
+read(40)
+before, threads = resident(), len(os.listdir("/proc/self/task"))
+read(300)
+print(resident() - before, len(os.listdir("/proc/self/task")) - threads)
+"""
+
+
+def test_the_memory_of_a_pyav_worker_is_bounded(videos):
+    paths = [str(videos / name) for name in ("a.mp4", "sub/b.mp4", "sub/c.mp4")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", _MEMORY, *paths], env=environment, check=True, capture_output=True, text=True
+    )
+    grown, threads = map(float, run.stdout.split())
+    assert grown < 10
+    assert threads == 0
 
 
 def test_pyav_counts_frames_that_have_no_time_stamps(tmp_path, write_video):

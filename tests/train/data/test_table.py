@@ -132,3 +132,30 @@ def test_fingerprints_tell_lists_apart_but_not_where_they_lie():
     assert len({known, *map(fingerprint, others)}) == 1 + len(others)
     assert known == fingerprint([replace(records[0], fps=8.0), records[1]])
     assert fingerprint(records, labels=False) == fingerprint(others[4], labels=False)
+
+
+@settings(max_examples=60)
+@given(st.lists(_texts, max_size=12), st.booleans(), st.booleans(), st.data())
+def test_rows_are_ordered_by_their_paths(names, by_list, sort, data):
+    names = [f"/v/{name}" for name in (sorted(names) if sort else names)]
+    table = as_table([VideoRecord(name) for name in names])
+    if names and data.draw(st.booleans()):
+        rows = data.draw(st.lists(st.integers(0, len(names) - 1), max_size=12))
+        table, names = table.select(np.array(rows, np.int64)), [names[row] for row in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tubeletx_train.data.table._PART", 3)
+        patch.setattr("tubeletx_train.data.table._CHUNK", 2)
+        if by_list:  # as where one path is far longer than the others
+            patch.setattr("tubeletx_train.data.table._PADDED_BYTES", 1)
+        order, files = table.by_path()
+    expected = sorted(range(len(names)), key=names.__getitem__)
+    assert order.tolist() == expected
+    known = {name: number for number, name in enumerate(sorted(set(names)))}
+    assert files.tolist() == [known[names[row]] for row in expected]
+    assert table.num_files() == len(known)
+
+
+def test_columns_longer_than_four_bytes_count(monkeypatch):
+    monkeypatch.setattr("tubeletx_train.data.table._MOST_SMALL", 30)
+    records = [VideoRecord(f"/v/{number}", label="label" * number) for number in range(1, 9)]
+    assert as_table(records) == records

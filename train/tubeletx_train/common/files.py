@@ -75,6 +75,16 @@ def write_json(path: str | Path, content: Any, indent: int | None = 2) -> Path:
     return write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
+def append_line(path: str | Path, content: Any) -> None:
+    """Add plain data as a line of a JSON-lines file; on a line of its own also where an earlier write was cut off."""
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(content).encode() + b"\n")
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tubeletx_train.common.files import append_line
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.errors import NoUsableVideos
@@ -67,9 +68,8 @@ class _Index:
         if not finding.lasting:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            entry = {"path": path, "reader": self._reader, "stamp": self._stamp(path), "finding": asdict(finding)}
-            file.write(json.dumps(entry) + "\n")
+        entry = {"path": path, "reader": self._reader, "stamp": self._stamp(path), "finding": asdict(finding)}
+        append_line(self._path, entry)
 
 
 def check_videos(
@@ -133,19 +133,27 @@ def check_videos(
         if is_checked:
             good.append(record)
             continue
-        finding = _at_stated_rate(record, findings[record.path])
-        reason = finding.reason
-        if reason is None and record.start is not None and record.start >= _length(finding):
-            reason = f"starts at {record.start:g} s but ends at {_length(finding):.2f} s"
-        if reason is None:
-            seen = _with_frames(record, finding)
-            good.append(replace(seen, width=finding.width, height=finding.height, reader=finding.reader))
+        seen = with_finding(record, findings[record.path])
+        if isinstance(seen, BadVideo):
+            bad.setdefault(record.path, seen)
         else:
-            bad.setdefault(record.path, BadVideo(record.path, reason))
+            good.append(seen)
     left = sum(finding.reader is not None for finding in findings.values())
     if left:
         _log.info("%d of %d videos are read by PyAV, which decord does not read, or not exactly", left, len(findings))
     return as_table(good), list(bad.values())
+
+
+def with_finding(record: VideoRecord, finding: Finding) -> VideoRecord | BadVideo:
+    """A record with what a check of its file found, or why it cannot be used."""
+    finding = _at_stated_rate(record, finding)
+    reason = finding.reason
+    if reason is None and record.start is not None and record.start >= _length(finding):
+        reason = f"starts at {record.start:g} s but ends at {_length(finding):.2f} s"
+    if reason is not None:
+        return BadVideo(record.path, reason)
+    seen = _with_frames(record, finding)
+    return replace(seen, width=finding.width, height=finding.height, reader=finding.reader)
 
 
 def measured(record: VideoRecord, video: ClipReader) -> VideoRecord:

@@ -21,6 +21,8 @@ from tubeletx_train.data.table import SharedArrays, as_table
 # Frames decoded at once while the cache is filled: bounds what one long video holds besides the cache itself.
 _CHUNK = 256
 
+_PART = 1 << 16  # sources that are worked out together
+
 
 @dataclass(frozen=True)
 class Source:
@@ -51,25 +53,37 @@ class Sources(Sequence[Source]):
         order, files = table.by_path()
         first, stop = (ends[order] for ends in table.frame_ranges())
         frames = stop - first
-        counts = np.ones(len(table), np.int64)
+        del stop
+        counts = np.ones(len(table), np.int32)
         if segment_seconds is not None:
-            counts = np.round(frames / (segment_seconds * table.numbers("fps")[order])).astype(np.int64)
+            counts = np.round(frames / (segment_seconds * table.numbers("fps")[order])).astype(np.int32)
             counts = np.minimum(np.maximum(counts, 1), frames)
-        rows = np.repeat(np.arange(len(table)), counts)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        edges = [np.round(first[rows] + (place + step) * (frames / counts)[rows]).astype(np.int64) for step in (0, 1)]
-        starts = np.flatnonzero(np.append(True, files[rows][1:] != files[rows][:-1]))
-        sizes = np.diff(np.append(starts, len(rows)))
+        number = int(counts.sum(dtype=np.int64))
+        # Of millions of rows each of these is megabytes.
+        place_type = np.int32 if max(number, len(table)) < 1 << 31 else np.int64
+        rows = np.repeat(np.arange(len(table), dtype=place_type), counts)
+        place = np.arange(number, dtype=place_type)
+        place -= np.repeat(np.cumsum(counts, dtype=place_type) - counts, counts)
+        edges = np.empty((2, number), np.int32)
+        for part in (slice(start, start + _PART) for start in range(0, number, _PART)):
+            one = rows[part]
+            for step in (0, 1):
+                edges[step, part] = np.round(first[one] + (place[part] + step) * (frames[one] / counts[one]))
+        del place, first, frames, counts
+        files, rows = files[rows], order[rows]
+        starts = np.flatnonzero(np.append(True, files[1:] != files[:-1])).astype(place_type)
+        sizes = np.diff(np.append(starts, place_type(number)))
+        del files
+        arrays = {
+            "rows": rows,
+            "first": edges[0],
+            "frames": edges[1] - edges[0],
+            "file.first": np.repeat(starts, sizes),
+            "file.stop": np.repeat(starts + sizes, sizes),
+        }
+        del rows, edges, starts, sizes
         self._records = table
-        self._arrays = SharedArrays(
-            {
-                "rows": order[rows],
-                "first": edges[0],
-                "frames": edges[1] - edges[0],
-                "file.first": np.repeat(starts, sizes),
-                "file.stop": np.repeat(starts + sizes, sizes),
-            }
-        )
+        self._arrays = SharedArrays(arrays)
 
     def file_of(self, index: int) -> tuple[int, int]:
         """The range of sources, half open, that are of the same file as this one."""

@@ -83,4 +83,5 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))
         order = generator.permutation(self.num_samples)
-        return np.resize(order, max(self.num_samples, self.batch_size * self.world_size))
+        needed = self.batch_size * self.world_size
+        return order if needed <= self.num_samples else np.resize(order, needed)

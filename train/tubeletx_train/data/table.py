@@ -36,7 +36,10 @@ _NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
 _TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in _NUMBERS)
 
 _CHUNK = 1 << 10  # rows that are taken in together
+_PART = 1 << 16  # rows that are worked on together, so that what is made on the way stays small
+_PADDED_BYTES = 1 << 28  # of paths, each as long as the longest
 _ALIGNMENT = 64
+_MOST_SMALL = (1 << 32) - 1  # bytes of a column whose ends take four bytes each
 _NAMES = "surrogateescape"  # names of files may hold bytes that are no text
 
 
@@ -101,7 +104,7 @@ class VideoTable(Sequence[VideoRecord]):
         self._columns = columns
         self._size = size
         self._rows = rows
-        self._by_path: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+        self._by_path: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
     def __getstate__(self) -> tuple[SharedArrays, int, SharedArrays | None]:
         """What another process needs."""
@@ -160,11 +163,15 @@ class VideoTable(Sequence[VideoRecord]):
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A column of numbers, float64 with NaN or int32 with -1 where the value is unknown."""
+        return self._numbers(name, slice(0, len(self)))
+
+    def _numbers(self, name: str, part: slice) -> npt.NDArray[Any]:
+        """Some rows of a column of numbers."""
         if name not in self._columns:
             dtype, missing = _NUMBERS[name]
-            return np.full(len(self), missing, dtype)
+            return np.full(len(range(len(self))[part]), missing, dtype)
         column = self._columns[name]
-        return column if self._rows is None else column[self._rows["rows"]]
+        return column[part] if self._rows is None else column[self._rows["rows"][part]]
 
     def texts(self, name: str) -> Iterator[str | None]:
         """A column of texts, one by one."""
@@ -193,41 +200,68 @@ class VideoTable(Sequence[VideoRecord]):
         codes = np.fromiter((known.setdefault(text, len(known)) for text in self.texts(name)), np.int64, len(self))
         return codes, list(known)
 
-    def by_path(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def by_path(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The order of the rows by their paths, equal ones as they stand; and in that order the number of each file."""
         if self._by_path is None:
-            pairs = itertools.pairwise(path or "" for path in self.texts("path"))
-            steps = np.fromiter(((before < path) - (before > path) for before, path in pairs), np.int8)
-            if (steps < 0).any():
-                paths = [path or "" for path in self.texts("path")]
-                order = np.array(sorted(range(len(paths)), key=paths.__getitem__), np.int64)
-                pairs = itertools.pairwise(paths[row] for row in order)
-                steps = np.fromiter((before != path for before, path in pairs), np.int8)
-            else:
-                order = np.arange(len(self))
-            self._by_path = order, np.concatenate([np.zeros(min(len(self), 1), np.int64), np.cumsum(steps)])
+            kind = np.int32 if len(self) < 1 << 31 else np.int64
+            paths, order = self._paths(), np.arange(len(self), dtype=kind)
+            if any((part[:-1] > part[1:]).any() for part in _overlapping(paths, order)):
+                order = np.argsort(paths, kind="stable").astype(kind)
+            steps = [part[:-1] != part[1:] for part in _overlapping(paths, order)]
+            numbers = np.cumsum(np.concatenate([np.zeros(min(len(self), 1), np.bool_), *steps]), dtype=kind)
+            self._by_path = order, numbers
         return self._by_path
+
+    def _paths(self) -> npt.NDArray[Any]:
+        """Something that sorts as the paths do, and is the same where they are: a list of texts would be far larger.
+
+        In UTF-8 bytes are in the order of the texts. What all begin with is left out.
+        """
+        if not len(self):
+            return np.empty(0, "S1")
+        joined, ends = self._columns["path.bytes"], self._columns["path.ends"]
+        rows = np.arange(self._size) if self._rows is None else self._rows["rows"]
+        stops = ends[rows]
+        starts = np.where(rows, ends[rows - 1], 0)
+        shared, shortest, longest = 0, int((stops - starts).min()), int((stops - starts).max())
+        while shared < shortest and (joined[starts + shared] == joined[int(starts[0]) + shared]).all():
+            shared += 1
+        width = max(longest - shared, 1)
+        if width * len(self) > _PADDED_BYTES:
+            return np.array(list(self.texts("path")), object)
+        starts += shared
+        padded = np.zeros((len(self), width), np.uint8)
+        for row in range(0, len(self), _CHUNK):
+            first, stop = starts[row : row + _CHUNK, None], stops[row : row + _CHUNK, None]
+            places = first.astype(np.int64) + np.arange(width)
+            padded[row : row + _CHUNK] = np.where(places < stop, joined[np.minimum(places, len(joined) - 1)], 0)
+        return padded.view(f"S{width}")[:, 0]
 
     def num_files(self) -> int:
         """How many files the rows are of."""
         _, files = self.by_path()
         return int(files[-1]) + 1 if len(files) else 0
 
-    def frame_ranges(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def frame_ranges(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """`VideoRecord.frame_range` of every row: first frames and ends. Needs checked rows."""
-        unchecked = np.flatnonzero((self.numbers("num_frames") < 0) | np.isnan(self.numbers("fps")))
+        firsts, stops = np.empty(len(self), np.int32), np.empty(len(self), np.int32)
+        for row in range(0, len(self), _PART):
+            part = slice(row, row + _PART)
+            firsts[part], stops[part] = self._frame_ranges(part)
+        return firsts, stops
+
+    def _frame_ranges(self, part: slice) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        names = ("num_frames", "fps", "start", "end", "first_frame", "stop_frame")
+        frames, rate, start, end, exact_first, exact_stop = (self._numbers(name, part) for name in names)
+        unchecked = np.flatnonzero((frames < 0) | np.isnan(rate))
         if len(unchecked):
-            raise ValueError(f"{self[int(unchecked[0])].path}: num_frames and fps are unknown; run check_videos first")
-        frames, rate = self.numbers("num_frames"), self.numbers("fps")
-        start, end = self.numbers("start"), self.numbers("end")
+            path = self[part.start + int(unchecked[0])].path
+            raise ValueError(f"{path}: num_frames and fps are unknown; run check_videos first")
         first = np.minimum(np.floor(np.nan_to_num(start) * rate), frames - 1)
         stop = np.where(np.isnan(end), frames, np.minimum(np.ceil(np.nan_to_num(end) * rate), frames))
         stop = np.maximum(stop, first + 1)
-        exact = (self.numbers("first_frame") >= 0) & (self.numbers("stop_frame") >= 0)
-        return (
-            np.where(exact, self.numbers("first_frame"), first).astype(np.int64),
-            np.where(exact, self.numbers("stop_frame"), stop).astype(np.int64),
-        )
+        exact = (exact_first >= 0) & (exact_stop >= 0)
+        return np.where(exact, exact_first, first), np.where(exact, exact_stop, stop)
 
     def are_checked(self) -> npt.NDArray[np.bool_]:
         """Which rows carry what a check of their file finds."""
@@ -245,6 +279,12 @@ class VideoTable(Sequence[VideoRecord]):
         return self._columns[f"{name}.bytes"][first:stop].tobytes().decode(errors=_NAMES) if stop > first else None
 
 
+def _overlapping(values: npt.NDArray[Any], order: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Values in an order, some at a time, each part beginning with the last one of the part before."""
+    for first in range(0, max(len(order) - 1, 0), _PART):
+        yield values[order[first : first + _PART + 1]]
+
+
 class TableBuilder:
     """Takes rows in, column by column, and makes a `VideoTable` of them."""
 
@@ -260,7 +300,7 @@ class TableBuilder:
                 dtype, missing = _NUMBERS[name]
                 self._numbers[name] = array.array(np.dtype(dtype).char, [missing]) * self._size
             else:
-                self._texts[name] = bytearray(), array.array("q", [0]) * self._size
+                self._texts[name] = bytearray(), array.array("I", [0]) * self._size
         unknown = [None] * size
         for name, numbers in self._numbers.items():
             missing = _NUMBERS[name][1]
@@ -269,8 +309,12 @@ class TableBuilder:
             values = ["" if value is None else value for value in columns.get(name, unknown)]
             together = "".join(values)
             lengths = map(len, values if together.isascii() else (value.encode(errors=_NAMES) for value in values))
-            ends.extend(itertools.islice(itertools.accumulate(lengths, initial=len(joined)), 1, None))
+            stops = array.array("q", itertools.islice(itertools.accumulate(lengths, initial=len(joined)), 1, None))
+            if ends.typecode == "I" and stops[-1] > _MOST_SMALL:
+                ends = array.array("q", ends)
             joined += together.encode(errors=_NAMES)
+            ends.extend(stops.tolist())
+            self._texts[name] = joined, ends
         self._size += size
 
     def build(self) -> VideoTable:
@@ -280,7 +324,7 @@ class TableBuilder:
             arrays[name] = np.frombuffer(numbers, _NUMBERS[name][0])
         for name, (joined, ends) in self._texts.items():
             arrays[f"{name}.bytes"] = np.frombuffer(joined, np.uint8)
-            arrays[f"{name}.ends"] = np.frombuffer(ends, np.int64)
+            arrays[f"{name}.ends"] = np.frombuffer(ends, np.uint32 if ends.typecode == "I" else np.int64)
         size = self._size
         self.__init__()  # type: ignore[misc]
         return VideoTable(SharedArrays(arrays), size)

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from tubeletx_train.data.errors import VideoError
 from tubeletx_train.data.readers.media import Media
 from tubeletx_train.data.readers.protocol import BaseReader, damaged, scaled_size, usable_rate
+
+_FINEST = 1 << 20  # of frames a second, their denominator
+
+# Packets up to which passing over them is quicker than a seek.
+_NEAR = 64
+
+
+class FrameResizer:
+    """Brings FFmpeg's frames to a size and a pixel format, by one thread, and one set of tables for all frames."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: Any, width: int, height: int, pixel_format: str, **colors: str) -> Any:
+        """The frame in another size and format; `colors` are those of PyAV's `reformat`."""
+        options: dict[str, Any] = {"interpolation": "BICUBIC", **_ONE_THREAD, **colors}
+        return self._reformatter.reformat(frame, width, height, pixel_format, **options)
+
+
+def _one_thread() -> dict[str, int]:
+    """How later versions of PyAV are told not to start a thread for each processor, for each reader."""
+    try:
+        VideoReformatter().reformat(av.VideoFrame(2, 2, "rgb24"), format="gray", threads=1)
+    except TypeError:
+        return {}
+    return {"threads": 1}
+
+
+_ONE_THREAD = _one_thread()
 
 
 class PyAVReader(BaseReader):
@@ -29,6 +61,7 @@ class PyAVReader(BaseReader):
         self._media = media
         self._short_side = short_side
         self._container: Any = None
+        self._resizer = FrameResizer()
         self._open()
         self._index_packets()
 
@@ -131,14 +164,14 @@ class PyAVReader(BaseReader):
             _, frame = next(self._frames_from(None))
         except (StopIteration, av.FFmpegError, ValueError, OSError):
             return False
-        transposed, left_right, upside_down = _orientation(frame)
+        transposed, left_right, upside_down = orientation(frame)
         return (left_right != upside_down) == transposed
 
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         found: dict[int, npt.NDArray[np.uint8]] = {}
         try:
             for run in self._runs(indices.tolist()):
-                self._collect(run, self._frames_from(run[0]), found)
+                self._collect(run, self._frames_among(run), found)
                 missed = [index for index in run if index not in found]
                 if missed:  # the seek came out behind them
                     self._collect(missed, self._frames_from(None), found)
@@ -151,11 +184,80 @@ class PyAVReader(BaseReader):
             raise VideoError(self._path, "its frames change their size")
         return np.stack(frames)
 
+    def frames(self) -> Iterator[tuple[int, Any]]:
+        """All frames, as FFmpeg's, with their numbers. Raises VideoError where one of them cannot be decoded."""
+        expected = 0
+        try:
+            for number, frame in self._frames_from(None):
+                if number != expected:
+                    break
+                expected += 1
+                yield number, frame
+        except (av.FFmpegError, ValueError, OSError):
+            pass
+        if expected < self._num_frames:
+            raise VideoError(self._path, damaged(np.arange(expected, self._num_frames)))
+
+    @property
+    def ticks(self) -> tuple[list[int], Fraction]:
+        """When each frame is shown, from the first on, and the seconds of which those numbers are multiples."""
+        if self._number is None or self._stream.time_base is None:
+            step = 1 / Fraction(self.fps).limit_denominator(_FINEST)
+            return list(range(self._num_frames)), step
+        return [time - self._times[0] for time in self._times], self._stream.time_base
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction | None:
+        """Width to height of a stored pixel, None where the file does not tell."""
+        ratio: Fraction | None = self._stream.sample_aspect_ratio
+        return ratio
+
+    def _group(self, number: int) -> int:
+        """The group of pictures that a frame is of: how many key frames come up to it."""
+        return bisect.bisect_right(self._keys, number)
+
     def _runs(self, indices: list[int]) -> Iterator[list[int]]:
-        """Split frames where decoding on takes longer than a seek: where a key frame lies between two of them."""
-        segments = np.searchsorted(self._keys, indices, side="right") if self._keys else np.zeros(len(indices))
-        for _, run in itertools.groupby(zip(segments.tolist(), indices, strict=True), key=lambda pair: pair[0]):
-            yield [index for _, index in run]
+        """Split frames where a seek gets on faster: a key frame lies between two of them.
+
+        Where packets that are not needed can be passed over, they must be many.
+        """
+        near = _NEAR if self._stands_alone() else 0
+        run = indices[:1]
+        for before, index in itertools.pairwise(indices):
+            if index - before > near and self._group(before) != self._group(index):
+                yield run
+                run = []
+            run.append(index)
+        yield run
+
+    def _stands_alone(self) -> bool:
+        """Whether a group of pictures needs no other, and no frame one that is shown later."""
+        return self._found_by_key_frames and not self._stream.codec_context.has_b_frames
+
+    def _frames_among(self, wanted: list[int]) -> Iterator[tuple[int, Any]]:
+        """Frames with their numbers, those wanted among them, and few others."""
+        if self._group(wanted[0]) == self._group(wanted[-1]):
+            yield from self._frames_from(wanted[0])
+            return
+        assert self._number is not None
+        last = {self._group(number): number for number in wanted}  # of each group
+        self._container.seek(self._times[wanted[0]], stream=self._stream, backward=True)
+        for packet in self._container.demux(self._stream):
+            if not packet.size:
+                break  # what ends the stream
+            number = self._number[packet.pts]
+            if number > wanted[-1]:
+                break
+            if number <= last.get(self._group(number), -1):
+                yield from self._numbered(packet.decode())
+        yield from self._numbered(self._stream.codec_context.decode(None))  # what it holds back
+
+    def _numbered(self, frames: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        assert self._number is not None
+        for frame in frames:
+            number = self._number.get(frame.pts)
+            if number is not None:
+                yield number, frame
 
     def _frames_from(self, index: int | None) -> Iterator[tuple[int, Any]]:
         """Frames with their numbers from a key frame at or before `index` on; from the first for None."""
@@ -163,10 +265,8 @@ class PyAVReader(BaseReader):
             self._open()
         else:
             self._container.seek(self._times[index], stream=self._stream, backward=True)
-        for count, frame in enumerate(self._container.decode(self._stream)):
-            number = count if self._number is None else self._number.get(frame.pts)
-            if number is not None:
-                yield number, frame
+        frames = self._container.decode(self._stream)
+        yield from enumerate(frames) if self._number is None else self._numbered(frames)
 
     def _collect(
         self, wanted: list[int], frames: Iterator[tuple[int, Any]], found: dict[int, npt.NDArray[np.uint8]]
@@ -182,13 +282,8 @@ class PyAVReader(BaseReader):
     def _pixels(self, frame: Any) -> npt.NDArray[np.uint8]:
         """(H, W, 3) RGB, upright, resized."""
         width, height = scaled_size(frame.width, frame.height, self._short_side)
-        pixels: npt.NDArray[np.uint8] = frame.to_ndarray(
-            format="rgb24", width=width, height=height, interpolation="BICUBIC"
-        )
-        transposed, left_right, upside_down = _orientation(frame)
-        if transposed:
-            pixels = pixels.transpose(1, 0, 2)
-        return pixels[:: -1 if upside_down else 1, :: -1 if left_right else 1]
+        pixels: npt.NDArray[np.uint8] = self._resizer(frame, width, height, "rgb24").to_ndarray()
+        return upright(pixels, orientation(frame))
 
 
 # For a codec: the byte of its description that holds the bytes of a length less one, how a unit's first byte tells its
@@ -220,7 +315,7 @@ def _starts_anew(packet: Any) -> bool:
     return False
 
 
-def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+def orientation(frame: Any) -> tuple[bool, bool, bool]:
     """How a frame is to be shown: rows and columns exchanged first, then flipped left to right, then upside down.
 
     From its display matrix, nine 32-bit numbers of which a, b, c, d map (x, y) to (a x + c y, b x + d y); turns that
@@ -233,6 +328,14 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, a < 0, d < 0
     return True, c < 0, b < 0
+
+
+def upright(frame: npt.NDArray[np.uint8], turned: tuple[bool, bool, bool]) -> npt.NDArray[np.uint8]:
+    """Rows and columns (H, W, ...) of a frame as it is to be shown, by its `orientation`."""
+    transposed, left_right, upside_down = turned
+    if transposed:
+        frame = frame.swapaxes(0, 1)
+    return frame[:: -1 if upside_down else 1, :: -1 if left_right else 1]
 
 
 def _cause(error: Exception) -> str:
