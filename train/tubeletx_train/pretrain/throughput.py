@@ -64,6 +64,7 @@ class ThroughputConfig(PretrainConfig):
         color: Colour augmentation.
         model: The network.
         contrast: What is contrasted with what.
+        tracks: Whether tracks are predicted too.
         optim: Optimisation.
         evaluation: Has no use here.
         run: How it is run; nothing is written to its folder.
@@ -179,25 +180,17 @@ def _demand(config: ThroughputConfig, videos: Sequence[VideoRecord]) -> Demand:
     part = config.optim.batch_size // config.optim.accumulate
     steps = config.optim.warmup_steps + 1000  # more than are taken
     with tempfile.TemporaryDirectory() as folder:
-        timed = PretrainConfig(
-            dataclasses.replace(
-                config.data, num_workers=0, reuse=1, cache_frames=False, samples_per_video=-(-part // len(videos))
-            ),
-            config.tubelets,
-            config.color,
-            dataclasses.replace(config.model, init_from=None),
-            config.contrast,
-            dataclasses.replace(config.optim, batch_size=part, accumulate=1, steps=steps),
-            EvaluationConfig(),
-            dataclasses.replace(
-                config.run,
-                output=folder,
-                resume="never",
-                tracker="none",
-                evaluate_every=None,
-                evaluate_every_epochs=None,
-            ),
+        sections = {item.name: getattr(config, item.name) for item in dataclasses.fields(PretrainConfig)}
+        sections["data"] = dataclasses.replace(
+            config.data, num_workers=0, reuse=1, cache_frames=False, samples_per_video=-(-part // len(videos))
         )
+        sections["model"] = dataclasses.replace(config.model, init_from=None)
+        sections["optim"] = dataclasses.replace(config.optim, batch_size=part, accumulate=1, steps=steps)
+        sections["evaluation"] = EvaluationConfig()
+        sections["run"] = dataclasses.replace(
+            config.run, output=folder, resume="never", tracker="none", evaluate_every=None, evaluate_every_epochs=None
+        )
+        timed = PretrainConfig(**sections)
         with open_run(timed.run) as run:
             if run.ranks.world_size > 1:
                 raise UsageError(
