@@ -4,7 +4,7 @@ Where the floor lies: a non-linear tubelet of the paper draws 48 points (24 Phil
 with 49 taps on two axes, 48 * 25 * 2 = 2400 products and twice as many sums in double: 7200 operations, 0.4 us
 at 20 a nanosecond (one AVX-512 instruction a cycle at 2.5 GHz). The poses of 16 frames need 16 sines and cosines, some
 500 operations. The share of a pair that the sampler may take is about 10 us of 100. A single call is bound
-by the host instead: a dispatch with 65 settings and eight new tensors.
+by the host instead: a dispatch with 65 settings and two new tensors.
 
 With `--device cuda`: the sampler on a GPU, replayed as CUDA graphs, beside the same law in batched torch.
 """
