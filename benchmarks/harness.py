@@ -165,8 +165,12 @@ def _commit() -> str:
     return answer.stdout.strip() or "unknown"
 
 
+# Of when a script began: what it measures was imported then, whatever is committed or installed while it runs.
+_MEASURED = {"commit": _commit(), "versions": _versions()}
+
+
 def write_result(name: str, payload: dict[str, Any]) -> pathlib.Path:
-    """Writes `results/NAME.json`: the payload with hardware, versions, date and commit.
+    """Writes `results/NAME.json`: the payload with hardware, date, and the script's first versions and commit.
 
     Written anew after each figure, the file holds what is known whenever a script is stopped.
 
@@ -183,9 +187,8 @@ def write_result(name: str, payload: dict[str, Any]) -> pathlib.Path:
     record = {
         "benchmark": name,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        **_MEASURED,
         "machine": machine,
-        "versions": _versions(),
         **payload,
     }
     path = RESULTS / f"{name}.json"
