@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tubeletx_train.rendered.gym.classes import CLASSES, GymClass
-from tubeletx_train.rendered.splits import OTHER_MOTION, TEST, TRAIN, split_of
+from tubeletx_train.rendered.splits import OTHER_MOTION, TEST, TRAIN, begin_clip
 
 Color = tuple[float, float, float]  # red, green, blue in [0, 1]
 Pattern = Literal["plain", "checker", "stripes", "clouds"]
@@ -147,12 +147,10 @@ def draw_clip(seed: int, label: int, number: int) -> GymClip:
         label: Index of its class.
         number: Of the clip among those of its class.
     """
-    split = split_of(number)
-    held_out = TRAIN if split == TRAIN else TEST
-    rng = np.random.default_rng([seed, label, number])
-    lasts = float(rng.choice(_LASTS[held_out]))
-    group = str(rng.choice(list(_CAMERAS[held_out])))
-    azimuth, elevation = _CAMERAS[held_out][group]
+    split, conditions, rng = begin_clip(seed, label, number)
+    lasts = float(rng.choice(_LASTS[conditions]))
+    group = str(rng.choice(list(_CAMERAS[conditions])))
+    azimuth, elevation = _CAMERAS[conditions][group]
     return GymClip(
         gym_class=CLASSES[label],
         split=split,
@@ -163,12 +161,12 @@ def draw_clip(seed: int, label: int, number: int) -> GymClip:
         heading=float(rng.uniform(-10, 10)),
         camera=_camera(rng, azimuth, elevation),
         light=_light(rng),
-        floor=_surface(rng, held_out, period=2.0),
-        wall=_surface(rng, held_out, period=3.0),
-        shirt=_color(rng, held_out, saturation=(0.55, 1.0), value=(0.55, 1.0)),
-        trousers=_color(rng, held_out, saturation=(0.3, 1.0), value=(0.2, 0.8)),
+        floor=_surface(rng, conditions, period=2.0),
+        wall=_surface(rng, conditions, period=3.0),
+        shirt=_color(rng, conditions, saturation=(0.55, 1.0), value=(0.55, 1.0)),
+        trousers=_color(rng, conditions, saturation=(0.3, 1.0), value=(0.2, 0.8)),
         skin=colorsys.hsv_to_rgb(rng.uniform(0.03, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.4, 0.95)),
-        distractors=tuple(_distractor(rng, azimuth, held_out) for _ in range(rng.integers(0, 4))),
+        distractors=tuple(_distractor(rng, azimuth, conditions) for _ in range(rng.integers(0, 4))),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tubeletx_train.rendered.manipulate.classes import CLASSES, ManipulateClass
-from tubeletx_train.rendered.splits import OTHER_MOTION, TEST, TRAIN, split_of
+from tubeletx_train.rendered.splits import OTHER_MOTION, TEST, TRAIN, begin_clip
 
 # Where cameras stand, on the side that the arm's elbow does not hide: azimuth and elevation as MuJoCo has them, in
 # degrees. Those that are tested by lie between those that are trained by.
@@ -71,14 +71,12 @@ def draw_clip(seed: int, label: int, number: int) -> ManipulateClip:
         label: Index of its class.
         number: Of the clip among those of its class.
     """
-    split = split_of(number)
-    held_out = TRAIN if split == TRAIN else TEST
-    rng = np.random.default_rng([seed, label, number])
-    group = str(rng.choice(list(_CAMERAS[held_out])))
-    standing, elevation = _CAMERAS[held_out][group]
+    split, conditions, rng = begin_clip(seed, label, number)
+    group = str(rng.choice(list(_CAMERAS[conditions])))
+    standing, elevation = _CAMERAS[conditions][group]
     azimuth = standing + rng.uniform(-3, 3)
     pan = rng.uniform(-6, 6)
-    reach = rng.uniform(*_REACHES[held_out])
+    reach = rng.uniform(*_REACHES[conditions])
     begin = rng.uniform(0, 1 - reach)
     x, y, z = (np.array([0.0, 0.72, 0.12]) + rng.uniform(-1, 1, 3) * (0.06, 0.06, 0.05)).tolist()
     return ManipulateClip(
@@ -86,14 +84,14 @@ def draw_clip(seed: int, label: int, number: int) -> ManipulateClip:
         split=split,
         group=group,
         capture=int(split == OTHER_MOTION),
-        place=int(rng.choice(_PLACES[held_out])),
+        place=int(rng.choice(_PLACES[conditions])),
         stretch=(float(begin), float(begin + reach)),
         azimuth=(azimuth - pan / 2, azimuth + pan / 2),
         elevation=elevation + rng.uniform(-2, 2),
         distance=rng.uniform(1.0, 1.3),
         target=(x, y, z),
         light=rng.uniform(0.9, 1.4),
-        tints=tuple(_tint(rng, held_out) for _ in range(_TINTS)),
+        tints=tuple(_tint(rng, conditions) for _ in range(_TINTS)),
     )
 
 
