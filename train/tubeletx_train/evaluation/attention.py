@@ -22,9 +22,9 @@ from tubeletx_train.common.files import writable_folder
 from tubeletx_train.common.limits import require_at_least
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import ReaderName
-from tubeletx_train.config.labelled import EncoderConfig
-from tubeletx_train.data import DataError, VideoError, VideoRecord, load_videos, measured, normalize, open_video
-from tubeletx_train.data.pairs import resize_frames
+from tubeletx_train.config.labelled import EncoderConfig, LabelledDataConfig
+from tubeletx_train.data import DataError, check_videos, load_videos, normalize
+from tubeletx_train.data.labelled import ViewDataset
 from tubeletx_train.evaluation.embed import evaluating
 from tubeletx_train.figures.attention import attention_animation, attention_strip
 from tubeletx_train.models.classifier import SCRATCH, load_pretrained
@@ -195,29 +195,28 @@ def read_clips(config: AttentionConfig) -> tuple[tuple[str, ...], Tensor]:
     Raises:
         DataError: Not one video can be read.
     """
-    titles, clips, bad = [], [], []
-    records = load_videos(config.videos, config.split)
-    chosen = np.unique(np.linspace(0, len(records) - 1, config.max_videos).round().astype(int))
-    for record in (records[index] for index in chosen):
-        try:
-            clips.append(_middle_clip(record, config))
-            titles.append(Path(record.path).name)
-        except VideoError as error:
-            _logger.warning("left out %s", error)
-            bad.append(error)
-    if not clips:
+    listed = load_videos(config.videos, config.split)
+    chosen = np.unique(np.linspace(0, len(listed) - 1, config.max_videos).round().astype(int))
+    records, bad = check_videos([listed[index] for index in chosen], reader=config.reader)
+    middle = ViewDataset(
+        records,
+        LabelledDataConfig(
+            num_frames=config.num_frames,
+            fps=None,
+            stride=config.stride,
+            short="hold",
+            crop_size=config.picture_size,
+            decode_size=config.picture_size,
+            test_clips=1,
+            test_crop_share=1.0,
+            reader=config.reader,
+        ),
+    )
+    views = [middle[place] for place in range(len(records))]
+    bad += [view.bad for view in views if view.bad is not None]
+    for video in bad:
+        _logger.warning("left out %s", video)
+    if len(bad) == len(chosen):
         raise DataError(f"{config.videos}: not one of {len(bad)} videos can be read (the first: {bad[0]})")
-    return tuple(titles), torch.stack(clips).permute(0, 4, 1, 2, 3)
-
-
-def _middle_clip(record: VideoRecord, config: AttentionConfig) -> Tensor:
-    """(T, S, S, 3) uint8; the last frame repeats where the video is shorter than the clip."""
-    video = open_video(record.path, config.picture_size, config.reader)
-    first, stop = measured(record, video).frame_range
-    span = (config.num_frames - 1) * config.stride + 1
-    start = max((first + stop - span) // 2, first)
-    frames = video.read(np.minimum(start + config.stride * np.arange(config.num_frames), stop - 1))
-    height, width = frames.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return resize_frames(frames[:, top : top + side, left : left + side], config.picture_size)
+    titles = tuple(Path(records[view.place].path).name for view in views if view.bad is None)
+    return titles, torch.cat([view.views for view in views]).permute(0, 4, 1, 2, 3)
