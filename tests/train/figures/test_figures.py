@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import imageio.v2 as imageio
 import numpy as np
@@ -22,16 +22,27 @@ class StubTubelets:
         return torch.cat([self.centers - 8, self.centers + 8], -1)
 
 
+@dataclass
+class StubPairs:
+    clip_1: Tensor
+    clip_2: Tensor
+    tubelets: StubTubelets | None
+
+    @property
+    def key_tubelets(self) -> StubTubelets | None:
+        return self.tubelets
+
+
 def pairs(batch: int = 3, frames: int = 6, size: int = 48, count: int = 2):
     """Black query, white key, paths along the two diagonals."""
     black = torch.zeros(batch, 3, frames, size, size, dtype=torch.uint8)
     along = torch.linspace(8, size - 8, frames)
     paths = torch.stack([torch.stack([along, along], -1), torch.stack([along, size - along], -1)])[:count]
-    return black, torch.full_like(black, 255), StubTubelets(paths.expand(batch, -1, -1, -1).clone())
+    return StubPairs(black, torch.full_like(black, 255), StubTubelets(paths.expand(batch, -1, -1, -1).clone()))
 
 
 def test_contact_sheet_shows_both_clips_and_the_paths(tmp_path):
-    sheet = np.asarray(Image.open(contact_sheet(tmp_path / "new" / "sheet.png", *pairs(), max_pairs=2, columns=3)))
+    sheet = np.asarray(Image.open(contact_sheet(tmp_path / "new" / "sheet.png", pairs(), max_pairs=2, columns=3)))
     assert (sheet == 0).all(-1).sum() > 2 * 3 * 150 * 150 * 0.7
     assert (sheet == 255).all(-1).sum() > 2 * 3 * 150 * 150 * 0.7
     orange = (np.abs(sheet.astype(int) - (255, 176, 0)).max(-1) < 12).sum()
@@ -41,12 +52,12 @@ def test_contact_sheet_shows_both_clips_and_the_paths(tmp_path):
 
 
 def test_paths_are_drawn_where_they_lead(tmp_path):
-    black, white, tubelets = pairs(batch=1, frames=2, size=48, count=1)
-    tubelets.centers[:] = torch.tensor([[12.0, 12.0], [36.0, 24.0]])
-    plain = StubTubelets(tubelets.centers + 1000)
+    shown = pairs(batch=1, frames=2, size=48, count=1)
+    shown.tubelets.centers[:] = torch.tensor([[12.0, 12.0], [36.0, 24.0]])
+    plain = replace(shown, tubelets=StubTubelets(shown.tubelets.centers + 1000))
     marked, bare = (
-        np.asarray(Image.open(contact_sheet(tmp_path / f"{i}.png", black, white, t, columns=2))).astype(int)
-        for i, t in enumerate((tubelets, plain))
+        np.asarray(Image.open(contact_sheet(tmp_path / f"{i}.png", one, columns=2))).astype(int)
+        for i, one in enumerate((shown, plain))
     )
     # The query's tiles are 4 x 48 pixels wide, below the heading and right of the labels.
     rows, columns = np.nonzero((bare == 0).all(-1))
@@ -62,7 +73,7 @@ def test_paths_are_drawn_where_they_lead(tmp_path):
 @pytest.mark.parametrize("batch", [1, 2, 3])
 @pytest.mark.parametrize("extension", ["gif", "mp4"])
 def test_animation_has_every_frame(tmp_path, extension, batch):
-    path = animation(tmp_path / f"pairs.{extension}", *pairs(batch=batch), fps=5)
+    path = animation(tmp_path / f"pairs.{extension}", pairs(batch=batch), fps=5)
     frames = imageio.mimread(path)
     assert len(frames) == 6
     assert frames[0].shape[0] % 2 == frames[0].shape[1] % 2 == 0
@@ -71,17 +82,17 @@ def test_animation_has_every_frame(tmp_path, extension, batch):
 
 def test_frames_of_one_sixteenth_size_and_large_ones(tmp_path):
     for size in (16, 224):
-        assert contact_sheet(tmp_path / f"{size}.png", *pairs(batch=1, size=size)).exists()
+        assert contact_sheet(tmp_path / f"{size}.png", pairs(batch=1, size=size)).exists()
 
 
 def test_pictures_refuse_what_they_cannot_show(tmp_path):
-    black, white, tubelets = pairs()
+    shown = pairs()
     with pytest.raises(ValueError, match=r"needs one that ends in \.gif or .mp4"):
-        animation(tmp_path / "pairs.avi", black, white, tubelets)
+        animation(tmp_path / "pairs.avi", shown)
     with pytest.raises(ValueError, match="clip_1 and clip_2: got"):
-        contact_sheet(tmp_path / "x.png", black, white[:1], tubelets)
+        contact_sheet(tmp_path / "x.png", replace(shown, clip_2=shown.clip_2[:1]))
     with pytest.raises(ValueError, match="needs a pair to show"):
-        contact_sheet(tmp_path / "x.png", black[:0], white[:0], tubelets)
+        contact_sheet(tmp_path / "x.png", replace(shown, clip_1=shown.clip_1[:0], clip_2=shown.clip_2[:0]))
 
 
 def test_curves_read_the_log_a_killed_run_leaves(tmp_path):

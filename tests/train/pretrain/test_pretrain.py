@@ -241,22 +241,41 @@ def test_a_resumed_run_says_so_and_keeps_the_precision(videos, tmp_path, monkeyp
 def test_a_preview_shows_the_pairs_that_are_trained_on(videos, tmp_path, monkeypatch, contrast):
     """Of the same seed, to the last byte: still backgrounds, own patches, moved paths."""
     drawn = []
-    record = lambda path, *views, **more: drawn.append((views, more)) or path  # noqa: E731
-    monkeypatch.setattr(preview_module, "contact_sheet", record)
+    record = lambda path, views, **_: drawn.append(views) or path  # noqa: E731
+    for module in (preview_module, task_module):
+        monkeypatch.setattr(module, "contact_sheet", record)
     config = toy_config(videos, tmp_path / "run", contrast=contrast, optim={"steps": 1}, run={"seed": 3})
     pretrain(config)
     output = str(tmp_path / "pictures")
     preview_module.preview(PreviewConfig(config.data, config.tubelets, config.contrast, output, pairs=3, seed=3))
-    ((clip_1, clip_2, tubelets), more), ((shown_1, shown_2, shown), shown_more) = drawn
-    assert torch.equal(shown_1, clip_1[:3])
-    assert torch.equal(shown_2, clip_2[:3])
+    trained, shown = drawn
+    assert torch.equal(shown.clip_1, trained.clip_1[:3])
+    assert torch.equal(shown.clip_2, trained.clip_2[:3])
     if contrast.get("mode") == "temporal":
-        assert tubelets is shown is None
+        assert trained.tubelets is shown.tubelets is None
         return
-    assert torch.equal(shown.centers, tubelets.centers[:3])
-    moved = shown_more["key_tubelets"].centers - shown.centers
+    assert torch.equal(shown.tubelets.centers, trained.tubelets.centers[:3])
+    moved = shown.key_tubelets.centers - shown.tubelets.centers
     assert moved.abs().amax() > 1  # the picture's paths lie where the key's patches do
-    assert torch.equal(shown_more["key_tubelets"].centers, more["key_tubelets"].centers[:3])
+    assert torch.equal(shown.key_tubelets.centers, trained.key_tubelets.centers[:3])
+
+
+def test_a_preview_out_of_a_bank_shows_what_a_bank_of_its_pairs_alone_gives(videos, tmp_path, monkeypatch, caplog):
+    drawn = []
+    record = lambda path, views, **_: drawn.append(views) or path  # noqa: E731
+    for module in (preview_module, task_module):
+        monkeypatch.setattr(module, "contact_sheet", record)
+    changes = {"data": {"reuse": 2, "bank_clips": 8}, "optim": {"steps": 1, "batch_size": 4}, "run": {"seed": 3}}
+    config = toy_config(videos, tmp_path / "run", **changes)
+    pretrain(config)
+    data = dataclasses.replace(config.data, bank_clips=4096)  # which a preview need not fill
+    output = str(tmp_path / "pictures")
+    with caplog.at_level("INFO"):
+        preview_module.preview(PreviewConfig(data, config.tubelets, config.contrast, output, pairs=4, seed=3))
+    assert "of 8 clips alone" in caplog.text
+    trained, shown = drawn
+    assert torch.equal(shown.clip_1, trained.clip_1)
+    assert torch.equal(shown.clip_2, trained.clip_2)
 
 
 def test_a_run_out_of_a_bank_goes_on_as_if_never_stopped(videos, tmp_path, at_step):

@@ -36,6 +36,30 @@ class DrawableTubelets(Protocol):
         ...
 
 
+class DrawablePairs(Protocol):
+    """What the pictures need of the views of a step."""
+
+    @property
+    def clip_1(self) -> Tensor:
+        """(B, 3, T, H, W) uint8, after pasting."""
+        ...
+
+    @property
+    def clip_2(self) -> Tensor:
+        """Likewise."""
+        ...
+
+    @property
+    def tubelets(self) -> DrawableTubelets | None:
+        """Those on clip 1, None where there are none."""
+        ...
+
+    @property
+    def key_tubelets(self) -> DrawableTubelets | None:
+        """Those on clip 2."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Pair:
     """One pair as arrays: of each clip its frames (T, H, W, 3) uint8, centres (M, T, 2), boxes (M, T, 4)."""
@@ -49,13 +73,8 @@ class _Pair:
         return int(self.clips[0].shape[0])
 
 
-def _pairs(
-    clip_1: Tensor,
-    clip_2: Tensor,
-    tubelets: DrawableTubelets | None,
-    key_tubelets: DrawableTubelets | None,
-    max_pairs: int,
-) -> list[_Pair]:
+def _arrays(pairs: DrawablePairs, max_pairs: int) -> list[_Pair]:
+    clip_1, clip_2 = pairs.clip_1, pairs.clip_2
     if clip_1.dim() != 5 or clip_1.shape[1] != 3 or clip_1.shape != clip_2.shape:
         raise ValueError(
             f"clip_1 and clip_2: got {tuple(clip_1.shape)} and {tuple(clip_2.shape)}, needs (B, 3, T, H, W) both"
@@ -64,7 +83,7 @@ def _pairs(
         raise ValueError(f"clip_1: got {clip_1.shape[0]} pairs and max_pairs={max_pairs}, needs a pair to show")
     shown = slice(min(max_pairs, clip_1.shape[0]))
     first, second = (clip[shown].permute(0, 2, 3, 4, 1).cpu().numpy() for clip in (clip_1, clip_2))
-    drawn = [_drawn(shown_on, clip_1) for shown_on in (tubelets, key_tubelets or tubelets)]
+    drawn = [_drawn(shown_on, clip_1) for shown_on in (pairs.tubelets, pairs.key_tubelets)]
     (centers_1, boxes_1), (centers_2, boxes_2) = ([x[shown].double().cpu().numpy() for x in both] for both in drawn)
     return [
         _Pair((first[i], second[i]), (centers_1[i], centers_2[i]), (boxes_1[i], boxes_2[i])) for i in range(len(first))
@@ -134,38 +153,26 @@ def _legend(draw: ImageDraw.ImageDraw, x: int, y: int, count: int) -> None:
     draw.text((x, y), text if count else "two clips of one video, without tubelets", fill=FAINT, font=font(13))
 
 
-def contact_sheet(
-    path: str | Path,
-    clip_1: Tensor,
-    clip_2: Tensor,
-    tubelets: DrawableTubelets | None,
-    *,
-    key_tubelets: DrawableTubelets | None = None,
-    max_pairs: int = 4,
-    columns: int = 8,
-) -> Path:
+def contact_sheet(path: str | Path, pairs: DrawablePairs, *, max_pairs: int = 4, columns: int = 8) -> Path:
     """Write a PNG: two rows a pair (query above, key below), `columns` frames spread over the clip.
 
     Args:
         path: Where to; parent folders are made.
-        clip_1: (B, 3, T, H, W) uint8, after pasting.
-        clip_2: Likewise.
-        tubelets: Their tubelets, None where there are none.
-        key_tubelets: Those of clip 2 where they lie elsewhere than on clip 1.
+        pairs: As they are trained on, before colour.
         max_pairs: Pairs shown.
         columns: Frames shown of each clip.
 
     Returns:
         `path`.
     """
-    pairs = _pairs(clip_1, clip_2, tubelets, key_tubelets, max_pairs)
-    frames = np.unique(np.linspace(0, pairs[0].num_frames - 1, columns).round().astype(int)).tolist()
-    height, width = (side * _scale(pairs[0]) for side in pairs[0].clips[0].shape[1:3])
+    arrays = _arrays(pairs, max_pairs)
+    frames = np.unique(np.linspace(0, arrays[0].num_frames - 1, columns).round().astype(int)).tolist()
+    height, width = (side * _scale(arrays[0]) for side in arrays[0].clips[0].shape[1:3])
     top = MARGIN + 46
     pair_height = 2 * height + GAP + 18
     sheet = Image.new(
         "RGB",
-        (max(2 * MARGIN + _LABEL + len(frames) * (width + GAP), 680), top + len(pairs) * pair_height + 26),
+        (max(2 * MARGIN + _LABEL + len(frames) * (width + GAP), 680), top + len(arrays) * pair_height + 26),
         PAPER,
     )
     draw = ImageDraw.Draw(sheet)
@@ -173,7 +180,7 @@ def contact_sheet(
     for column, frame in enumerate(frames):
         x = MARGIN + _LABEL + column * (width + GAP)
         draw.text((x + width // 2, top - 6), f"frame {frame + 1}", fill=FAINT, font=font(13), anchor="ms")
-    for row, pair in enumerate(pairs):
+    for row, pair in enumerate(arrays):
         for which, name in enumerate(("query", "key")):
             y = top + row * pair_height + which * (height + GAP)
             draw.text((MARGIN, y + height // 2 - 9), f"pair {row + 1}", fill=FAINT, font=font(13), anchor="lm")
@@ -181,31 +188,19 @@ def contact_sheet(
             for column, frame in enumerate(frames):
                 tile = _tile(pair, which, frame, trail=False)
                 sheet.paste(tile, (MARGIN + _LABEL + column * (width + GAP), y))
-    _legend(draw, MARGIN, sheet.height - 28, pairs[0].centers[0].shape[0])
+    _legend(draw, MARGIN, sheet.height - 28, arrays[0].centers[0].shape[0])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
 
 
-def animation(
-    path: str | Path,
-    clip_1: Tensor,
-    clip_2: Tensor,
-    tubelets: DrawableTubelets | None,
-    *,
-    key_tubelets: DrawableTubelets | None = None,
-    max_pairs: int = 4,
-    fps: float = 8.0,
-) -> Path:
+def animation(path: str | Path, pairs: DrawablePairs, *, max_pairs: int = 4, fps: float = 8.0) -> Path:
     """Write a GIF or MP4 (by the extension): query and key side by side, trails behind the tubelets.
 
     Args:
         path: Where to; parent folders are made.
-        clip_1: (B, 3, T, H, W) uint8, after pasting.
-        clip_2: Likewise.
-        tubelets: Their tubelets, None where there are none.
-        key_tubelets: Those of clip 2 where they lie elsewhere than on clip 1.
+        pairs: As they are trained on, before colour.
         max_pairs: Pairs shown.
         fps: Frames per second.
 
@@ -216,8 +211,8 @@ def animation(
         ValueError: The extension is neither.
     """
     path = animation_path(path)
-    pairs = _pairs(clip_1, clip_2, tubelets, key_tubelets, max_pairs)
-    return save_animation(path, [_moment(pairs, frame) for frame in range(pairs[0].num_frames)], fps)
+    arrays = _arrays(pairs, max_pairs)
+    return save_animation(path, [_moment(arrays, frame) for frame in range(arrays[0].num_frames)], fps)
 
 
 def _moment(pairs: Sequence[_Pair], frame: int) -> Image.Image:

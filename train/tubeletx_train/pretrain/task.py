@@ -11,17 +11,17 @@ from torch import Tensor
 from tubeletx.tubelets import Tubelets
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, pair_dataset, prepare_videos
-from tubeletx_train.data.bank import BankBatch, BankLoader, DecodedClipDataset
-from tubeletx_train.data.loader import EpochLoader, collate_pairs
+from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, prepare_videos
+from tubeletx_train.data.bank import BankBatch
 from tubeletx_train.data.table import fingerprint
 from tubeletx_train.engine.loop import TrainingResult, run_training
 from tubeletx_train.engine.run import RunContext, open_run
 from tubeletx_train.engine.sync_batch_norm import synchronize_batch_norm
 from tubeletx_train.engine.task import TrainingTask, checked_samples
+from tubeletx_train.figures import contact_sheet
+from tubeletx_train.pretrain.batches import pair_batches
 from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
 from tubeletx_train.pretrain.moco import MoCo
-from tubeletx_train.pretrain.preview import draw_pairs
 from tubeletx_train.pretrain.views import PairViews, Views
 from tubeletx_train.pretrain.watch import (
     EncoderEvaluation,
@@ -67,7 +67,7 @@ class Pretraining(TrainingTask[PairBatch | BankBatch]):
             bad_videos: Counts those that go bad later.
             evaluation: What `run.evaluate_every` asks for.
         """
-        super().__init__(config, run, _batches(config, videos, run, bad_videos))
+        super().__init__(config, run, pair_batches(config, videos, run, bad_videos))
         self._evaluation = evaluation
         self._videos = fingerprint(videos, labels=False)
         # Of a very long list the names would make every checkpoint long.
@@ -91,7 +91,7 @@ class Pretraining(TrainingTask[PairBatch | BankBatch]):
 
     def draw_batch(self, batch: PairBatch | BankBatch, folder: Path) -> Path:
         """A contact sheet of the pairs."""
-        return draw_pairs(self.views(batch), folder / "first_batch.png")
+        return contact_sheet(folder / "first_batch.png", self.views(batch))
 
     def train_step(self, batch: PairBatch | BankBatch) -> dict[str, float]:
         """One optimiser step; returns loss, metrics and gradient norm."""
@@ -138,28 +138,6 @@ class Pretraining(TrainingTask[PairBatch | BankBatch]):
     def video_lists(self) -> dict[str, list[str]]:
         """Their names, where they are not too many."""
         return {} if self._names is None else {_LIST: self._names}
-
-
-def _batches(
-    config: PretrainConfig, videos: Sequence[VideoRecord], run: RunContext, bad_videos: BadVideoTracker
-) -> EpochLoader[PairBatch] | BankLoader:
-    """Pairs that are decoded for each step, or drawn from a bank of decoded clips."""
-    seed = config.run.seed
-    if config.data.reuse == 1:
-        dataset = pair_dataset(videos, config.data, seed=seed, mode=config.contrast.mode)
-        return EpochLoader(dataset, collate_pairs, bad_videos, config.optim.batch_size, run)
-    if config.contrast.mode == "temporal":
-        raise UsageError(
-            f'data.reuse: got {config.data.reuse}, needs 1 in contrast.mode "temporal", whose pairs are of one video'
-        )
-    return BankLoader(
-        DecodedClipDataset(videos, config.data, seed=seed),
-        bad_videos,
-        batch_size=config.optim.batch_size,
-        seed=seed,
-        ranks=run.ranks,
-        device=run.device,
-    )
 
 
 def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tubelets | None]]:
