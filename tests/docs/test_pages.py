@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 import shlex
 import sys
@@ -184,3 +185,43 @@ def test_files_that_the_walks_name_exist():
     for file in re.findall(r"`((?:csrc|tests)/[\w/.]+)`", text):
         assert (ROOT / file).is_file(), file
     assert len(named) > 25
+
+
+_SOURCES = [
+    file
+    for folder in ("benchmarks", "cmake", "csrc", "docs", "examples", "studies", "tests", "train", "tubeletx")
+    for file in (ROOT / folder).rglob("*")
+    if file.suffix in {".cpp", ".cu", ".h", ".md", ".py", ".pyi", ".yaml"}
+]
+_CODE = re.compile(r"`([^`\n]+)`")
+_FILE = re.compile(r"[\w./*-]+\.(?:cpp|cu|h|md|py|yaml)")
+_NAME = re.compile(r"[A-Za-z_][\w.]*_?")
+# The worked example of CONTRIBUTING, a file that a run writes, and files of the authors' code.
+_ELSEWHERE = re.compile(r".*mirror_path.*|config\.yaml|(configs/.*|finetune|linear_eval)\.py")
+
+
+def _prose(page: Path) -> str:
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)
+def test_files_that_are_named_exist(page):
+    paths = [file.relative_to(ROOT).as_posix() for file in [*_SOURCES, *ROOT.glob("*.md")]]
+    named = {word for word in _CODE.findall(_prose(page)) if _FILE.fullmatch(word) and not _ELSEWHERE.fullmatch(word)}
+    missing = {
+        word
+        for word in named
+        # One that begins with an underscore is the end of a name.
+        if not any(fnmatch.fnmatch(f"/{path}", f"*{word}" if word.startswith("_") else f"*/{word}") for path in paths)
+    }
+    assert missing == set()
+
+
+def test_names_in_the_description_of_the_code_are_those_of_the_code():
+    words = set(
+        re.findall(r"\w+", "\n".join(file.read_text(encoding="utf-8") for file in _SOURCES if file.suffix != ".md"))
+    )
+    prose = _prose(ROOT / "docs" / "how-it-works.md")
+    named = {word for word in _CODE.findall(prose) if _NAME.fullmatch(word) and not _FILE.fullmatch(word)}
+    assert len(named) > 20
+    assert {word for word in named if not words.issuperset(word.split("."))} == set()

@@ -51,7 +51,7 @@ def draw_probe_task(batches: Iterable[PairBatch], count: int, *, seed: int = 0) 
         if done == count:
             break
     if done < count:
-        raise ValueError(f"batches hold {done} pairs, count={count} are needed")
+        raise ValueError(f"batches: got {done} pairs, needs count={count}")
     return ProbeTask(torch.cat(clips), labels)
 
 

@@ -115,7 +115,7 @@ def draw_pair_set(
             break
     query, key = torch.cat(queries)[:count], torch.cat(keys)[:count]
     if len(query) < count:
-        raise ValueError(f"batches hold {len(query)} pairs, count={count} are needed")
+        raise ValueError(f"batches: got {len(query)} pairs, needs count={count}")
     return PairSet(query, key)
 
 

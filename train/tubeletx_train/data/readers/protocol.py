@@ -97,7 +97,7 @@ class BaseReader(ABC):
         """Decode frames; see ClipReader."""
         wanted = np.asarray(indices, dtype=np.int64)
         if not wanted.size:
-            raise ValueError("indices must name at least one frame")
+            raise ValueError("indices: got none, needs at least one frame")
         if not (wanted.min() >= 0 and wanted.max() < self.num_frames):
             raise VideoError(
                 self._path, f"frames {wanted.min()} to {wanted.max()} were asked for, it has {self.num_frames}"
