@@ -7,6 +7,7 @@
 #include "core/macros.h"
 #include "core/pose.h"
 #include "core/shapes.h"
+#include "core/tubelet_geometry.h"
 
 namespace tubeletx {
 
@@ -24,17 +25,11 @@ struct TrackPose {
   int32_t tubelet;
 };
 
-struct TrackArguments {
+struct TrackArguments : TubeletGeometry {
   int64_t batch, num_tubelets, frames, num_points, num_targets;
   double height, width;
 
   const int32_t* patch_size;  ///< (B, M, 2)
-  const float* centers;       ///< (B, M, T, 2)
-  const float* linear;        ///< (B, M, T, 2, 2)
-  const int32_t* shape;       ///< (B, M)
-  const float* edge;          ///< (B, M)
-  const float* opacity;       ///< (B, M, T)
-  const int32_t* order;       ///< (B, M)
 
   const float* points;         ///< (B, N, 2), by strides, as the next two
   const int32_t* point_frame;  ///< (B, N)

@@ -15,6 +15,7 @@
 #include "cpu/augment_frames.h"
 #include "cpu/parallel.h"
 #include "cpu/paste_bytes.h"
+#include "ops/crop_patches.h"
 
 namespace tubeletx::cpu {
 namespace {
@@ -38,19 +39,14 @@ void check_augment_values(const AugmentArguments& arguments) {
   }
 }
 
-void check_tubelet_values(const AugmentTubelets& tubelets, const AugmentArguments& arguments) {
-  for (int64_t index = 0; index < arguments.batch * tubelets.count; ++index) {
-    const int32_t frame = tubelets.patch_frame[index];
-    if (frame < 0 || frame >= arguments.frames) {
-      fail("patch_frame: got ", frame, ", needs a frame of ", arguments.frames);
-    }
-    const int32_t* box = tubelets.patch_box + 4 * index;
-    if (box[0] < 0 || box[0] > box[2] || box[2] > arguments.width || box[1] < 0 || box[1] > box[3] ||
-        box[3] > arguments.height) {
-      fail("patch_box: got (", box[0], ", ", box[1], ", ", box[2], ", ", box[3],
-           ") as x0, y0, x1, y1, needs a box inside ", arguments.width, " x ", arguments.height, " (width x height)");
-    }
-  }
+void check_patch_values(const AugmentTubelets& tubelets, const AugmentArguments& arguments) {
+  CropArguments crop = {};
+  crop.batch = arguments.batch;
+  crop.num_tubelets = tubelets.count;
+  crop.frames = arguments.frames;
+  crop.clip_height = crop.height = arguments.height;
+  crop.clip_width = crop.width = arguments.width;
+  check_crop_values(crop, tubelets.patch_frame, tubelets.patch_box);
 }
 
 /// One thread's room, kept from call to call.
@@ -230,7 +226,7 @@ void augment_clips_(const TensorList& outputs, const TensorList& clips, const st
   const AugmentInputs inputs = check_augment_clips(outputs, clips, windows, flips, color, normalization);
   const AugmentTubelets fields = check_augment_tubelets(tubelets, inputs.arguments, outputs.front());
   check_augment_values(inputs.arguments);
-  check_tubelet_values(fields, inputs.arguments);
+  check_patch_values(fields, inputs.arguments);
   prepare_to_write(outputs, "outputs");
   Augmenter(inputs.arguments, fields).run();
 }

@@ -102,11 +102,7 @@ Tensor draw_leaves(const Tensor& sample_ids, int64_t seed, int64_t epoch, int64_
                    double turn, double growth, const std::optional<Tensor>& epoch_tensor) {
   const LeavesPlan plan =
       check_draw_leaves(sample_ids, num_frames, height, width, num_leaves, radius, motion, camera, turn, growth);
-  if (epoch_tensor) {
-    check_epoch_tensor(*epoch_tensor);
-    check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
-  }
-  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor);
+  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor, sample_ids);
   const Tensor clips = empty_leaves(sample_ids, plan);
   const Tensor ids = torch::stable::contiguous(sample_ids);
   const int64_t* id = ids.const_data_ptr<int64_t>();

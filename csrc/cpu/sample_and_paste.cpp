@@ -21,7 +21,7 @@ std::tuple<Tensor, Tensor> sample_and_paste_(const TensorList& clips, const Tens
                                              const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
   const SamplerPlan plan = check_sampled_clips(clips, sample_ids, named);
-  const uint32_t checked_epoch = check_sampled_epoch(epoch, epoch_tensor, sample_ids);
+  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor, sample_ids);
   PasteArguments arguments = check_byte_clips(clips, sample_ids, plan);
   prepare_to_write(clips, "clips");
   const PackedTubelets tubelets(sample_ids, plan);
@@ -65,7 +65,7 @@ void paste_objects_(const TensorList& clips, const Tensor& sample_ids, int64_t s
                     const Tensor& first_row, const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
   const SamplerPlan plan = check_sampled_clips(clips, sample_ids, named);
-  const uint32_t checked_epoch = check_sampled_epoch(epoch, epoch_tensor, sample_ids);
+  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor, sample_ids);
   PasteArguments arguments = check_byte_clips(clips, sample_ids, plan);
   if (arguments.channels != 3) fail("clips: got ", arguments.channels, " channels, needs 3 for objects of RGBA");
   for (const auto& [tensor, name] : {std::pair{&texels, "texels"}, {&sizes, "sizes"}, {&first_row, "first_row"}}) {

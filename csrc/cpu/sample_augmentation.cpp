@@ -16,11 +16,7 @@ AugmentationTensors sample_augmentation(const Tensor& sample_ids, int64_t seed, 
                                         const std::vector<int64_t>& sizes, const std::vector<double>& settings,
                                         const std::optional<Tensor>& epoch_tensor) {
   const AugmentationPlan plan = check_sample_augmentation(sample_ids, sizes, settings);
-  if (epoch_tensor) {
-    check_epoch_tensor(*epoch_tensor);
-    check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
-  }
-  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor);
+  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor, sample_ids);
   const AugmentationTensors tensors = empty_augmentations(sample_ids, plan);
   const AugmentationFields fields = augmentation_fields(tensors);
   const Tensor dense_ids = torch::stable::contiguous(sample_ids);

@@ -168,11 +168,7 @@ std::tuple<Tensor, Tensor> sample_tubelets(const Tensor& sample_ids, int64_t see
                                            const std::optional<Tensor>& epoch_tensor) {
   const SamplerSettings named = check_settings(settings);
   const SamplerPlan plan = check_sample_tubelets(sample_ids, num_frames, height, width, named);
-  if (epoch_tensor) {
-    check_epoch_tensor(*epoch_tensor);
-    check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
-  }
-  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor);
+  const uint32_t checked_epoch = check_epoch(epoch, epoch_tensor, sample_ids);
   const PackedTubelets tubelets(sample_ids, plan);
   const Tensor ids = sample_ids.is_contiguous() ? sample_ids : torch::stable::contiguous(sample_ids);
   draw_tubelets(plan, named, static_cast<const int64_t*>(ids.const_data_ptr()), sample_ids.size(0), seed, checked_epoch,

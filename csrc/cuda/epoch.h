@@ -14,15 +14,12 @@ struct Epoch {
   const int64_t* on_device;  ///< or null
 
   Epoch(int64_t epoch, const std::optional<Tensor>& tensor, const Tensor& sample_ids) : value(0), on_device(nullptr) {
-    if (tensor) {
-      check_epoch_tensor(*tensor);
-      if (tensor->device() == sample_ids.device()) {
-        on_device = tensor->const_data_ptr<int64_t>();
-        return;
-      }
-      if (!tensor->is_cpu()) check_device(*tensor, "epoch", sample_ids, "sample_ids");
+    if (tensor && tensor->device() == sample_ids.device()) {
+      check_epoch_tensor(*tensor, sample_ids);
+      on_device = tensor->const_data_ptr<int64_t>();
+    } else {
+      value = check_epoch(epoch, tensor, sample_ids);
     }
-    value = check_epoch(epoch, tensor);
   }
 };
 

@@ -15,15 +15,16 @@
 #include "ops/check.h"
 #include "ops/paste_tubelets.h"
 #include "ops/paste_tubelets_arguments.h"
+#include "ops/tubelet_geometry.h"
 #include "ops/write.h"
 
 namespace tubeletx {
 
-/// Checked arguments, and the contiguous tensors that their pointers point into.
+/// Checked arguments, and what their pointers point into.
 struct AugmentInputs {
   AugmentArguments arguments;
   std::vector<SourceClip> single;  ///< (B, V), where each clip is a tensor of its own
-  std::vector<Tensor> kept;
+  std::vector<Tensor> copies;
 };
 
 /// Tubelets whose patches are to be cropped from the first clip.
@@ -31,13 +32,8 @@ struct AugmentTubelets {
   int64_t count;  ///< of each sample; with 0 the pointers mean nothing
   const int32_t* patch_frame;
   const int32_t* patch_box;
-  const float* centers;
-  const float* linear;
-  const int32_t* shape;
-  const float* edge;
-  const float* opacity;
-  const int32_t* order;
-  std::vector<Tensor> kept;
+  TubeletGeometry geometry;
+  std::vector<Tensor> copies;
 };
 
 inline AugmentedType augmented_type(ScalarType dtype) {
@@ -55,21 +51,10 @@ inline AugmentedType augmented_type(ScalarType dtype) {
 
 namespace detail {
 
-template <typename Element>
-const Element* augment_data(const Tensor& tensor, const char* name, ScalarType dtype,
-                            std::initializer_list<int64_t> shape, const char* meaning, const Tensor& reference,
-                            std::vector<Tensor>& kept) {
-  check_dtype(tensor, name, {dtype});
-  check_shape(tensor, name, shape, meaning);
-  check_device(tensor, name, reference, "outputs");
-  kept.push_back(tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor));
-  return static_cast<const Element*>(kept.back().const_data_ptr());
-}
-
 inline void check_side(const Tensor& tensor, const char* name) {
   for (const int axis : {3, 4}) {
     if (tensor.size(axis) > kMostResizedSide) {
-      fail(name, ": got shape ", shape_text(tensor), ", takes sides up to ", kMostResizedSide, " pixels");
+      fail(name, ": got shape ", shape_text(tensor), ", needs sides of at most ", kMostResizedSide, " pixels");
     }
   }
 }
@@ -127,7 +112,7 @@ inline AugmentInputs check_augment_clips(const TensorList& outputs, const Tensor
                                          const std::optional<Tensor>& color, const std::vector<double>& normalization) {
   if (outputs.empty()) fail("outputs: got an empty list, needs at least one clip");
   const int64_t count = static_cast<int64_t>(outputs.size());
-  if (count > kMaxClips) fail("outputs: got ", count, " clips, takes at most ", kMaxClips, " in one call");
+  if (count > kMaxClips) fail("outputs: got ", count, " clips, needs at most ", kMaxClips, " in one call");
   const Tensor& first = outputs.front();
   check_dtype(first, "outputs", {ScalarType::Byte, ScalarType::Half, ScalarType::BFloat16, ScalarType::Float});
   check_shape(first, "outputs", {kAny, 3, kAny, kAny, kAny}, "(B, 3, T, H, W)");
@@ -159,19 +144,14 @@ inline AugmentInputs check_augment_clips(const TensorList& outputs, const Tensor
   arguments.windows = nullptr;
   arguments.flips = nullptr;
   arguments.colors = nullptr;
-  if (windows) {
-    arguments.windows = detail::augment_data<int32_t>(*windows, "windows", ScalarType::Int, {batch, count, 4},
-                                                      "(B, V, 4)", first, inputs.kept);
-  }
-  if (flips) {
-    arguments.flips =
-        detail::augment_data<bool>(*flips, "flips", ScalarType::Bool, {batch, count}, "(B, V)", first, inputs.kept);
-  }
+  const DenseTensors dense(first, "outputs", inputs.copies);
+  if (windows) arguments.windows = dense.take<int32_t>(*windows, "windows", {batch, count, 4}, "(B, V, 4)");
+  if (flips) arguments.flips = dense.take<bool>(*flips, "flips", {batch, count}, "(B, V)");
   if (color) {
-    if (arguments.type == AugmentedType::kByte)
+    if (arguments.type == AugmentedType::kByte) {
       fail("color: is given, needs outputs of floats; bytes stay as they are");
-    arguments.colors = detail::augment_data<float>(*color, "color", ScalarType::Float, {batch, count, 4}, "(B, V, 4)",
-                                                   first, inputs.kept);
+    }
+    arguments.colors = dense.take<float>(*color, "color", {batch, count, 4}, "(B, V, 4)");
   }
   if (normalization.size() != 6) {
     fail("normalization: got ", normalization.size(), " numbers, needs 6: of red, green and blue the mean, then the ",
@@ -196,23 +176,12 @@ inline AugmentTubelets check_augment_tubelets(const std::vector<Tensor>& fields,
   if (fields.size() != 8) fail("tubelets: got ", fields.size(), " tensors, needs 8 or none");
   if (fields[0].dim() != 4) fail("centers: got shape ", shape_text(fields[0]), ", needs (B, M, T, 2)");
   const int64_t batch = arguments.batch, count = fields[0].size(1), frames = arguments.frames;
-  constexpr ScalarType kInt = ScalarType::Int, kFloat = ScalarType::Float;
-  std::vector<Tensor>& kept = tubelets.kept;
-  using detail::augment_data;
+  const DenseTensors dense(reference, "outputs", tubelets.copies);
   tubelets.count = count;
-  tubelets.centers =
-      augment_data<float>(fields[0], "centers", kFloat, {batch, count, frames, 2}, "(B, M, T, 2)", reference, kept);
-  tubelets.linear = augment_data<float>(fields[1], "linear", kFloat, {batch, count, frames, 2, 2}, "(B, M, T, 2, 2)",
-                                        reference, kept);
-  tubelets.patch_frame =
-      augment_data<int32_t>(fields[2], "patch_frame", kInt, {batch, count}, "(B, M)", reference, kept);
-  tubelets.patch_box =
-      augment_data<int32_t>(fields[3], "patch_box", kInt, {batch, count, 4}, "(B, M, 4)", reference, kept);
-  tubelets.shape = augment_data<int32_t>(fields[4], "shape", kInt, {batch, count}, "(B, M)", reference, kept);
-  tubelets.edge = augment_data<float>(fields[5], "edge", kFloat, {batch, count}, "(B, M)", reference, kept);
-  tubelets.opacity =
-      augment_data<float>(fields[6], "opacity", kFloat, {batch, count, frames}, "(B, M, T)", reference, kept);
-  tubelets.order = augment_data<int32_t>(fields[7], "order", kInt, {batch, count}, "(B, M)", reference, kept);
+  tubelets.patch_frame = dense.take<int32_t>(fields[2], "patch_frame", {batch, count}, "(B, M)");
+  tubelets.patch_box = dense.take<int32_t>(fields[3], "patch_box", {batch, count, 4}, "(B, M, 4)");
+  tubelets.geometry =
+      check_geometry(dense, batch, count, frames, fields[0], fields[1], fields[4], fields[5], fields[6], fields[7]);
   return tubelets;
 }
 
@@ -226,12 +195,7 @@ inline PasteArguments augment_paste(const AugmentArguments& arguments, const Aug
   paste.frames = arguments.frames;
   paste.height = arguments.height;
   paste.width = arguments.width;
-  paste.centers = tubelets.centers;
-  paste.linear = tubelets.linear;
-  paste.shape = tubelets.shape;
-  paste.edge = tubelets.edge;
-  paste.opacity = tubelets.opacity;
-  paste.order = tubelets.order;
+  static_cast<TubeletGeometry&>(paste) = tubelets.geometry;
   return paste;
 }
 

@@ -19,8 +19,7 @@ inline void check_share(double value, const char* name, double most) {
 inline LeavesPlan check_draw_leaves(const Tensor& sample_ids, int64_t num_frames, int64_t height, int64_t width,
                                     int64_t num_leaves, const std::vector<double>& radius, double motion, double camera,
                                     double turn, double growth) {
-  check_shape(sample_ids, "sample_ids", {kAny}, "(B,)");
-  check_dtype(sample_ids, "sample_ids", {ScalarType::Long});
+  check_sample_ids(sample_ids);
   check_frame_extent(num_frames, "num_frames");
   check_frame_extent(height, "height");
   check_frame_extent(width, "width");

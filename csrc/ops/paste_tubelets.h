@@ -4,7 +4,6 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <array>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -14,37 +13,24 @@
 #include "core/blend.h"
 #include "ops/check.h"
 #include "ops/paste_tubelets_arguments.h"
+#include "ops/tubelet_geometry.h"
 #include "ops/write.h"
 
 namespace tubeletx {
 
 using TensorList = std::vector<Tensor>;
 
-/// Checked arguments, and the contiguous tensors that their pointers point into.
+/// Checked arguments, and copies that their pointers point into.
 struct PasteInputs {
   PasteArguments arguments;
-  std::array<Tensor, 8> kept;
+  std::vector<Tensor> copies;
 };
-
-namespace detail {
-
-template <typename Element>
-const Element* checked_data(const Tensor& tensor, const char* name, ScalarType dtype, const Tensor& patches,
-                            std::initializer_list<int64_t> shape, const char* meaning, Tensor& kept) {
-  check_dtype(tensor, name, {dtype});
-  check_shape(tensor, name, shape, meaning);
-  check_device(tensor, name, patches, "patches");
-  kept = tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
-  return static_cast<const Element*>(kept.const_data_ptr());
-}
-
-}  // namespace detail
 
 inline void check_clips(const std::vector<Tensor>& clips, const char* name, const Tensor& reference, bool allow_bytes,
                         const char* reference_name = "patches") {
   if (clips.empty()) fail(name, ": got an empty list, needs at least one clip");
   const int64_t count = static_cast<int64_t>(clips.size());
-  if (count > kMaxClips) fail(name, ": got ", count, " clips, takes at most ", kMaxClips, " in one call");
+  if (count > kMaxClips) fail(name, ": got ", count, " clips, needs at most ", kMaxClips, " in one call");
   const Tensor& first = clips.front();
   if (allow_bytes) {
     check_dtype(first, name,
@@ -61,7 +47,7 @@ inline void check_clips(const std::vector<Tensor>& clips, const char* name, cons
   }
   for (int axis : {3, 4}) {
     if (sizes[axis] > int64_t{1} << 24)
-      fail(name, ": got shape ", shape_text(first), ", takes sides up to 2^24 pixels");
+      fail(name, ": got shape ", shape_text(first), ", needs sides of at most 2^24 pixels");
   }
 }
 
@@ -124,24 +110,13 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
   arguments.patch_row_stride = strides[axis + 2];
   arguments.patch_column_stride = strides[axis + 3];
 
-  using detail::checked_data;
-  constexpr ScalarType kInt = ScalarType::Int;
-  constexpr ScalarType kFloat = ScalarType::Float;
-  arguments.patch_size =
-      checked_data<int32_t>(patch_size, "patch_size", kInt, patches, {batch, tubelets, 2}, "(B, M, 2)", inputs.kept[0]);
-  arguments.centers = checked_data<float>(centers, "centers", kFloat, patches, {batch, tubelets, frames, 2},
-                                          "(B, M, T, 2)", inputs.kept[1]);
-  arguments.linear = checked_data<float>(linear, "linear", kFloat, patches, {batch, tubelets, frames, 2, 2},
-                                         "(B, M, T, 2, 2)", inputs.kept[2]);
-  arguments.shape = checked_data<int32_t>(shape, "shape", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[3]);
-  arguments.edge = checked_data<float>(edge, "edge", kFloat, patches, {batch, tubelets}, "(B, M)", inputs.kept[4]);
-  arguments.opacity =
-      checked_data<float>(opacity, "opacity", kFloat, patches, {batch, tubelets, frames}, "(B, M, T)", inputs.kept[5]);
-  arguments.order = checked_data<int32_t>(order, "order", kInt, patches, {batch, tubelets}, "(B, M)", inputs.kept[6]);
+  const DenseTensors dense(patches, "patches", inputs.copies);
+  arguments.patch_size = dense.take<int32_t>(patch_size, "patch_size", {batch, tubelets, 2}, "(B, M, 2)");
+  static_cast<TubeletGeometry&>(arguments) =
+      check_geometry(dense, batch, tubelets, frames, centers, linear, shape, edge, opacity, order);
   arguments.offsets = nullptr;
   if (offsets.has_value()) {
-    arguments.offsets = checked_data<float>(*offsets, "offsets", kFloat, patches, {batch, num_clips, tubelets, 2},
-                                            "(B, V, M, 2)", inputs.kept[7]);
+    arguments.offsets = dense.take<float>(*offsets, "offsets", {batch, num_clips, tubelets, 2}, "(B, V, M, 2)");
   }
   return inputs;
 }

@@ -5,6 +5,7 @@
 
 #include "core/macros.h"
 #include "core/pose.h"
+#include "core/tubelet_geometry.h"
 
 namespace tubeletx {
 
@@ -16,7 +17,7 @@ struct ClipView {
   int64_t batch_stride, channel_stride, frame_stride, row_stride, column_stride;
 };
 
-struct PasteArguments {
+struct PasteArguments : TubeletGeometry {
   int64_t batch, num_clips, num_tubelets, channels, frames, height, width;
   int64_t patch_channels, patch_height, patch_width;
   bool has_alpha;         ///< the last patch channel is the patch's own alpha
@@ -29,12 +30,6 @@ struct PasteArguments {
   int64_t patch_channel_stride, patch_row_stride, patch_column_stride;
 
   const int32_t* patch_size;  ///< (B, M, 2)
-  const float* centers;       ///< (B, M, T, 2)
-  const float* linear;        ///< (B, M, T, 2, 2)
-  const int32_t* shape;       ///< (B, M)
-  const float* edge;          ///< (B, M)
-  const float* opacity;       ///< (B, M, T)
-  const int32_t* order;       ///< (B, M)
   const float* offsets;       ///< (B, V, M, 2) or null
 };
 

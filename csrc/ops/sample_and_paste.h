@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -47,22 +46,9 @@ inline SamplerPlan check_sampled_clips(const std::vector<Tensor>& clips, const T
   return check_sample_tubelets(sample_ids, sizes[2], sizes[3], sizes[4], settings);
 }
 
-inline uint32_t check_sampled_epoch(int64_t epoch, const std::optional<Tensor>& epoch_tensor,
-                                    const Tensor& sample_ids) {
-  if (epoch_tensor) {
-    check_epoch_tensor(*epoch_tensor);
-    check_device(*epoch_tensor, "epoch", sample_ids, "sample_ids");
-  }
-  return check_epoch(epoch, epoch_tensor);
-}
-
 inline void use_fields(const TubeletFields& fields, PasteArguments& arguments) {
-  arguments.centers = fields.centers;
-  arguments.linear = fields.linear;
-  arguments.shape = fields.shape;
-  arguments.edge = fields.edge;
-  arguments.opacity = fields.opacity;
-  arguments.order = fields.order;
+  static_cast<TubeletGeometry&>(arguments) = {fields.centers, fields.linear,  fields.shape,
+                                              fields.edge,    fields.opacity, fields.order};
 }
 
 inline void check_largest_patch(const std::vector<int64_t>& largest) {

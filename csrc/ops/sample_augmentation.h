@@ -13,13 +13,13 @@
 #include "core/resize_bytes.h"
 #include "ops/check.h"
 #include "ops/sample_augmentation_arguments.h"
+#include "ops/sample_tubelets.h"
 
 namespace tubeletx {
 
 inline AugmentationPlan check_sample_augmentation(const Tensor& sample_ids, const std::vector<int64_t>& sizes,
                                                   const std::vector<double>& settings) {
-  check_shape(sample_ids, "sample_ids", {kAny}, "(B,)");
-  check_dtype(sample_ids, "sample_ids", {ScalarType::Long});
+  check_sample_ids(sample_ids);
   AugmentationPlan plan = {};
   const int64_t numbers = static_cast<int64_t>(sizes.size());
   if (numbers == 0 || numbers % 2 != 0 || numbers > 2 * kMostAugmentedClips) {

@@ -50,6 +50,11 @@ inline SamplerSettings check_settings(const std::vector<double>& settings) {
   return named;
 }
 
+inline void check_sample_ids(const Tensor& sample_ids) {
+  check_shape(sample_ids, "sample_ids", {kAny}, "(B,)");
+  check_dtype(sample_ids, "sample_ids", {ScalarType::Long});
+}
+
 inline void check_frame_extent(int64_t value, const char* name) {
   check_positive(value, name);
   if (value > kMaxFrameSide) fail(name, ": got ", value, ", needs at most ", static_cast<int64_t>(kMaxFrameSide));
@@ -58,26 +63,29 @@ inline void check_frame_extent(int64_t value, const char* name) {
 /// Checks the arguments and makes the plan; `settings` are returned through it.
 inline SamplerPlan check_sample_tubelets(const Tensor& sample_ids, int64_t num_frames, int64_t height, int64_t width,
                                          const SamplerSettings& settings) {
-  check_shape(sample_ids, "sample_ids", {kAny}, "(B,)");
-  check_dtype(sample_ids, "sample_ids", {ScalarType::Long});
+  check_sample_ids(sample_ids);
   check_frame_extent(num_frames, "num_frames");
   check_frame_extent(height, "height");
   check_frame_extent(width, "width");
   return make_sampler_plan(settings, num_frames, height, width);
 }
 
+inline void check_epoch_tensor(const Tensor& epoch, const Tensor& sample_ids) {
+  if (epoch.numel() != 1) fail("epoch: got shape ", shape_text(epoch), ", needs one element");
+  check_dtype(epoch, "epoch", {ScalarType::Long});
+  if (!epoch.is_cpu()) check_device(epoch, "epoch", sample_ids, "sample_ids");
+}
+
 /// The epoch, from where the host can read it: `epoch_tensor` stands for `epoch` where it is given.
-inline uint32_t check_epoch(int64_t epoch, const std::optional<Tensor>& epoch_tensor) {
-  if (epoch_tensor) epoch = *epoch_tensor->const_data_ptr<int64_t>();
+inline uint32_t check_epoch(int64_t epoch, const std::optional<Tensor>& epoch_tensor, const Tensor& sample_ids) {
+  if (epoch_tensor) {
+    check_epoch_tensor(*epoch_tensor, sample_ids);
+    epoch = *epoch_tensor->const_data_ptr<int64_t>();
+  }
   if (epoch < 0 || epoch > std::numeric_limits<uint32_t>::max()) {
     fail("epoch: got ", epoch, ", needs an integer in [0, 2^32)");
   }
   return static_cast<uint32_t>(epoch);
-}
-
-inline void check_epoch_tensor(const Tensor& epoch) {
-  if (epoch.numel() != 1) fail("epoch: got shape ", shape_text(epoch), ", needs one element");
-  check_dtype(epoch, "epoch", {ScalarType::Long});
 }
 
 /// The fields of tubelets in one tensor of float32 and one of int32: a tensor more costs an operator a microsecond.

@@ -3,20 +3,21 @@
 
 #include <torch/csrc/stable/ops.h>
 
-#include <array>
 #include <cstdint>
 #include <tuple>
+#include <vector>
 
 #include "core/point_tracks.h"
 #include "ops/check.h"
+#include "ops/tubelet_geometry.h"
 
 namespace tubeletx {
 
-/// Checked arguments without room for poses, the results, and the contiguous tensors that pointers point into.
+/// Checked arguments without room for poses, the results, and copies that pointers point into.
 struct TrackInputs {
   TrackArguments arguments;
   std::tuple<Tensor, Tensor, Tensor> results;
-  std::array<Tensor, 7> kept;
+  std::vector<Tensor> copies;
 };
 
 inline TrackInputs check_track_points(const Tensor& points, const Tensor& point_frame, const Tensor& frames,
@@ -43,30 +44,18 @@ inline TrackInputs check_track_points(const Tensor& points, const Tensor& point_
     for (int64_t axis = 0; axis < tensor.dim(); ++axis) strides[axis] = tensor.stride(axis);
     return tensor.const_data_ptr();
   };
-  const auto dense = [&](const Tensor& tensor, const char* name, ScalarType dtype, std::initializer_list<int64_t> sizes,
-                         const char* meaning, Tensor& kept) {
-    check_shape(tensor, name, sizes, meaning);
-    check_dtype(tensor, name, {dtype});
-    check_device(tensor, name, points, "points");
-    kept = tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
-    return kept.const_data_ptr();
-  };
   const auto floats = [](const void* data) { return static_cast<const float*>(data); };
   const auto integers = [](const void* data) { return static_cast<const int32_t*>(data); };
-  auto& kept = inputs.kept;
   arguments.points = floats(strided(points, "points", kFloat, {batch, count, 2}, "(B, N, 2)", arguments.points_stride));
   arguments.point_frame =
       integers(strided(point_frame, "point_frame", kInt, {batch, count}, "(B, N)", arguments.point_frame_stride));
   arguments.target =
       integers(strided(frames, "frames", kInt, {batch, count, kAny}, "(B, N, S)", arguments.target_stride));
   arguments.num_targets = frames.size(2);
-  arguments.patch_size = integers(dense(patch_size, "patch_size", kInt, {batch, tubelets, 2}, "(B, M, 2)", kept[0]));
-  arguments.centers = floats(dense(centers, "centers", kFloat, {batch, tubelets, clip, 2}, "(B, M, T, 2)", kept[1]));
-  arguments.linear = floats(dense(linear, "linear", kFloat, {batch, tubelets, clip, 2, 2}, "(B, M, T, 2, 2)", kept[2]));
-  arguments.shape = integers(dense(shape, "shape", kInt, {batch, tubelets}, "(B, M)", kept[3]));
-  arguments.edge = floats(dense(edge, "edge", kFloat, {batch, tubelets}, "(B, M)", kept[4]));
-  arguments.opacity = floats(dense(opacity, "opacity", kFloat, {batch, tubelets, clip}, "(B, M, T)", kept[5]));
-  arguments.order = integers(dense(order, "order", kInt, {batch, tubelets}, "(B, M)", kept[6]));
+  const DenseTensors dense(points, "points", inputs.copies);
+  arguments.patch_size = dense.take<int32_t>(patch_size, "patch_size", {batch, tubelets, 2}, "(B, M, 2)");
+  static_cast<TubeletGeometry&>(arguments) =
+      check_geometry(dense, batch, tubelets, clip, centers, linear, shape, edge, opacity, order);
   check_positive(height, "height");
   check_positive(width, "width");
   arguments.height = static_cast<double>(height);

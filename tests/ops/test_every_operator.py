@@ -175,8 +175,9 @@ def calls() -> dict[str, Call]:
 
 PLACES = [(name, argument) for name, call in calls().items() for argument in call.tensors()]
 OPTIONAL = ("easing", "extent", "offset", "offsets", "own_negatives", "windows", "flips", "color")
-# The epoch alone may lie elsewhere than the rest.
-TOGETHER = [place for place in PLACES if place[0] not in ("sample_tubelets", "draw_leaves")]
+# Those that draw from ids alone: the epoch may lie in the host's memory, wherever the ids do.
+SAMPLERS = ("sample_tubelets", "sample_augmentation", "draw_leaves")
+TOGETHER = [place for place in PLACES if place[0] not in SAMPLERS]
 # The gradient of keys stops in the queue, as is documented.
 DIFFERENTIABLE = [
     (name, argument)
@@ -218,8 +219,11 @@ def test_one_argument_on_meta_is_refused(name: str, argument: str) -> None:
         call.with_tensor(argument, call.tensors()[argument].to("meta"))()
 
 
-@pytest.mark.parametrize("name", ["sample_tubelets", "draw_leaves"])
-def test_the_epoch_on_meta_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_epoch_lies_with_the_ids_or_on_the_cpu(name: str) -> None:
+    call = calls()[name]
+    expected = shapes(call())
+    assert shapes(call.with_tensor("sample_ids", torch.arange(3, device="meta"))()) == expected
     with pytest.raises(ValueError, match=r"^epoch: is on meta, not on the device of sample_ids, cpu"):
         calls()[name].with_tensor("epoch", torch.tensor(2, device="meta"))()
 

@@ -22,9 +22,11 @@ __all__ = [
     "check_device",
     "check_dtype",
     "check_epoch",
+    "check_geometry",
     "check_positive",
     "check_samples",
     "check_shape",
+    "check_tensor",
     "refuse_gradient",
     "refuse_tangents",
     "require_integer",
@@ -144,6 +146,48 @@ def check_samples(sample_ids: Tensor, epoch: int, epoch_tensor: Tensor | None) -
     check_dtype(epoch_tensor, "epoch", torch.int64)
     if epoch_tensor.device.type != "cpu":
         check_device(epoch_tensor, "epoch", sample_ids, "sample_ids")
+
+
+def check_tensor(
+    tensor: Tensor,
+    name: str,
+    dtype: torch.dtype,
+    shape: Sequence[int | None],
+    meaning: str,
+    reference: Tensor,
+    reference_name: str,
+) -> None:
+    """Dtype, shape and device must be these."""
+    check_dtype(tensor, name, dtype)
+    check_shape(tensor, name, shape, meaning)
+    check_device(tensor, name, reference, reference_name)
+
+
+def check_geometry(
+    batch: int,
+    tubelets: int,
+    num_frames: int,
+    centers: Tensor,
+    linear: Tensor,
+    shape: Tensor,
+    edge: Tensor,
+    opacity: Tensor,
+    order: Tensor,
+    reference: Tensor,
+    reference_name: str,
+) -> None:
+    """Where tubelets lie and how they are painted."""
+    each = (batch, tubelets)
+    rules = {
+        "centers": (centers, torch.float32, (*each, num_frames, 2), "(B, M, T, 2)"),
+        "linear": (linear, torch.float32, (*each, num_frames, 2, 2), "(B, M, T, 2, 2)"),
+        "shape": (shape, torch.int32, each, "(B, M)"),
+        "edge": (edge, torch.float32, each, "(B, M)"),
+        "opacity": (opacity, torch.float32, (*each, num_frames), "(B, M, T)"),
+        "order": (order, torch.int32, each, "(B, M)"),
+    }
+    for name, (tensor, dtype, expected, meaning) in rules.items():
+        check_tensor(tensor, name, dtype, expected, meaning, reference, reference_name)
 
 
 def check_positive(value: int, name: str) -> None:

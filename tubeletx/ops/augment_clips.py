@@ -114,9 +114,9 @@ def _fake(
         "flips": (flips, torch.bool, (batch, count), "(B, V)"),
         "color": (color, torch.float32, (batch, count, 4), "(B, V, 4)"),
     }
-    for name, (tensor, dtype, shape, meaning) in wanted.items():
+    for name, (tensor, dtype, expected, meaning) in wanted.items():
         if tensor is not None:
-            _check(tensor, name, dtype, shape, meaning, first)
+            arguments.check_tensor(tensor, name, dtype, expected, meaning, first, "outputs")
     if color is not None and first.dtype == torch.uint8:
         raise ValueError("color: is given, needs outputs of floats; bytes stay as they are")
     if len(normalization) != 6:
@@ -127,27 +127,12 @@ def _fake(
         raise ValueError(f"tubelets: got {len(tubelets)} tensors, needs {_NUM_FIELDS} or none")
     if tubelets[0].dim() != 4:
         raise ValueError(f"centers: got shape {tuple(tubelets[0].shape)}, needs (B, M, T, 2)")
-    each = (batch, tubelets[0].shape[1])
-    fields = {
-        "centers": (torch.float32, (*each, num_frames, 2), "(B, M, T, 2)"),
-        "linear": (torch.float32, (*each, num_frames, 2, 2), "(B, M, T, 2, 2)"),
-        "patch_frame": (torch.int32, each, "(B, M)"),
-        "patch_box": (torch.int32, (*each, 4), "(B, M, 4)"),
-        "shape": (torch.int32, each, "(B, M)"),
-        "edge": (torch.float32, each, "(B, M)"),
-        "opacity": (torch.float32, (*each, num_frames), "(B, M, T)"),
-        "order": (torch.int32, each, "(B, M)"),
-    }
-    for field, (name, (dtype, shape, meaning)) in zip(tubelets, fields.items(), strict=True):
-        _check(field, name, dtype, shape, meaning, first)
-
-
-def _check(
-    tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...], meaning: str, reference: Tensor
-) -> None:
-    arguments.check_dtype(tensor, name, dtype)
-    arguments.check_shape(tensor, name, shape, meaning)
-    arguments.check_device(tensor, name, reference, "outputs")
+    centers, linear, patch_frame, patch_box, shape, edge, opacity, order = tubelets
+    each = (batch, centers.shape[1])
+    lies_with = (first, "outputs")
+    arguments.check_tensor(patch_frame, "patch_frame", torch.int32, each, "(B, M)", *lies_with)
+    arguments.check_tensor(patch_box, "patch_box", torch.int32, (*each, 4), "(B, M, 4)", *lies_with)
+    arguments.check_geometry(*each, num_frames, centers, linear, shape, edge, opacity, order, *lies_with)
 
 
 torch.library.register_fake("tubeletx::augment_clips_", _fake)

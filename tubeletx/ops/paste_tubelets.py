@@ -158,7 +158,7 @@ def _check_clips(clips: list[Tensor], name: str, patches: Tensor, dtypes: tuple[
         arguments.check_device(clip, name, patches, "patches")
 
 
-def _check_shapes(clips: list[Tensor], patches: Tensor, geometry: tuple[Tensor | None, ...]) -> None:
+def _check_shapes(clips: list[Tensor], patches: Tensor, geometry: tuple[Any, ...]) -> None:
     batch, channels, frames, _, _ = clips[0].shape
     arguments.check_dtype(patches, "patches", clips[0].dtype)
     if patches.dim() == 6:
@@ -169,35 +169,27 @@ def _check_shapes(clips: list[Tensor], patches: Tensor, geometry: tuple[Tensor |
     tubelets, own = patches.shape[-4:-2]
     if own not in (channels, channels + 1):
         raise ValueError(f"patches: got {own} channels, needs the {channels} of the clips, or one more for alpha")
-    rules: tuple[tuple[torch.dtype, tuple[int, ...], str], ...] = (
-        (torch.int32, (batch, tubelets, 2), "(B, M, 2)"),
-        (torch.float32, (batch, tubelets, frames, 2), "(B, M, T, 2)"),
-        (torch.float32, (batch, tubelets, frames, 2, 2), "(B, M, T, 2, 2)"),
-        (torch.int32, (batch, tubelets), "(B, M)"),
-        (torch.float32, (batch, tubelets), "(B, M)"),
-        (torch.float32, (batch, tubelets, frames), "(B, M, T)"),
-        (torch.int32, (batch, tubelets), "(B, M)"),
-        (torch.float32, (batch, len(clips), tubelets, 2), "(B, V, M, 2)"),
-    )
-    for name, tensor, (dtype, shape, meaning) in zip(_GEOMETRY, geometry, rules, strict=True):
-        if tensor is not None:
-            arguments.check_dtype(tensor, name, dtype)
-            arguments.check_shape(tensor, name, shape, meaning)
-            arguments.check_device(tensor, name, patches, "patches")
+    size, centers, linear, shape, edge, opacity, order, offsets = geometry
+    lies_with = (patches, "patches")
+    arguments.check_tensor(size, "patch_size", torch.int32, (batch, tubelets, 2), "(B, M, 2)", *lies_with)
+    arguments.check_geometry(batch, tubelets, frames, centers, linear, shape, edge, opacity, order, *lies_with)
+    if offsets is not None:
+        moves = (batch, len(clips), tubelets, 2)
+        arguments.check_tensor(offsets, "offsets", torch.float32, moves, "(B, V, M, 2)", *lies_with)
 
 
-def _fake(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> list[Tensor]:
+def _fake(clips: list[Tensor], patches: Tensor, *geometry: Any) -> list[Tensor]:
     _fake_(clips, patches, *geometry)
     return [torch.empty_like(clip) for clip in clips]
 
 
-def _fake_(clips: list[Tensor], patches: Tensor, *geometry: Tensor | None) -> None:
+def _fake_(clips: list[Tensor], patches: Tensor, *geometry: Any) -> None:
     _check_clips(clips, "clips", patches, arguments.BYTES_OR_FLOATS)
     _check_shapes(clips, patches, geometry)
 
 
 def _fake_backward(
-    gradients: list[Tensor], clips: list[Tensor], patches: Tensor, *geometry: Tensor | None
+    gradients: list[Tensor], clips: list[Tensor], patches: Tensor, *geometry: Any
 ) -> tuple[list[Tensor], Tensor]:
     _check_clips(gradients, "gradients", patches, arguments.FLOATS)
     _check_shapes(gradients, patches, geometry)

@@ -36,8 +36,8 @@ def sample_augmentation(
         sizes: Height and width of the first clip, of the second, and so on; pixels.
         settings: As `AugmentConfig.settings()` makes them.
         seed: Key of the random stream, any 64-bit integer, signed or not.
-        epoch: From 0 to 2^32 - 1, or a tensor of one such integer, int64, on the device of `sample_ids`; there it is
-            taken modulo 2^32.
+        epoch: From 0 to 2^32 - 1; another epoch draws others. A tensor of one element, int64, as for
+            `sample_tubelets`.
 
     Returns:
         On the device of `sample_ids`:
@@ -64,15 +64,7 @@ def _fake(
     settings: Sequence[float],
     epoch_tensor: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    arguments.check_shape(sample_ids, "sample_ids", (None,), "(B,)")
-    arguments.check_dtype(sample_ids, "sample_ids", torch.int64)
-    if epoch_tensor is None:
-        arguments.check_epoch(epoch)
-    else:
-        if epoch_tensor.numel() != 1:
-            raise ValueError(f"epoch: got shape {tuple(epoch_tensor.shape)}, needs one element")
-        arguments.check_dtype(epoch_tensor, "epoch", torch.int64)
-        arguments.check_device(epoch_tensor, "epoch", sample_ids, "sample_ids")
+    arguments.check_samples(sample_ids, epoch, epoch_tensor)
     if not 0 < len(sizes) <= 2 * arguments.MAX_CLIPS or len(sizes) % 2:
         raise ValueError(
             f"sizes: got {len(sizes)} numbers, needs a height and a width for each of 1 to {arguments.MAX_CLIPS} clips"

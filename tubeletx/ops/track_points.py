@@ -100,24 +100,15 @@ def _fake(
     pair = points.shape[:2]
     arguments.check_shape(centers, "centers", (pair[0], None, None, 2), "(B, M, T, 2)")
     batch, tubelets, clip, _ = centers.shape
-    integers = {
+    rules = {
         "point_frame": (point_frame, pair, "(B, N)"),
         "frames": (frames, (*pair, None), "(B, N, S)"),
         "patch_size": (patch_size, (batch, tubelets, 2), "(B, M, 2)"),
-        "shape": (shape, (batch, tubelets), "(B, M)"),
-        "order": (order, (batch, tubelets), "(B, M)"),
     }
-    floats = {
-        "centers": (centers, (batch, tubelets, clip, 2), "(B, M, T, 2)"),
-        "linear": (linear, (batch, tubelets, clip, 2, 2), "(B, M, T, 2, 2)"),
-        "edge": (edge, (batch, tubelets), "(B, M)"),
-        "opacity": (opacity, (batch, tubelets, clip), "(B, M, T)"),
-    }
-    for checks, dtype in ((integers, torch.int32), (floats, torch.float32)):
-        for name, (tensor, expected, meaning) in checks.items():
-            arguments.check_shape(tensor, name, expected, meaning)
-            arguments.check_dtype(tensor, name, dtype)
-            arguments.check_device(tensor, name, points, "points")
+    for name, (tensor, expected, meaning) in rules.items():
+        arguments.check_tensor(tensor, name, torch.int32, expected, meaning, points, "points")
+    geometry = (centers, linear, shape, edge, opacity, order)
+    arguments.check_geometry(batch, tubelets, clip, *geometry, points, "points")
     arguments.check_positive(height, "height")
     arguments.check_positive(width, "width")
     targets = frames.shape[2]
