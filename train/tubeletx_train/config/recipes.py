@@ -130,11 +130,6 @@ def recipe_text(name: str) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def own_settings(name: str) -> dict[str, Any]:
-    """What a recipe itself sets, without its bases."""
-    return _settings(_read(name, recipe_path(name)))
-
-
 def describe(name: str) -> str:
     """The one-line description of a recipe, empty if it has none."""
     if name in arms():
