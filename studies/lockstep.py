@@ -386,7 +386,7 @@ class SideBySide:
         config = self._configs[run]
         assert config.optim.steps is not None
         steps = max(config.optim.steps // (reuse_of(run.arm) or self._reuse), 1)
-        return (config.run.seed, config.data.split, config.contrast.mode, steps)
+        return (config.run.seed, config.data.source, config.data.split, config.contrast.mode, steps)
 
     def _make_banks(self) -> None:
         """Have the clips drawn of the runs that come next."""
