@@ -225,9 +225,13 @@ def test_a_resumed_run_says_so_and_keeps_the_precision(videos, tmp_path, monkeyp
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, checkpoint_every=1))
     begun = pretrain(config)
     begun.checkpoint.unlink()
+    with (tmp_path / "starts.jsonl").open("a") as file:
+        file.write('{"step": 1, "ti')  # killed while it wrote
     monkeypatch.setattr(precision, "fastest_precision", lambda _: "float32")
     assert pretrain(config).precision == begun.precision
-    starts = [json.loads(line) for line in (tmp_path / "starts.jsonl").read_text().splitlines()]
+    first, torn, last = (tmp_path / "starts.jsonl").read_text().splitlines()
+    assert torn == '{"step": 1, "ti'
+    starts = [json.loads(line) for line in (first, last)]
     assert [(start["step"], start["precision"]) for start in starts] == [(0, begun.precision), (1, begun.precision)]
 
 

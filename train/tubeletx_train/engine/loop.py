@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import logging
 import os
 import signal
@@ -21,7 +20,7 @@ import yaml
 import tubeletx
 from tubeletx_train.common.checkpoint import CheckpointError, load_checkpoint, step_of
 from tubeletx_train.common.errors import LoaderError, UsageError
-from tubeletx_train.common.files import explain_full_disk, write_json, write_text
+from tubeletx_train.common.files import append_line, explain_full_disk, write_json, write_text
 from tubeletx_train.common.logs import RunLog
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.common.seeding import rng_state, seed_everything, set_rng_state
@@ -171,8 +170,7 @@ class _Loop(Generic[Batch]):
             "processes": self._run.ranks.world_size,
             **made_on(self._run.device, self._task.optimization.precision),
         }
-        with (self._run.output / "starts.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        append_line(self._run.output / "starts.jsonl", record)
 
     def _permanent(self) -> bool:
         every = self._checkpoints.permanent_every
