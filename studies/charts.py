@@ -107,6 +107,26 @@ def interval_curves(
     return _save(figure, path)
 
 
+def plain_curves(
+    path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, xlabel: str, ylabel: str
+) -> Path:
+    """Write a PNG with one curve of (x, y) for each name, of numbers that are no shares; returns `path`."""
+    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(curves.items()):
+        style = ("-", "--", ":")[number // len(_COLORS) % 3]
+        axes.plot(*zip(*points, strict=True), color=_COLORS[number % len(_COLORS)], linestyle=style, label=name)
+    axes.axhline(0, color=_GREY, linestyle="--", linewidth=1)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)
+
+
 def _plain(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from studies.arms import FULL, UNTRAINED, groups
-from studies.charts import Bar, interval_bars, interval_curves
-from studies.results import Estimate, Results
+from studies.charts import Bar, interval_bars, interval_curves, plain_curves
+from studies.queues import age_gaps
+from studies.results import MAIN_MEASURE, Estimate, Results
 from studies.videos import SHARES
 from tubeletx_train.evaluation.motions import MOTION_NAMES
 from tubeletx_train.figures.confusion import confusion_picture
@@ -18,6 +19,10 @@ _PANELS = {
     "Transformation (Table 4)": ("nonlinear", "scale", "shear", FULL),
     "Tubelets in a clip (Table 5)": ("one_tubelet", FULL, "three_tubelets"),
     "Temperature": ("temperature_07", FULL, "temperature_20"),
+}
+_LABELLED_PANELS = {
+    "Tubelets or time": (UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL),
+    "Motion as the only clue": (FULL, *groups()["shared"]),
 }
 _ALONG = ("temporal", "static", "linear", "nonlinear", FULL, "one_tubelet", "three_tubelets")
 _STAGES = (UNTRAINED, "temporal", "static", "nonlinear", FULL, "shared_8", "shared_64")
@@ -33,8 +38,8 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
         results: Of all arms.
 
     Returns:
-        Files by name: "arms", "videos", "along", "stages", "confusion", and for each group of arms beside the paper's
-        "arms_GROUP" and "along_GROUP".
+        Files by name: "arms", "videos", "along", "stages", "confusion", for each labelled set "labelled_SET", for each
+        group of arms beside the paper's "arms_GROUP" and "along_GROUP", and of arms with a queue "age_gap".
     """
     pictures = {}
     levels = {"chance": results.chance}
@@ -47,9 +52,16 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
             panels[f"arms_{group}"] = {f'Arms of the group "{group}", beside the full method': arms}
             along[f"along_{group}"] = arms
     for name, arms_of in panels.items():
-        if bars := _bars(results, arms_of):
+        if bars := _bars(results, arms_of, MAIN_MEASURE):
             pictures[name] = interval_bars(
                 folder / f"{name}.png", bars, levels, title="Motion probe, held-out videos", ylabel="linear accuracy"
+            )
+    for name, chance in results.labelled_sets.items():
+        if bars := _bars(results, _LABELLED_PANELS, f"{name}, linear"):
+            file = f"labelled_{name.replace(' ', '_')}"
+            title = f"Labelled set {name}, frozen features"
+            pictures[file] = interval_bars(
+                folder / f"{file}.png", bars, {"chance": chance}, title=title, ylabel="linear accuracy"
             )
     curves = {
         "videos": (_share_curves(results), "Fewer videos to train on, equal steps", "% of the training videos"),
@@ -68,6 +80,14 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
                 ylabel="linear motion probe",
                 chance=results.chance,
             )
+    if gaps := age_gaps(results):
+        pictures["age_gap"] = plain_curves(
+            folder / "age_gap.png",
+            gaps,
+            title="What age tells of the keys of a queue",
+            xlabel="step",
+            ylabel="age gap, in units of the loss",
+        )
     if full := results.by_arm.get(FULL):
         whose = f"full method, seed {full[0]['seed']}: {full[0]['probe']['linear']:.0%} right"
         pictures["confusion"] = confusion_picture(
@@ -76,14 +96,16 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
     return pictures
 
 
-def _bars(results: Results, panels: Mapping[str, Sequence[str]]) -> dict[str, list[Bar]]:
-    ran = {title: results.ran(arms) for title, arms in panels.items()}
+def _bars(results: Results, panels: Mapping[str, Sequence[str]], measure: str) -> dict[str, list[Bar]]:
+    ran = {
+        title: [arm for arm in results.ran(arms) if len(results.values(arm, measure))] for title, arms in panels.items()
+    }
     # A panel with one arm compares nothing.
-    return {title: [_bar(results, arm) for arm in arms] for title, arms in ran.items() if len(arms) > 1}
+    return {title: [_bar(results, arm, measure) for arm in arms] for title, arms in ran.items() if len(arms) > 1}
 
 
-def _bar(results: Results, arm: str) -> Bar:
-    values = results.values(arm).tolist()
+def _bar(results: Results, arm: str, measure: str) -> Bar:
+    values = results.values(arm, measure).tolist()
     found = Estimate.of(values)
     return Bar(arm, found.mean, found.half_width, values)
 

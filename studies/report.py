@@ -11,6 +11,7 @@ from studies.arms import FULL, REFERENCES, SUPERVISED, UNTRAINED, all_arms, desc
 from studies.claims import OWN_CLAIMS, PAPER_CLAIMS, Claim, claims_table
 from studies.measure import PAIRS
 from studies.pictures import draw_pictures
+from studies.queues import queue_table
 from studies.results import Estimate, Results, markdown, public_result
 from studies.videos import HELD_OUT, TRAIN
 from tubeletx_train.common.files import writable_folder
@@ -23,7 +24,7 @@ _INTRODUCTION = """# What each part of the method brings, at a small size
 
 Written by `python -m studies report` (runs: {origin}). Every arm is pretrained for {steps} steps of {batch} pairs with
 {encoder}, width {width}, on clips of {frames} x {size} x {size} of {train} videos; {held_out} others are held out. All
-arms share steps, data, augmentation and network (`studies/base.yaml`); `studies/arms.yaml` names what differs.
+arms share steps, data, augmentation and network (`studies/base.yaml`); `studies/arms.yaml` names what differs.{reuse}
 
 - **Motion probe**: a classifier on frozen features tells in which of {motions} ways one patch moves over a still frame;
   fitted on training videos, judged on held-out ones (chance {chance:.1%}).{ceiling} "Best stage" is the best of the
@@ -37,6 +38,13 @@ does, which favours tubelet arms: read it beside the labelled sets."""
 
 _CLAIMS = """Differences are taken seed by seed, as runs of one seed share first weights and the order of videos; bold
 where the 95 % interval leaves out zero, as it does by chance for one of twenty ties."""
+
+
+_QUEUES = """The age gap is by how much the other rows' keys of a step score higher than the oldest of the queue, over
+the temperature: both are negatives, and only age sets them apart. Runs that kept above 1.2 did not learn. One that has
+collapsed ends at log(K + 1) with all clips in one point (uniformity 0)."""
+
+_LABELLED_CAPTION = "A labelled set, linear classifier on frozen features"
 
 
 def write_report(folder: Path, runs: Sequence[dict[str, Any]], manifest: Path) -> Path:
@@ -58,11 +66,13 @@ def write_report(folder: Path, runs: Sequence[dict[str, Any]], manifest: Path) -
         _picture(pictures, "arms", "Linear motion probe of each arm"),
         f"## Arms of the paper\n\n{_table(results, results.ran(groups()['paper']))}",
         _claims("What the paper says, and what came out", results, PAPER_CLAIMS),
+        *(_picture(pictures, name, _LABELLED_CAPTION) for name in pictures if name.startswith("labelled_")),
         _picture(pictures, "videos", "Motion probe over the share of the videos, as in Figure 5"),
         _picture(pictures, "along", "Motion probe along training"),
         _picture(pictures, "stages", "Motion probe after each stage of the encoder"),
         _claims("Questions of our own", results, OWN_CLAIMS),
         *(_group(results, pictures, group) for group in groups() if group != "paper"),
+        _queues(results, pictures),
         _pairs(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
         _left_out(results),
@@ -80,9 +90,11 @@ def _introduction(results: Results, manifest: Path) -> str:
     pretrained = [run for run in measured if run["arm"] not in REFERENCES] or measured
     settings = pretrained[0]["config"]
     origins = {
-        f"code {str(run['commit'])[:12]}, {run['processor']}, {run.get('precision', 'float32')}" for run in pretrained
+        f"code {_short(str(run['commit']))}, {run['processor']}, {run.get('precision', 'float32')}"
+        for run in pretrained
     }
-    names = sorted({name for run in measured for name in run.get("labelled", {})})
+    names = [f"{name}, chance {chance:.1%}" for name, chance in sorted(results.labelled_sets.items())]
+    reuses = sorted({run.get("reuse", 1) for run in pretrained})
     return _INTRODUCTION.format(
         origin="; ".join(sorted(origins)),
         steps=" or ".join(str(steps) for steps in sorted({run["config"]["optim"]["steps"] for run in pretrained})),
@@ -98,8 +110,14 @@ def _introduction(results: Results, manifest: Path) -> str:
         ceiling=_ceiling_text(results),
         pool=PAIRS,
         pool_chance=1 / PAIRS,
-        labelled=f" ({', '.join(names)})" if names else "",
+        labelled=f" ({'; '.join(names)})" if names else "",
+        reuse="" if reuses == [1] else f" Each clip is used {' or '.join(f'{reuse:g}' for reuse in reuses)} times.",
     )
+
+
+def _short(commit: str) -> str:
+    """A commit in twelve digits, with the mark of sources that were changed since."""
+    return commit[:12] + "+" * commit.endswith("+")
 
 
 def _ceiling_text(results: Results) -> str:
@@ -136,6 +154,14 @@ def _group(results: Results, pictures: dict[str, Path], group: str) -> str:
     parts.append(_picture(pictures, f"arms_{group}", f"Linear motion probe of the group {group}"))
     parts.append(_picture(pictures, f"along_{group}", f"Motion probe along training, group {group}"))
     return "\n\n".join(part for part in parts if part)
+
+
+def _queues(results: Results, pictures: dict[str, Path]) -> str:
+    table = queue_table(results)
+    if not table:
+        return ""
+    picture = _picture(pictures, "age_gap", "Age gap along training of the runs with a queue")
+    return f"## Runs with a queue\n\n{_QUEUES}\n\n{table}\n\n{picture}"
 
 
 def _pairs(results: Results) -> str:

@@ -85,6 +85,16 @@ class Results:
         """Names of what any run was measured by."""
         return [name for name in self.table.columns if name not in ("arm", "seed")]
 
+    @property
+    def labelled_sets(self) -> dict[str, float]:
+        """Chance in each labelled set, by name."""
+        found: dict[str, float] = {}
+        for run in self.runs:
+            for name, stages in run.get("labelled", {}).items():
+                *_, last = stages.values()
+                found.setdefault(name, last["chance"])
+        return found
+
     def values(self, arm: str, measure: str = MAIN_MEASURE) -> pd.Series[float]:
         """A value for each seed; none where the arm was not run or not measured by that."""
         rows = self.table[self.table["arm"] == arm].set_index("seed")

@@ -7,6 +7,7 @@ from scipy import stats
 
 from studies.__main__ import main
 from studies.arms import FULL, arm_recipe
+from studies.queues import age_gaps, queue_table
 from studies.report import write_report
 from studies.results import Estimate, Results
 from tubeletx_train.config.tree import merge
@@ -26,13 +27,18 @@ def result_of(arm, seed, linear):
         "arm": arm,
         "seed": seed,
         "config": merge(arm_recipe(arm), {"run": {"output": "/nowhere/run"}}),
-        "commit": "0123456789abcdef",
+        "commit": "0123456789abcdef+" if arm == "static" else "0123456789abcdef",
         "processor": "a processor",
         "probe": probe,
         "stages": stages,
         "along": [{"step": step, "linear": linear * step / 300, "knn": 0.0} for step in (100, 300)],
         "retrieval": {"r@1": linear / 4},
-        "labelled": {"actions": {"stem": {"linear": 0.1, "knn": 0.1}, "layer1": {"linear": linear / 8, "knn": 0.2}}},
+        "labelled": {
+            "actions": {
+                "stem": {"linear": 0.1, "knn": 0.1, "chance": 0.25},
+                "layer1": {"linear": linear / 8, "knn": 0.2, "chance": 0.25},
+            }
+        },
     } | ({"ceiling": 0.93} if arm == "supervised" else {})
 
 
@@ -98,7 +104,8 @@ def report_of(tmp_path, arms, seeds):
 def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     arms = ("untrained", "temporal", "static", "nonlinear", FULL, "rotation_25", "supervised", "reversed")
     text = " ".join(report_of(tmp_path, arms, (0, 1, 2)).split())
-    assert "0123456789ab" in text
+    assert "code 0123456789ab, a processor" in text
+    assert "code 0123456789ab+, a processor" in text
     assert "1 videos; 2 others" in text
     # Means of .5, .51, .52, half of the interval 2.5 (t = 4.303, s = .01).
     assert "| `rotation` | Non-linear motion and rotation, the full method (Table 4) | 0.004 | 3 | 51.0 ± 2.5 |" in text
@@ -129,3 +136,38 @@ def test_a_report_on_one_arm_and_seed(tmp_path):
 def test_a_report_with_nothing_to_say(tmp_path, capsys):
     assert main(["report", "--output", str(tmp_path)]) == 0
     assert "nothing to report" in capsys.readouterr().out
+
+
+def queue_run(seed, gaps):
+    """A run of 6 steps whose queue is full after 2 of them."""
+    arm = "queue_m99_k256_adamw_001"
+    run = result_of(arm, seed, 0.3)
+    run["config"] = merge(run["config"], {"contrast": {"queue_size": 128}, "optim": {"batch_size": 64, "steps": 7}})
+    line = {"loss": 2.0, "top1": 0.5, "batch_top1": 0.25, "uniformity": -1.5}
+    return run | {"log": [line | {"step": step, "age_gap": gap} for step, gap in enumerate(gaps, 1)]}
+
+
+def test_queues_are_judged_once_they_hold_keys_alone(tmp_path):
+    runs = [result_of(FULL, 0, 0.5), queue_run(0, [9, 9, 9, 8, 0.5, 0.75, 0.25]), queue_run(1, [7, 7])]
+    results = Results(runs)
+    assert age_gaps(results) == {"queue_m99_k256_adamw_001, seed 0": [(5, 0.5), (6, 0.75), (7, 0.25)]}
+    (row,) = queue_table(results).splitlines()[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:5] == ["0", "7", "2 / 100 = 0.02", "0.75"]
+    assert cells[5:] == [f"2.00 of {math.log(129):.2f}", "50%, 25%", "-1.50", "30.0%", "7.5%"]
+    assert not queue_table(Results(runs[:1]))
+    manifest = tmp_path / "videos.csv"
+    write_manifest(manifest, [VideoRecord("a.mp4", split="train")])
+    text = write_report(tmp_path / "report", runs, manifest).read_text()
+    assert "## Runs with a queue" in text
+    assert (tmp_path / "report" / "age_gap.png").is_file()
+
+
+def test_labelled_sets_are_drawn_with_their_chance(tmp_path):
+    runs = [result_of(arm, 0, 0.4) for arm in (FULL, "temporal", "shared_8")]
+    assert Results(runs).labelled_sets == {"actions": 0.25}
+    manifest = tmp_path / "videos.csv"
+    write_manifest(manifest, [VideoRecord("a.mp4", split="train")])
+    text = write_report(tmp_path / "report", runs, manifest).read_text()
+    assert "actions, chance 25.0%" in text
+    assert "](labelled_actions.png)" in text
