@@ -28,7 +28,9 @@ _ADVICE = "docs/how-to/watching.md says what to do"
 FEWEST_QUEUES = 100
 _OLDEST_KEYS = 0.1
 
-_MOST_AGE_GAP = 1.0  # in units of the loss
+# In units of the loss. Over 50 steps the study's runs that learned came to 1.04 at most, those that were told by age to
+# 1.35 at least.
+_MOST_AGE_GAP = 1.2
 
 _SEED = 0x9A7C4
 _CLIPS = (360, 180)  # to fit on, to judge by
