@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_PAGES = {"Report": "study/README.md", "Findings": "study/findings.md"}
+_PAGES = {"Report": "study/README.md", "Findings": "study/findings.md", "The first report": "study/first/README.md"}
 
 
 def on_config(config: Any) -> Any:
