@@ -541,7 +541,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
     if precision == "bfloat16":
         monkeypatch.setattr("tubeletx_train.engine.precision._TOLERANCE", 1e9)
     with pytest.raises(
-        NonFiniteGradientError, match=r"the gradient of encoder.* is not finite at step 3 .*sample ids \["
+        NonFiniteGradientError, match=r"the gradient of query_net\.encoder.* is not finite at step 3 .*sample ids \["
     ) as error:
         pretrain(config)
     assert "the weights were not touched" in str(error.value)
