@@ -149,7 +149,7 @@ def test_probe_tasks_are_balanced_and_repeatable():
     assert torch.bincount(task.labels).tolist() == [2] * 20
     moving = (task.clips[:, :, 1:] != task.clips[:, :, :1]).flatten(1).any(1)
     assert torch.equal(moving, task.labels != MOTION_NAMES.index("still"))
-    with pytest.raises(ValueError, match="hold 25 pairs, count=26"):
+    with pytest.raises(ValueError, match="got 25 pairs, needs count=26"):
         draw_probe_task(noise_batches(5), 26)
 
 

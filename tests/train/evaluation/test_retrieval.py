@@ -54,7 +54,7 @@ def test_pair_sets_carry_the_same_tubelets_and_are_repeatable():
     # Independent noise agrees at one pixel in 2^24; pasted patches agree everywhere that they cover.
     same = (first.query == first.key).all(1).flatten(1).float().mean(1)
     assert (same > 0.01).all()
-    with pytest.raises(ValueError, match="hold 15 pairs, count=16"):
+    with pytest.raises(ValueError, match="got 15 pairs, needs count=16"):
         draw_pair_set(noise_batches(3), pair, 16)
 
 
