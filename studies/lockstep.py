@@ -192,9 +192,8 @@ class Trainee:
 
         def make_loss() -> Any:
             views = self.views(self._bank.batch(self._place))
-            own = None if views.own_negative is None else views.own_negative[few]
-            tubelets = None if views.tubelets is None else views.tubelets[few]
-            return lambda: self.net.compare(views.query[few], views.key[few], own, tubelets).loss.mean()
+            rows = views.rows(few)
+            return lambda: self.net.compare(*rows).loss.mean()
 
         return settle_precision(self.config.optim.precision, self.net, make_loss, self.device)
 

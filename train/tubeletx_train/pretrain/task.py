@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tubeletx.tubelets import Tubelets
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import BadVideoTracker, PairBatch, VideoRecord, prepare_videos
@@ -22,7 +21,7 @@ from tubeletx_train.figures import contact_sheet
 from tubeletx_train.pretrain.batches import pair_batches
 from tubeletx_train.pretrain.build import build_moco, channels_last, start_from
 from tubeletx_train.pretrain.moco import MoCo
-from tubeletx_train.pretrain.views import PairViews, Views
+from tubeletx_train.pretrain.views import PairViews
 from tubeletx_train.pretrain.watch import (
     EncoderEvaluation,
     label_probe_of,
@@ -97,14 +96,16 @@ class Pretraining(TrainingTask[PairBatch | BankBatch]):
         """One optimiser step; returns loss, metrics and gradient norm."""
         views = self.views(batch)
         num_parts = self.config.optim.accumulate
+        size = len(views.query) // num_parts
         self.net.train()
         self.net.update_key_net()
         values: dict[str, float] = {}
         keys: list[Tensor] = []
-        for query, key, own_negative, tubelets in _parts(views, num_parts):
+        for start in range(0, len(views.query), size):
+            part = slice(start, start + size)
             with self.optimization.autocast():
-                output = self.net.compare(query, key, own_negative, tubelets)
-            self.require_finite(output.loss, batch, batch.sample_ids.chunk(num_parts)[len(keys)])
+                output = self.net.compare(*views.rows(part))
+            self.require_finite(output.loss, batch, batch.sample_ids[part])
             loss = output.loss.mean()
             measured = {"loss": loss.detach()} | output.metrics
             for name, value in zip(measured, torch.stack(list(measured.values())).tolist(), strict=True):
@@ -121,11 +122,9 @@ class Pretraining(TrainingTask[PairBatch | BankBatch]):
         """The loss of some pairs."""
         views = self.views(batch)
         chosen = slice(checked_samples(len(views.query) // self.config.optim.accumulate))
-        query, key = views.query[chosen], views.key[chosen]
-        own = None if views.own_negative is None else views.own_negative[chosen]
-        tubelets = None if views.tubelets is None else views.tubelets[chosen]
+        rows = views.rows(chosen)
         self.net.train()
-        return lambda: self.net.compare(query, key, own, tubelets).loss.mean()
+        return lambda: self.net.compare(*rows).loss.mean()
 
     def evaluate(self) -> Mapping[str, float]:
         """The evaluation of the query encoder, in the main process; the others wait."""
@@ -138,15 +137,6 @@ class Pretraining(TrainingTask[PairBatch | BankBatch]):
     def video_lists(self) -> dict[str, list[str]]:
         """Their names, where they are not too many."""
         return {} if self._names is None else {_LIST: self._names}
-
-
-def _parts(views: Views, num_parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tubelets | None]]:
-    """Query, key and own-negative clips and the tubelets of the query clips, in equal parts."""
-    own = [None] * num_parts if views.own_negative is None else views.own_negative.chunk(num_parts)
-    size = len(views.query) // num_parts
-    starts = range(0, len(views.query), size)
-    tubelets = [None if views.tubelets is None else views.tubelets[at : at + size] for at in starts]
-    return zip(views.query.chunk(num_parts), views.key.chunk(num_parts), own, tubelets, strict=True)
 
 
 def _check_settings(config: PretrainConfig, run: RunContext) -> None:

@@ -56,6 +56,15 @@ class Views:
         """The key clips likewise."""
         return self._bytes[1]
 
+    def rows(self, chosen: slice) -> tuple[Tensor, Tensor, Tensor | None, Tubelets | None]:
+        """What `MoCo.compare` takes, of some rows: query, key and own-negative clips, and the query clips' tubelets."""
+        return (
+            self.query[chosen],
+            self.key[chosen],
+            None if self.own_negative is None else self.own_negative[chosen],
+            None if self.tubelets is None else self.tubelets[chosen],
+        )
+
     @functools.cached_property
     def _bytes(self) -> tuple[Tensor, Tensor]:
         return self.make_bytes()
