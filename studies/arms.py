@@ -26,7 +26,9 @@ FULL = "rotation"
 SIZES = ("small", "paper")
 
 # What an arm says beside the settings of pretraining.
-_NOT_SETTINGS = ("about", "reuse", "times")
+_NOT_SETTINGS = ("about", "reuse", "longer")
+# What a longer arm is: so many times the steps, on the same clips.
+_LONGER_STEPS, _LONGER_REUSE = 4, 16
 
 
 @functools.cache
@@ -74,15 +76,24 @@ def description(arm: str) -> str:
 
 def arm_recipe(arm: str, size: str = "small") -> dict[str, Any]:
     """All settings of an arm: the base, what the size changes, and over both what makes the arm."""
-    shared = merge(load_recipe(str(_FOLDER / "base.yaml")), _content()["sizes"].get(size, {}))
+    usual = shorter_form_of(arm)
+    if usual:
+        shared = arm_recipe(usual, size)
+    else:
+        shared = merge(load_recipe(str(_FOLDER / "base.yaml")), _content()["sizes"].get(size, {}))
     return merge(shared, {name: value for name, value in _arm(arm).items() if name not in _NOT_SETTINGS})
+
+
+def shorter_form_of(arm: str) -> str | None:
+    """The arm of usual length of which an arm is the longer form; None where it is none."""
+    return _arm(arm).get("longer")
 
 
 def reuse_of(arm: str) -> int | None:
     """How often an arm uses a clip; None where that is not what makes the arm."""
-    return _arm(arm).get("reuse")
+    return _LONGER_REUSE if shorter_form_of(arm) else _arm(arm).get("reuse")
 
 
 def times_of(arm: str) -> int:
     """How many times as long as the others an arm is trained."""
-    return int(_arm(arm).get("times", 1))
+    return _LONGER_STEPS if shorter_form_of(arm) else 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studies.arms import FULL
+from studies.arms import FULL, groups, shorter_form_of
 from studies.results import MAIN_MEASURE, Estimate, Results, markdown
 
 
@@ -40,9 +40,11 @@ OWN_CLAIMS = (
     Claim(
         "Negatives of the same step do better than a queue (256 keys, momentum .99)", FULL, "queue_m99_k256_adamw_004"
     ),
+    Claim("On the plateau negatives of the same step do better than that queue", "rotation_long", "queue_long"),
     Claim("Groups of 8 that share patches learn more motion", "shared_8", FULL),
     Claim("Groups of 64 learn more than groups of 8", "shared_64", "shared_8"),
     Claim("Groups of 8 that share the first place too learn more", "shared_8_place", "shared_8"),
+    Claim("Groups of 8 that share patches and first place learn more than no groups", "shared_8_place", FULL),
     Claim("An own negative that turns otherwise helps", "turned", FULL),
     Claim("In groups of 8 an own negative that turns otherwise helps", "shared_8_turned", "shared_8"),
     Claim("Fresh clips do better than clips used 16 times", "reuse_1", "reuse_16"),
@@ -69,6 +71,16 @@ OWN_CLAIMS = (
     ),
     Claim("Videos do better than drawn clips", FULL, "leaves"),
 )
+
+
+def longer(claims: Sequence[Claim], group: str) -> tuple[Claim, ...]:
+    """Those of the claims whose arms both have a longer form in a group, about these forms."""
+    form = {shorter_form_of(arm): arm for arm in groups()[group]}
+    return tuple(
+        Claim(claim.text, form[claim.higher], form[claim.lower])
+        for claim in claims
+        if claim.higher in form and claim.lower in form
+    )
 
 
 def claims_table(results: Results, claims: Sequence[Claim]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.arms import FULL, REFERENCES, SUPERVISED, UNTRAINED, all_arms, description, groups
-from studies.claims import OWN_CLAIMS, PAPER_CLAIMS, Claim, claims_table
+from studies.claims import OWN_CLAIMS, PAPER_CLAIMS, Claim, claims_table, longer
 from studies.measure import PAIRS
 from studies.pictures import draw_pictures
 from studies.queues import queue_table
@@ -70,6 +70,8 @@ def write_report(folder: Path, runs: Sequence[dict[str, Any]], manifest: Path) -
         _picture(pictures, "videos", "Motion probe over the share of the videos, as in Figure 5"),
         _picture(pictures, "along", "Motion probe along training"),
         _picture(pictures, "stages", "Motion probe after each stage of the encoder"),
+        _claims("The same on the plateau", results, longer((*PAPER_CLAIMS, *OWN_CLAIMS), "long")),
+        _claims("The same on the plateau, with the paper's loss", results, longer(PAPER_CLAIMS, "paper_loss")),
         _claims("Questions of our own", results, OWN_CLAIMS),
         *(_group(results, pictures, group) for group in groups() if group != "paper"),
         _queues(results, pictures),

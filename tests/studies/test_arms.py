@@ -1,6 +1,18 @@
 import pytest
 
-from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, chosen_arms, description, groups
+from studies.arms import (
+    FULL,
+    REFERENCES,
+    all_arms,
+    arm_recipe,
+    chosen_arms,
+    description,
+    groups,
+    reuse_of,
+    shorter_form_of,
+    times_of,
+)
+from studies.claims import PAPER_CLAIMS, longer
 from studies.videos import write_study_manifest
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
@@ -48,6 +60,28 @@ def test_arms_differ_from_the_full_method_by_one_thing():
     for arm, names in allowed.items():
         other = flatten(arm_recipe(arm))
         assert {name for name in full.keys() | other.keys() if full.get(name) != other.get(name)} == names
+
+
+def test_a_longer_arm_is_the_usual_one_for_more_steps_on_the_same_clips():
+    assert flatten(arm_recipe("static_long")) == flatten(arm_recipe("static"))
+    assert (times_of("static_long"), reuse_of("static_long")) == (4, 16)
+    assert (times_of("static"), reuse_of("static")) == (1, None)
+    usual, other = flatten(arm_recipe("temporal")), flatten(arm_recipe("queue_long_temporal"))
+    queue = {"contrast.queue_size", "contrast.batch_negatives", "contrast.momentum"}
+    assert {name for name in usual if usual[name] != other[name]} == queue
+
+
+@pytest.mark.parametrize("group", ["long", "paper_loss"])
+def test_claims_are_carried_over_to_longer_arms(group):
+    claims = longer(PAPER_CLAIMS, group)
+    assert {shorter_form_of(arm) for claim in claims for arm in (claim.higher, claim.lower)} == {
+        FULL,
+        "temporal",
+        "static",
+        "linear",
+        "nonlinear",
+    }
+    assert all(arm in groups()[group] for claim in claims for arm in (claim.higher, claim.lower))
 
 
 def test_a_size_gives_way_to_what_makes_the_arm():
