@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -15,6 +14,8 @@ from matplotlib.ticker import PercentFormatter
 _BLUE, _GREY, _RED = "#2f6fb0", "#8a93a3", "#c44e52"
 # Told apart by most colour-blind eyes (Okabe and Ito).
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d31")
+# Curves of more points have none of them marked.
+_MOST_MARKED = 12
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def interval_bars(
             axes.axhline(level, color=_RED, linestyle=style, linewidth=1, label=f"{label} ({level:.1%})")
         axes.set_xticks(places, [bar.label for bar in bars], rotation=35, ha="right", rotation_mode="anchor")
         axes.set_title(name, fontsize=10)
-        _plain(axes)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].set_ylim(bottom=0)
     all_axes[0].set_ylabel(ylabel)
     if lines:
@@ -69,7 +71,7 @@ def interval_bars(
     return _save(figure, path)
 
 
-def interval_curves(
+def curves_picture(
     path: str | Path,
     curves: Mapping[str, Sequence[tuple[float, float, float]]],
     *,
@@ -86,7 +88,7 @@ def interval_curves(
         title: Heading.
         xlabel: What x is.
         ylabel: What the curves measure.
-        chance: What guessing gets.
+        chance: What guessing gets, where the curves are shares; None for other numbers, about zero.
     """
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -94,42 +96,19 @@ def interval_curves(
     for number, (name, points) in enumerate(curves.items()):
         x, mean, half = (np.array(column, np.float64) for column in zip(*points, strict=True))
         color, style = _COLORS[number % len(_COLORS)], ("-", "--", ":")[number // len(_COLORS) % 3]
-        axes.errorbar(x, mean, yerr=half, color=color, linestyle=style, marker="o", ms=4, capsize=3, label=name)
+        marker = "o" if len(points) <= _MOST_MARKED else None
+        axes.errorbar(x, mean, yerr=half, color=color, linestyle=style, marker=marker, ms=4, capsize=3, label=name)
+    axes.axhline(chance or 0, color=_GREY, linestyle="--", linewidth=1, label="chance" if chance else None)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
     if chance is not None:
-        axes.axhline(chance, color=_GREY, linestyle="--", linewidth=1, label="chance")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
-    _plain(axes)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return _save(figure, path)
-
-
-def plain_curves(
-    path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, xlabel: str, ylabel: str
-) -> Path:
-    """Write a PNG with one curve of (x, y) for each name, of numbers that are no shares; returns `path`."""
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for number, (name, points) in enumerate(curves.items()):
-        style = ("-", "--", ":")[number // len(_COLORS) % 3]
-        axes.plot(*zip(*points, strict=True), color=_COLORS[number % len(_COLORS)], linestyle=style, label=name)
-    axes.axhline(0, color=_GREY, linestyle="--", linewidth=1)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
-
-
-def _plain(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _save(figure: Figure, path: str | Path) -> Path:

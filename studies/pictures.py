@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from studies.arms import FULL, UNTRAINED, groups
-from studies.charts import Bar, interval_bars, interval_curves, plain_curves
+from studies.charts import Bar, curves_picture, interval_bars
 from studies.queues import age_gaps
 from studies.results import MAIN_MEASURE, Estimate, Results
 from studies.videos import SHARES
@@ -23,6 +23,8 @@ _PANELS = {
 _LABELLED_PANELS = {
     "Tubelets or time": (UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL),
     "Motion as the only clue": (FULL, *groups()["shared"]),
+    "On the plateau": groups()["long"],
+    "With the paper's loss": groups()["paper_loss"],
 }
 _ALONG = ("temporal", "static", "linear", "nonlinear", FULL, "one_tubelet", "three_tubelets")
 _STAGES = (UNTRAINED, "temporal", "static", "nonlinear", FULL, "shared_8", "shared_64")
@@ -72,7 +74,7 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
     }
     for name, (found, title, xlabel) in curves.items():
         if found:
-            pictures[name] = interval_curves(
+            pictures[name] = curves_picture(
                 folder / f"{name}.png",
                 found,
                 title=title,
@@ -81,7 +83,7 @@ def draw_pictures(folder: Path, results: Results) -> dict[str, Path]:
                 chance=results.chance,
             )
     if gaps := age_gaps(results):
-        pictures["age_gap"] = plain_curves(
+        pictures["age_gap"] = curves_picture(
             folder / "age_gap.png",
             gaps,
             title="What age tells of the keys of a queue",

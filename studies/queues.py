@@ -25,12 +25,15 @@ def _filled(run: dict[str, Any]) -> list[dict[str, float]]:
     return [line for before, line in itertools.pairwise([{"step": 0}, *run["log"]]) if before["step"] >= 2 * steps]
 
 
-def age_gaps(results: Results) -> dict[str, list[tuple[float, float]]]:
-    """The gauge along each run with a queue, by arm and seed, once the queue is full."""
+def age_gaps(results: Results) -> dict[str, list[tuple[float, float, float]]]:
+    """The gauge along each arm's first run with a queue, once the queue is full: (step, gap, NaN) by arm and seed."""
+    first: dict[str, dict[str, Any]] = {}
+    for arm, run in _with_queue(results):
+        if _filled(run):
+            first.setdefault(arm, run)
     return {
-        f"{arm}, seed {run['seed']}": [(line["step"], line["age_gap"]) for line in _filled(run)]
-        for arm, run in _with_queue(results)
-        if _filled(run)
+        f"{arm}, seed {run['seed']}": [(line["step"], line["age_gap"], math.nan) for line in _filled(run)]
+        for arm, run in first.items()
     }
 
 

@@ -148,9 +148,13 @@ def queue_run(seed, gaps):
 
 
 def test_queues_are_judged_once_they_hold_keys_alone(tmp_path):
-    runs = [result_of(FULL, 0, 0.5), queue_run(0, [9, 9, 9, 8, 0.5, 0.75, 0.25]), queue_run(1, [7, 7])]
+    gaps = [9, 9, 9, 8, 0.5, 0.75, 0.25]
+    runs = [result_of(FULL, 0, 0.5), queue_run(0, gaps), queue_run(1, [7, 7])]
     results = Results(runs)
-    assert age_gaps(results) == {"queue_m99_k256_adamw_001, seed 0": [(5, 0.5), (6, 0.75), (7, 0.25)]}
+    assert age_gaps(Results([*runs, queue_run(2, gaps[::-1])])) == age_gaps(results)
+    assert age_gaps(results) == {
+        "queue_m99_k256_adamw_001, seed 0": [(5, 0.5, math.nan), (6, 0.75, math.nan), (7, 0.25, math.nan)]
+    }
     (row,) = queue_table(results).splitlines()[2:]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:5] == ["0", "7", "2 / 100 = 0.02", "0.75"]
