@@ -54,6 +54,7 @@ def test_arms_differ_from_the_full_method_by_one_thing():
         "temperature_20": {"contrast.temperature"},
         "reversed": {"contrast.own_negatives"},
         "per_clip_patches": {"contrast.patches"},
+        "sigma_3": {"tubelets.sigma"},
         "tracks": {"tracks.weight"},
         "leaves": {"data.source", "data.split", "data.leaves.num_leaves", "data.leaves.radius"},
     }
