@@ -15,8 +15,9 @@ SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constr
 demo: build render
 	$(BIN)/tubeletx-train demo --output runs/demo
 
+# Several files of tests at a time; what one of them builds for its tests is built once.
 test: build core-tests render
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 # What is quick of all tests, several at a time; tests/slow_tests.txt names the others.
 test-fast: build
