@@ -10,6 +10,7 @@ import torch
 import studies.runs
 from studies.__main__ import main
 from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, groups
+from studies.draw import draw
 from studies.measure import Labelled, Measurements, draw_measurements, embed, read_out_all
 from studies.pool import run_missing
 from studies.runs import Run, Study
@@ -264,3 +265,9 @@ def test_labelled_sets_with_splits_are_judged_by_what_was_trained_on(clips, mani
     assert found["set"]["stem"]["linear"] == 1
     assert found["set test_swapped"].keys() == {"layer4"}
     assert found["set test_swapped"]["layer4"]["linear"] < 0.5
+
+
+def test_a_study_goes_on_with_the_labelled_sets_it_began_with(toys):
+    draw(toys, {}, None)
+    with pytest.raises(UsageError, match=r"--labelled: got gym, needs none, .*choose another --output"):
+        draw(toys, {"gym": "gym/manifest.csv"}, None)
