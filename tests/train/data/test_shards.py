@@ -16,6 +16,8 @@ import webdataset
 from PIL import Image
 
 from tubeletx_train.cli import main
+from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.lock import LOCK_FILE, locked_folder
 from tubeletx_train.data import (
     DataConfig,
     DataError,
@@ -53,7 +55,7 @@ def pack(rows: list[VideoRecord], folder: Path, **settings) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK_FILE}
 
 
 def test_packed_videos_read_as_before(rows, tmp_path):
@@ -220,3 +222,15 @@ def test_training_reads_shards_like_files(rows, tmp_path, capsys):
     assert not batch.bad
     for row, sample_id in enumerate(batch.sample_ids.tolist()):
         assert (batch.clip_1[row].permute(1, 2, 3, 0) == dataset[0, sample_id].clip_1).all()
+
+
+def test_a_folder_is_packed_into_by_one_call_at_a_time(rows, tmp_path):
+    (tmp_path / "shards").mkdir()
+    held = rf"is being packed into by process {os.getpid()} on .*; choose another --output, or wait"
+    with (
+        locked_folder(tmp_path / "shards", "packed into"),
+        pytest.raises(UsageError, match=held),
+    ):
+        pack(rows, tmp_path)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == [LOCK_FILE]
+    assert pack(rows, tmp_path).exists()

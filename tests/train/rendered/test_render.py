@@ -15,6 +15,7 @@ from PIL import Image
 
 from tubeletx_train.cli import main
 from tubeletx_train.common.errors import UsageError
+from tubeletx_train.common.lock import LOCK_FILE, locked_folder
 from tubeletx_train.data import DataError, load_videos, open_record
 from tubeletx_train.rendered.config import RenderConfig
 from tubeletx_train.rendered.gym.gym import Gym
@@ -25,7 +26,8 @@ from tubeletx_train.rendered.video import FPS, write_video
 
 def contents(config: RenderConfig) -> dict[str, bytes]:
     root = Path(config.output)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != LOCK_FILE]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 def moved(config: RenderConfig, output: Path, **changes) -> RenderConfig:
@@ -220,3 +222,11 @@ def test_an_encoder_is_finetuned_evaluated_and_probed_on_a_rendered_set(tiny_gym
     content = json.loads((tmp_path / "probe" / "probe.json").read_text())
     assert content["names"] == sorted(Gym.class_names)
     assert content["trained"]["chance"] == pytest.approx(1 / len(Gym.class_names))
+
+
+def test_a_folder_is_rendered_into_by_one_call_at_a_time(tiny_gym):
+    with (
+        locked_folder(Path(tiny_gym.output), "rendered into"),
+        pytest.raises(UsageError, match="is being rendered into by process"),
+    ):
+        render(tiny_gym, progress=False)

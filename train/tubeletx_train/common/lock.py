@@ -1,4 +1,4 @@
-"""A lock on a run's folder, so that no two runs train into it."""
+"""A lock on a folder, so that no two processes make the same thing in it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ _logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, use: str, option: str = "--output") -> Iterator[None]:
     """Hold a folder, which exists, for this process.
 
     The kernel keeps the lock and gives it up with the process, however that ends; over NFS the server does, for all
     machines. The file itself stays and only names the owner.
+
+    Args:
+        folder: What is held.
+        use: What becomes of it, as in "is being trained into".
+        option: By which another folder is chosen.
 
     Raises:
         UsageError: Another process holds it; the message names host and process.
@@ -36,14 +41,12 @@ def locked_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"{folder} is being trained into by {_owner(path)}; choose another --run.output, or wait for its end"
+                f"{folder} is being {use} by {_owner(path)}; choose another {option}, or wait for its end"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            _logger.warning(
-                "%s: the file system knows no locks (%s): start no second run there", folder, error.strerror
-            )
+            _logger.warning("%s: the file system knows no locks (%s): start nothing else there", folder, error.strerror)
         file.truncate(0)
         record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         file.write(json.dumps(record) + "\n")

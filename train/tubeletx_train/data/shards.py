@@ -33,6 +33,7 @@ from tqdm import tqdm
 from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.common.files import file_digest, replaced_file, writable_folder, write_json, write_text
 from tubeletx_train.common.limits import require_at_least, require_positive
+from tubeletx_train.common.lock import locked_folder
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data.bad_videos import BadVideo, name_some
 from tubeletx_train.data.check import with_finding
@@ -118,24 +119,32 @@ def pack_shards(config: ShardsConfig, *, progress: bool = True) -> Path:
     Raises:
         DataError: A video is missing, or the folder holds shards of other videos.
         TooManyBadVideos: Of videos to be encoded more than the allowed share cannot be read.
-        UsageError: The folder cannot be written to.
+        UsageError: The folder cannot be written to, or another process packs into it.
         CommandError: The disk is full.
     """
+    folder = writable_folder(config.output)
+    with locked_folder(folder, "packed into"):
+        return _pack(config, folder, progress)
+
+
+def _pack(config: ShardsConfig, folder: Path, progress: bool) -> Path:
     records = load_videos(config.videos, config.split)
     files = {path: (path, _size(path)) for path in dict.fromkeys(record.path for record in records)}
     if config.transcode.short_side is not None:
-        return _pack_transcoded(config, records, files, progress)
+        return _pack_transcoded(config, folder, records, files, progress)
     shards = list(_plan(records, files, config.shard_mb * 1e6))
-    folder = writable_folder(config.output)
     _claim(folder, config.videos, [[(video.path, video.size, video.rows) for video in shard] for shard in shards])
     _write_lists(folder, records, shards, _write_all(folder, shards, config.num_workers, progress), {})
     return folder / MANIFEST
 
 
 def _pack_transcoded(
-    config: ShardsConfig, records: Sequence[VideoRecord], files: dict[str, tuple[str, int]], progress: bool
+    config: ShardsConfig,
+    folder: Path,
+    records: Sequence[VideoRecord],
+    files: dict[str, tuple[str, int]],
+    progress: bool,
 ) -> Path:
-    folder = writable_folder(config.output)
     claimed = {item: getattr(config.transcode, item) for item in ("short_side", "gop", "crf")}
     sizes = {path: size for path, (_, size) in files.items()}
     _claim(folder, config.videos, [claimed, config.shard_mb, [_known(record) for record in records], sizes])

@@ -58,7 +58,7 @@ def open_run(config: RunConfig) -> Iterator[RunContext]:
         require_tracker(config.tracker)
         if ranks.is_main:
             writable_folder(run.output)
-            opened.enter_context(locked_folder(run.output))
+            opened.enter_context(locked_folder(run.output, "trained into", "--run.output"))
             _check_resume(run)
         if run.device.type == "cuda":
             torch.cuda.set_device(run.device)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from tubeletx_train.common.errors import CommandError
 from tubeletx_train.common.files import explain_full_disk, writable_folder, write_json
+from tubeletx_train.common.lock import locked_folder
 from tubeletx_train.common.processes import exit_with_parent, forkserver_context
 from tubeletx_train.data import DataError, VideoRecord, write_manifest
 from tubeletx_train.rendered.config import RenderConfig, SetName
@@ -51,12 +52,17 @@ def render(config: RenderConfig, *, progress: bool = True) -> Path:
         The manifest.
 
     Raises:
-        UsageError: The package that renders is missing, or the folder cannot be written to.
+        UsageError: The package that renders is missing, the folder cannot be written to, or another process holds it.
         DataError: The folder holds another set, or one of other settings.
         CommandError: A process died, or the disk is full.
     """
     chosen = rendered_set(config.set)
     folder = writable_folder(config.output)
+    with locked_folder(folder, "rendered into"):
+        return _render(folder, config, chosen, progress)
+
+
+def _render(folder: Path, config: RenderConfig, chosen: RenderedSet, progress: bool) -> Path:
     _claim(folder, config)
     for name in chosen.class_names:
         (folder / _CLIPS / name).mkdir(parents=True, exist_ok=True)
