@@ -6,11 +6,11 @@ import yaml
 from tubeletx.config import TubeletConfig
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.labelled import EvaluateConfig, FinetuneConfig
-from tubeletx_train.config.parse import config_from_tree, option_names, parse_config
+from tubeletx_train.config.parse import config_from_checkpoint, config_from_tree, option_names, parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.recipes import describe, load_recipe, recipe_names
 from tubeletx_train.config.repetition import RepetitionConfig
-from tubeletx_train.config.tree import flatten, merge, to_tree
+from tubeletx_train.config.tree import default_settings, flatten, merge, to_tree
 from tubeletx_train.pretrain.preview import PreviewConfig
 
 
@@ -212,3 +212,17 @@ def test_mistakes_are_named_in_one_line(tmp_path, arguments, message):
 def test_videos_are_required():
     with pytest.raises(UsageError, match=r"data\.videos"):
         parse()
+
+
+def test_a_checkpoints_setting_that_is_gone_is_passed_over_at_its_default():
+    config = parse("--data.videos", "x", "--data.reuse", "4")
+    tree, defaults = to_tree(config), default_settings(config)
+    assert {name: value for name, value in flatten(tree).items() if defaults.get(name) != value} == {
+        "data.videos": "x",
+        "data.reuse": 4,
+    }
+    state = {"config": merge(tree, {"optim": {"gone": 1.5}}), "defaults": defaults | {"optim.gone": 1.5}}
+    assert config_from_checkpoint(PretrainConfig, state, "test") == config
+    state["config"]["optim"]["gone"] = 2.5
+    with pytest.raises(UsageError, match=r"unknown setting 'optim\.gone'"):
+        config_from_checkpoint(PretrainConfig, state, "test")

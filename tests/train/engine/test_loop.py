@@ -127,7 +127,7 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 from tubeletx_train.common.lock import locked_folder
-with locked_folder(Path(sys.argv[1])):
+with locked_folder(Path(sys.argv[1]), "trained into"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -243,6 +243,47 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     torch.save({"model": {}}, path)
     with pytest.raises(UsageError, match="no checkpoint of a run: it lacks config, evaluated"):
         train_toy(toy_config(tmp_path / "run", resume=str(path)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ToySection:
+    width: int = 3
+    names: tuple[str, ...] = ("a", "b")
+
+
+@dataclasses.dataclass(frozen=True)
+class LaterConfig(ToyConfig):
+    """As a later version has it: with settings, and a section, that the one before did not know."""
+
+    momentum: float = 0.9
+    section: ToySection = dataclasses.field(default_factory=ToySection)
+
+
+def later(config, **changes):
+    return LaterConfig(config.run, config.optim, **changes)
+
+
+def test_settings_that_a_checkpoint_does_not_know_count_as_their_defaults(tmp_path):
+    config = toy_config(tmp_path)
+    train_toy(config, StoppedTask)
+    path = tmp_path / "checkpoints" / "step-00000005.pt"
+    state = load_checkpoint(path)
+    del state["defaults"]  # as versions before it was written
+    torch.save(state, tmp_path / "old.pt")
+    resumed = {"run": dataclasses.replace(config.run, output=str(tmp_path / "run"), resume=str(tmp_path / "old.pt"))}
+    with pytest.raises(UsageError, match=r"other settings: momentum \(was no such setting, now None\)\."):
+        train_toy(dataclasses.replace(later(config, momentum=None), **resumed))
+    with pytest.raises(UsageError, match=r"other settings: section.width \(was no such setting, now 4\)\."):
+        train_toy(dataclasses.replace(later(config, section=ToySection(4)), **resumed))
+    assert train_toy(dataclasses.replace(later(config), **resumed)).step == 12
+
+
+def test_settings_that_are_gone_count_only_where_they_were_changed(tmp_path):
+    for name, changes in (("default", {}), ("changed", {"momentum": 0.5})):
+        train_toy(later(toy_config(tmp_path / name), **changes), StoppedTask)
+    assert train_toy(toy_config(tmp_path / "default")).step == 12
+    with pytest.raises(UsageError, match=r"other settings: momentum \(was 0.5, now no such setting\)\."):
+        train_toy(toy_config(tmp_path / "changed"))
 
 
 @contextmanager

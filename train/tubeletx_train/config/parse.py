@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
@@ -116,6 +116,26 @@ def config_from_tree(config_class: type[T], tree: dict[str, Any], origin: str) -
     _check_names(tree, names, origin)
     parser = build_parser(config_class, origin, "")
     return _instantiate(config_class, parser, lambda: parser.parse_object(tree))
+
+
+def config_from_checkpoint(config_class: type[T], state: Mapping[str, Any], origin: str) -> T:
+    """The configuration of a run, from its checkpoint; raises as `config_from_tree` does.
+
+    A setting that is no longer there is passed over where the run left it at its default.
+    """
+    names, defaults = option_names(config_class), state.get("defaults", {})
+
+    def is_gone(name: str, value: Any) -> bool:
+        return name not in names and name in defaults and defaults[name] == value
+
+    def known(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        return {
+            key: known(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+            for key, value in tree.items()
+            if isinstance(value, Mapping) or not is_gone(f"{prefix}{key}", value)
+        }
+
+    return config_from_tree(config_class, known(state["config"], ""), origin)
 
 
 def _own_name(argument: str, names: Sequence[str]) -> str:

@@ -35,14 +35,33 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def to_tree(config: Any) -> dict[str, Any]:
     """A configuration dataclass as what YAML and checkpoints can hold: tuples become lists."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: convert(item) for key, item in value.items()}
-        return [convert(item) for item in value] if isinstance(value, list | tuple) else value
-
-    tree: dict[str, Any] = convert(dataclasses.asdict(config))
+    tree: dict[str, Any] = _plain(config)
     return tree
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def default_settings(config: Any) -> dict[str, Any]:
+    """The settings of a configuration that have defaults, by dotted names, as `flatten(to_tree(...))` gives values."""
+
+    def collect(section: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for item in dataclasses.fields(section):
+            if item.default is not dataclasses.MISSING:
+                found[item.name] = item.default
+            elif item.default_factory is not dataclasses.MISSING:
+                found[item.name] = item.default_factory()
+            elif dataclasses.is_dataclass(value := getattr(section, item.name)):
+                found[item.name] = collect(value)
+        return found
+
+    return flatten(_plain(collect(config)))
 
 
 def read_tree(path: Path) -> dict[str, Any]:

@@ -27,13 +27,14 @@ from tubeletx_train.common.seeding import rng_state, seed_everything, set_rng_st
 from tubeletx_train.common.signals import StopRequest
 from tubeletx_train.common.slurm import requeue
 from tubeletx_train.common.trackers import open_tracker
-from tubeletx_train.config.tree import flatten, to_tree
+from tubeletx_train.config.tree import default_settings, flatten, to_tree
 from tubeletx_train.engine.run import RunContext
 from tubeletx_train.engine.task import Batch, TrainingTask
 
 # The length of the run that they give is compared.
 _LENGTHS = ("optim.steps", "optim.epochs")
 _ENDING_FILE = "ending.json"
+_UNKNOWN = "no such setting"
 _logger = logging.getLogger(__name__)
 
 
@@ -199,6 +200,7 @@ class _Loop(Generic[Batch]):
             state = task.state_dict() | {
                 "tubeletx": tubeletx.__version__,
                 "config": to_tree(task.config),
+                "defaults": default_settings(task.config),
                 "identity": task.identity(),
                 "videos": {name: _packed(videos) for name, videos in task.video_lists().items()},
                 "step": task.step,
@@ -273,7 +275,13 @@ class _Loop(Generic[Batch]):
         if missing:
             raise CheckpointError(f"{origin} is no checkpoint of a run: it lacks {', '.join(sorted(missing))}")
         free = self._task.free_on_resume
-        differing = _differences(flatten(state["config"]), flatten(to_tree(self._task.config)), free)
+        before, after = _known_to_both(
+            flatten(state["config"]),
+            state.get("defaults", {}),
+            flatten(to_tree(self._task.config)),
+            default_settings(self._task.config),
+        )
+        differing = _differences(before, after, free)
         identity = self._task.identity()
         changed = [what for what in identity if state["identity"].get(what) != identity[what]]
         lists = self._task.video_lists()
@@ -323,11 +331,28 @@ def _some(names: list[str]) -> str:
     return f"{len(names)}" + (f": {shown}{', ...' if len(names) > 3 else ''}" if names else "")
 
 
+def _known_to_both(
+    saved: Mapping[str, Any], saved_defaults: Mapping[str, Any], now: Mapping[str, Any], now_defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a checkpoint and of now: what one of the two versions does not know it does as by default."""
+
+    def less_defaults(
+        values: Mapping[str, Any], defaults: Mapping[str, Any], others: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in values.items()
+            if name in others or name not in defaults or defaults[name] != value
+        }
+
+    return less_defaults(saved, saved_defaults, now), less_defaults(now, now_defaults, saved)
+
+
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
     return [
-        f"{name} (was {before.get(name)}, now {after.get(name)})"
+        f"{name} (was {before.get(name, _UNKNOWN)}, now {after.get(name, _UNKNOWN)})"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        if before.get(name, _UNKNOWN) != after.get(name, _UNKNOWN)
         and name not in _LENGTHS
         and (name == "run.seed" or not name.startswith(free))
     ]

@@ -11,7 +11,7 @@ from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, l
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import DataConfig
-from tubeletx_train.config.parse import config_from_tree
+from tubeletx_train.config.parse import config_from_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.evaluation.embed import calibrate_batch_norm
 from tubeletx_train.models import EmbeddingNet
@@ -30,7 +30,7 @@ def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.
     state = load_checkpoint(path, ("config", "model"), _KIND)
     if "contrast" not in state["config"]:
         raise CheckpointError(f"{path}: not {_KIND}")
-    return config_from_tree(PretrainConfig, state["config"], str(path)), state["model"]
+    return config_from_checkpoint(PretrainConfig, state, str(path)), state["model"]
 
 
 def held_out_data(trained: DataConfig, videos: str | None, split: str | None, num_workers: int) -> DataConfig:

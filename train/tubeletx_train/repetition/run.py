@@ -22,7 +22,7 @@ from tubeletx_train.common.checkpoint import (
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.files import writable_folder
 from tubeletx_train.common.machine import made_on
-from tubeletx_train.config.parse import config_from_tree
+from tubeletx_train.config.parse import config_from_checkpoint, config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
 from tubeletx_train.config.tree import to_tree
@@ -270,7 +270,7 @@ def load_counter(path: str, device: torch.device) -> Counter:
     """Read a counter that `train_counter` wrote, a file or its folder. Raises CheckpointError for anything else."""
     needed = ("counter", "encoder", "config", "source", "train_videos")
     state = load_checkpoint(checkpoint_file(path), needed, f"a counter, as `count train` leaves it in {MODEL_FILE}")
-    config = config_from_tree(RepetitionConfig, state["config"], path)
+    config = config_from_checkpoint(RepetitionConfig, state, path)
     settings = config_from_tree(ModelConfig, state["encoder"], path)
     net = CycleNet(build_from_settings(settings), config.model.side_frames)
     try:

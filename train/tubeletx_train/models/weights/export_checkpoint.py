@@ -10,7 +10,7 @@ from tubeletx_train.common.checkpoint import MODEL_FILE, CheckpointError, checkp
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.files import writable_folder, write_text
 from tubeletx_train.config.labelled import FinetuneConfig
-from tubeletx_train.config.parse import config_from_tree
+from tubeletx_train.config.parse import config_from_checkpoint, config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
 from tubeletx_train.models.weights.card import FineTuning, Training, model_card
 from tubeletx_train.models.weights.export import SUFFIXES, ExportFormat, export_encoder
@@ -62,7 +62,7 @@ def _training(path: Path) -> Training | FineTuning:
     state: dict[str, Any] = load_checkpoint(path)
     known = {"tubeletx", "config", "step", "total_steps"}
     if isinstance(state, dict) and {"classifier", "encoder", "config", "source", "num_classes"} <= state.keys():
-        tree = config_from_tree(FinetuneConfig, state["config"], str(path))
+        tree = config_from_checkpoint(FinetuneConfig, state, str(path))
         model = config_from_tree(ModelConfig, state["encoder"], str(path))
         made = dict(state.get("made", {}))
         return FineTuning(tree, model, str(state["source"]), int(state["num_classes"]), made)
@@ -70,7 +70,7 @@ def _training(path: Path) -> Training | FineTuning:
         raise CheckpointError(
             f"{path}: not a pretraining checkpoint of ours, nor the {MODEL_FILE} of a fine-tuning run"
         )
-    config = config_from_tree(PretrainConfig, state["config"], str(path))
+    config = config_from_checkpoint(PretrainConfig, state, str(path))
     return Training(
         config, int(state["step"]), int(state["total_steps"]), str(state["tubeletx"]), dict(state.get("precision", {}))
     )
