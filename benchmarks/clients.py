@@ -14,6 +14,7 @@ thread. Run: python benchmarks/clients.py
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -236,6 +237,9 @@ def _masks(tubelets: Tubelets) -> Tensor:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9, help="rounds of all candidates; pairs take half as many")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     one, pairs = OneClip(), Pairs()
@@ -251,13 +255,13 @@ def main() -> None:
         (
             "one clip, two RGBA objects",
             CLIPS,
-            9,
+            arguments.repeats,
             {"tubeletx": one.tubeletx, "best opencv": one.best_opencv, "opencv and PIL": one.opencv},
         ),
         (
             f"a pair, of a batch of {PAIRS}",
             PAIRS,
-            5,
+            (arguments.repeats + 1) // 2,
             {
                 "tubeletx": pairs.tubeletx,
                 "tubeletx, preset released": pairs.tubeletx_released,

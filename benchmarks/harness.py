@@ -12,7 +12,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ def measure_gpu(candidates: dict[str, Callable[[], object]], repeats: int, calls
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def measure_replayed(candidates: dict[str, Sequence[Callable[[], object]]], repeats: int) -> dict[str, float]:
+def measure_replayed(candidates: Mapping[str, Sequence[Callable[[], object]]], repeats: int) -> dict[str, float]:
     """Times what the candidates do on the current GPU, without the host: all calls of one are one CUDA graph.
 
     Args:

@@ -10,6 +10,7 @@ Run: python benchmarks/overhead.py
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,9 @@ BOUNDS = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=200, help="rounds of all candidates")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = TubeletConfig.preset("paper", opacity_range=(0, 0))
     frames = torch.zeros(2, FRAMES, SIDE, SIDE, 3, dtype=torch.uint8)
@@ -64,7 +68,7 @@ def main() -> None:
         "PasteTubelets, NumPy frames": lambda: paste(array, 0),
         "PasteTubelets, objects": lambda: paste_objects(array, 0),
     }
-    seconds = measure(calls, repeats=200)
+    seconds = measure(calls, repeats=arguments.repeats)
     ratios = {name: value / seconds["torch.add"] for name, value in seconds.items()}
     for name, value in seconds.items():
         bound = f"  (bound {BOUNDS[name] * 1e6:.0f} us)" if name in BOUNDS else ""
