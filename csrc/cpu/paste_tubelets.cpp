@@ -426,6 +426,11 @@ void paste_all(const PasteArguments& arguments) {
   });
 }
 
+void paste(const PasteInputs& inputs, ScalarType dtype) {
+  if (dtype == ScalarType::Byte) return paste_bytes(inputs.arguments, byte_patches(inputs.arguments));
+  with_float_pixel(dtype, [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
+}
+
 void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tensor& patch_size, const Tensor& centers,
                      const Tensor& linear, const Tensor& shape, const Tensor& edge, const Tensor& opacity,
                      const Tensor& order, const std::optional<Tensor>& offsets) {
@@ -434,20 +439,23 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
   check_distinct(clips);
   check_paste_values(inputs.arguments);
   prepare_to_write(clips, "clips");
-  if (patches.scalar_type() == ScalarType::Byte) return paste_bytes(inputs.arguments, byte_patches(inputs.arguments));
-  with_float_pixel(patches.scalar_type(), [&](auto pixel) { paste_all<decltype(pixel)>(inputs.arguments); });
+  paste(inputs, patches.scalar_type());
 }
 
 TensorList paste_tubelets(const TensorList& clips, const Tensor& patches, const Tensor& patch_size,
                           const Tensor& centers, const Tensor& linear, const Tensor& shape, const Tensor& edge,
                           const Tensor& opacity, const Tensor& order, const std::optional<Tensor>& offsets) {
   return paste_onto_copies(clips, patches, [&](const TensorList& copies) {
-    paste_tubelets_(copies, patches, patch_size, centers, linear, shape, edge, opacity, order, offsets);
+    const PasteInputs inputs = check_paste(copies, "clips", /*allow_bytes=*/true, patches, patch_size, centers, linear,
+                                           shape, edge, opacity, order, offsets);
+    check_paste_values(inputs.arguments);
+    paste(inputs, patches.scalar_type());
   });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tubeletx, CPU, library) {
   library.impl("paste_tubelets", TORCH_BOX(&paste_tubelets));
+  library.impl("paste_tubelets.bytes", TORCH_BOX(&paste_tubelets));
   library.impl("paste_tubelets_", TORCH_BOX(&paste_tubelets_));
 }
 

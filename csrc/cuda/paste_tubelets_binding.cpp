@@ -79,6 +79,7 @@ std::tuple<TensorList, Tensor> paste_tubelets_backward(const TensorList& gradien
 
 TUBELETX_CUDA_OPERATORS(library) {
   library.impl("paste_tubelets", TORCH_BOX(&paste_tubelets));
+  library.impl("paste_tubelets.bytes", TORCH_BOX(&paste_tubelets));
   library.impl("paste_tubelets_", TORCH_BOX(&paste_tubelets_));
   library.impl("paste_tubelets_backward", TORCH_BOX(&paste_tubelets_backward));
 }

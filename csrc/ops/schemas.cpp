@@ -16,6 +16,10 @@ TUBELETX_LIBRARY(TUBELETX_NAMESPACE, library) {
   library.def(
       "paste_tubelets(Tensor[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, Tensor shape, "
       "Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> Tensor[]");
+  // The same, for clips through which no gradient can pass: preparing for one takes longer than a small paste.
+  library.def(
+      "paste_tubelets.bytes(Tensor[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, "
+      "Tensor shape, Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> Tensor[]");
   library.def(
       "paste_tubelets_(Tensor(a!)[] clips, Tensor patches, Tensor patch_size, Tensor centers, Tensor linear, "
       "Tensor shape, Tensor edge, Tensor opacity, Tensor order, Tensor? offsets) -> ()");

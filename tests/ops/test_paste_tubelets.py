@@ -421,7 +421,9 @@ def test_opcheck(alpha: bool) -> None:
         clips = [LAYOUTS[layout][0](clip) for clip in case.clips]
         patches = case.patches
         torch.library.opcheck(torch.ops.tubeletx.paste_tubelets_.default, (clips, patches, *case.geometry))
-        if dtype.is_floating_point:
+        if dtype == torch.uint8:
+            torch.library.opcheck(torch.ops.tubeletx.paste_tubelets.bytes, (clips, patches, *case.geometry))
+        else:
             gradients = [torch.rand_like(clip) for clip in clips]
             arguments = (gradients, clips, patches, *case.geometry)
             torch.library.opcheck(torch.ops.tubeletx.paste_tubelets_backward.default, arguments)

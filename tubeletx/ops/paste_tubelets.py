@@ -14,6 +14,7 @@ from tubeletx.ops import _arguments as arguments
 __all__ = ["paste_tubelets", "paste_tubelets_"]
 
 _operator = torch.ops.tubeletx.paste_tubelets.default
+_bytes_operator = torch.ops.tubeletx.paste_tubelets.bytes
 _operator_ = torch.ops.tubeletx.paste_tubelets_.default
 _backward_operator = torch.ops.tubeletx.paste_tubelets_backward.default
 
@@ -78,12 +79,9 @@ def paste_tubelets(
     clips = list(clips)
     geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
     _check(clips, patches, *geometry)
-    if clips and all(clip.dtype == torch.uint8 for clip in clips):
-        # No gradient to prepare for, which takes longer than a small paste.
-        copies = [clip.clone() for clip in clips]
-        _operator_(copies, patches, *geometry)
-        return copies
-    return _operator(clips, patches, *geometry)  # type: ignore[no-any-return]
+    # Without a gradient to prepare for, which takes longer than a small paste.
+    operator = _bytes_operator if clips and clips[0].dtype == torch.uint8 else _operator
+    return operator(clips, patches, *geometry)  # type: ignore[no-any-return]
 
 
 def paste_tubelets_(
@@ -231,6 +229,7 @@ def _second_backward(ctx: Any, clip_tangents: list[Tensor], patches_tangent: Ten
 
 
 torch.library.register_fake("tubeletx::paste_tubelets", _fake)
+torch.library.register_fake("tubeletx::paste_tubelets.bytes", _fake)
 torch.library.register_fake("tubeletx::paste_tubelets_", _fake_)
 torch.library.register_fake("tubeletx::paste_tubelets_backward", _fake_backward)
 torch.library.register_autograd("tubeletx::paste_tubelets", _backward, setup_context=_setup_context)
