@@ -129,6 +129,7 @@ def measure(manifest: str, epochs: int, device: str) -> Iterator[dict[str, objec
     if unreadable:
         raise SystemExit(f"cannot be read: {unreadable[0]}")
     found: dict[str, object] = {
+        "set": settings["set"],
         "videos": len(videos.clips),
         "videos tested by": videos.splits.count(TEST),
         "frames": num_frames,
@@ -137,13 +138,13 @@ def measure(manifest: str, epochs: int, device: str) -> Iterator[dict[str, objec
         "chance, percent": 100 / len(videos.names),
         **controls(videos, PAIRS[settings["set"]]),
     }
-    yield {settings["set"]: found}
+    yield found
     if epochs:
         networks: dict[str, float] = {}
         for what in ("frames in order", "shuffled frames"):
             for split, percent in ceiling(videos, epochs, device, shuffled=what.startswith("shuffled")).items():
                 networks[f"{what}, {split}"] = percent
-            yield {settings["set"]: {**found, "percent of all, by a network": networks}}
+            yield {**found, "percent of all, by a network": networks}
 
 
 def main() -> None:
@@ -152,13 +153,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0, help="that the networks are trained for; 0 leaves them out")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    payload: dict[str, object] = {}
     for manifest in options.manifests:
         for found in measure(manifest, options.epochs, options.device):
-            payload |= found
-            path = write_result("rendered_controls", payload)
-    print(json.dumps(payload, indent=1))
-    print(path)
+            path = write_result(f"rendered_controls_{found['set']}", found)
+        print(json.dumps(found, indent=1))
+        print(path)
 
 
 if __name__ == "__main__":
