@@ -12,6 +12,7 @@ from tubeletx_train.data import (
     TimedLabel,
     VideoRecord,
     load_videos,
+    manifest,
     read_manifest,
     scan_folder,
     write_manifest,
@@ -158,6 +159,65 @@ def test_written_manifests_read_back_equal(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("round") / "list.csv"
     write_manifest(path, records)
     assert read_manifest(path) == records
+
+
+_cells = st.one_of(
+    st.sampled_from(["", "a.mp4", "b/c.mp4", "/abs/d.mp4", "./e", "f/", "g/.", ".", "..", "../h", "i//j", "k/./l"]),
+    st.sampled_from(
+        ["1", "25", "29.97", "1e3", "0", "-1", "nan", "x", "\u0661", "12345678901", "0.1234567890123456789"]
+    ),
+    st.sampled_from(
+        [" a ", "\u00a0b", "ü", "ünder x", "train", "pyav", '"q"', 'q"', '"two\nlines"', "1,2", "\0", "\x1f"]
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.permutations(["path", "label", "start", "end", "num_frames", "fps", "reader", "labels"]).flatmap(
+        lambda names: st.tuples(
+            st.integers(1, len(names)).map(lambda count: list({"path": 0} | dict.fromkeys(names[:count]))),
+            st.lists(st.lists(_cells, min_size=len(names), max_size=len(names)), max_size=6),
+        )
+    ),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+    st.sampled_from([4, 30, 1 << 20]),
+)
+def test_plain_rows_read_as_any_others(tmp_path_factory, table, end, whole, block):
+    """In blocks by arrays, or all by the csv package: the same rows, or the same words."""
+    header, rows = table
+    lines = [",".join(header), *(",".join(row[: len(header)]) for row in rows)]
+    path = tmp_path_factory.mktemp("m") / "list.csv"
+    path.write_bytes((end.join(lines) + (end if whole else "")).encode())
+
+    def read():
+        try:
+            return list(read_manifest(path))
+        except ManifestError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(manifest, "_BLOCK", block)
+        by_arrays = read()
+        patched.setattr(manifest, "parse_plain", lambda *_: None)
+        patched.setattr(manifest, "_BLOCK", 1 << 30)
+        assert by_arrays == read()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_as_it_is_written_is_plain(tmp_path, monkeypatch, end):
+    lines = ["path,label,start,end,num_frames,fps,reader"]
+    lines += [f"videos/c_{i % 7}/ü_{i:05}.mp4,class {i % 7},{i / 8},,{250 + i % 50},29.97,pyav" for i in range(3000)]
+    lines[5] = "../x.mp4,,,7.5,,,"
+    monkeypatch.setattr(manifest, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(manifest, "_read_csv", None)  # is not called
+    records = read_manifest(write(tmp_path, end.join(lines)))
+    assert len(records) == 3000
+    assert records[4] == VideoRecord(f"{tmp_path}/../x.mp4", end=7.5)
+    assert records[2999] == VideoRecord(
+        f"{tmp_path}/videos/c_3/ü_02999.mp4", "class 3", 2999 / 8, num_frames=299, fps=29.97, reader="pyav"
+    )
 
 
 def test_paths_below_the_manifest_are_written_relative(tmp_path):

@@ -83,7 +83,7 @@ class Sources(Sequence[Source]):
         }
         del rows, edges, starts, sizes
         self._records = table
-        self._arrays = SharedArrays(arrays)
+        self._arrays = SharedArrays.of(arrays)
 
     def file_of(self, index: int) -> tuple[int, int]:
         """The range of sources, half open, that are of the same file as this one."""

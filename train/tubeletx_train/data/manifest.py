@@ -22,21 +22,25 @@ not passed over.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tubeletx_train.common.files import replaced_file
 from tubeletx_train.data.errors import DataError, ManifestError
 from tubeletx_train.data.find import find_videos
+from tubeletx_train.data.plain_rows import parse_plain
 from tubeletx_train.data.record import COLUMNS, STRUCTURED, VideoRecord, cell_of
 from tubeletx_train.data.table import TableBuilder, VideoTable, as_table
 
 # Rows that are parsed together: few, so that they are gone before the garbage collector looks at them.
 _CHUNK = 256
+
+_BLOCK = 1 << 20  # bytes of plain rows that are parsed together
 
 
 def read_manifest(path: str | Path) -> VideoTable:
@@ -53,31 +57,73 @@ def read_manifest(path: str | Path) -> VideoTable:
     """
     path = Path(path)
     try:
-        # utf-8-sig: spreadsheets like to start a CSV with a byte order mark.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read_rows(path, csv.reader(file, strict=True))
+        with path.open("rb") as file:
+            return _read_rows(path, file)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: is not a CSV file in UTF-8 ({error.reason})") from error
 
 
-def _read_rows(path: Path, rows: Any) -> VideoTable:
+def _read_rows(path: Path, file: BinaryIO) -> VideoTable:
+    builder = TableBuilder()
+    first = file.readline()
+    if b'"' in first or b"\r" in first.removesuffix(b"\r\n"):
+        file.seek(0)
+        _read_csv(path, io.TextIOWrapper(file, "utf-8-sig", newline=""), None, 0, builder)
+        return builder.build()
+    # Spreadsheets like to start a CSV with a byte order mark.
+    header = _header(path, csv.reader([first.decode("utf-8-sig")], strict=True))
+    folder = str(path.absolute().parent).encode(errors="surrogateescape")
+    line = 1
+    while block := file.read(_BLOCK):
+        block += file.readline()
+        plain = parse_plain(block, header, folder)
+        if plain is not None:
+            builder.extend_arrays(*plain)
+            line += block.count(b"\n")
+        elif b'"' in block:  # a row may then go on into the next block
+            file.seek(-len(block), os.SEEK_CUR)
+            _read_csv(path, io.TextIOWrapper(file, "utf-8", newline=""), header, line, builder)
+            break
+        else:
+            line = _read_csv(path, io.StringIO(block.decode(), newline=""), header, line, builder)
+    return builder.build()
+
+
+def _header(path: Path, rows: Iterator[list[str]]) -> list[str]:
     try:
         header = [name.strip() for name in next(rows, [])]
-        unknown = sorted(set(header) - set(COLUMNS))
-        if "path" not in header or unknown or len(set(header)) < len(header):
-            raise ManifestError(
-                f"{path}:1: the first line must name the columns, each once, 'path' among them, from "
-                f"{', '.join(COLUMNS)}; it reads {','.join(header)!r}"
-            )
-        builder = TableBuilder()
-        numbered = ((rows.line_num, row) for row in rows if "".join(row).strip())
+    except csv.Error as error:
+        raise ManifestError(f"{path}:1: malformed CSV ({error})") from error
+    unknown = sorted(set(header) - set(COLUMNS))
+    if "path" not in header or unknown or len(set(header)) < len(header):
+        raise ManifestError(
+            f"{path}:1: the first line must name the columns, each once, 'path' among them, from "
+            f"{', '.join(COLUMNS)}; it reads {','.join(header)!r}"
+        )
+    return header
+
+
+def _read_csv(path: Path, lines: Iterable[str], header: list[str] | None, before: int, builder: TableBuilder) -> int:
+    """Takes in rows as the `csv` package reads them, the header first where it is not known; returns lines read.
+
+    Args:
+        path: For messages.
+        lines: Of the file.
+        header: Names of the columns.
+        before: Lines of the file before these.
+        builder: Takes the rows.
+    """
+    rows = csv.reader(lines, strict=True)
+    header = header or _header(path, rows)
+    try:
+        numbered = ((before + rows.line_num, row) for row in rows if "".join(row).strip())
         while chunk := list(itertools.islice(numbered, _CHUNK)):
             builder.extend(_parse_rows(path, header, chunk), len(chunk))
-        return builder.build()
     except csv.Error as error:
-        raise ManifestError(f"{path}:{rows.line_num}: malformed CSV ({error})") from error
+        raise ManifestError(f"{path}:{before + rows.line_num}: malformed CSV ({error})") from error
+    return before + rows.line_num
 
 
 def _parse_rows(path: Path, header: Sequence[str], chunk: Sequence[tuple[int, list[str]]]) -> dict[str, Sequence[Any]]:

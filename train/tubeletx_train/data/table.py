@@ -6,16 +6,16 @@ megabytes once, and a row is made an object when it is asked for.
 
 from __future__ import annotations
 
-import array
 import hashlib
 import itertools
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
-from typing import Any, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from tubeletx_train.data.record import STRUCTURED, VideoRecord, cell_of, parse_cell
 
 # What stands for "unknown": no frame number is negative, no number of seconds is no number.
-_NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
+NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
     "start": (np.float64, np.nan),
     "end": (np.float64, np.nan),
     "fps": (np.float64, np.nan),
@@ -33,39 +33,83 @@ _NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
     "first_frame": (np.int32, -1),
     "stop_frame": (np.int32, -1),
 }
-_TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in _NUMBERS)
+# Of numbers as a table holds them, or the bytes of texts and the length of each.
+Column: TypeAlias = "npt.NDArray[Any] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]"
+_TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in NUMBERS)
 
 _CHUNK = 1 << 10  # rows that are taken in together
 _PART = 1 << 16  # rows that are worked on together, so that what is made on the way stays small
 _PADDED_BYTES = 1 << 28  # of paths, each as long as the longest
-_ALIGNMENT = 64
+_REGION = 1 << 40  # bytes that a column may have; those that it has not take no memory
 _MOST_SMALL = (1 << 32) - 1  # bytes of a column whose ends take four bytes each
 _NAMES = "surrogateescape"  # names of files may hold bytes that are no text
 
 
+class ArrayWriter:
+    """Anonymous memory that arrays are appended to, each in a region of its own, so that growing never copies."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("tubeletx")
+        self._layout: dict[str, _Placed] = {}
+        self._regions = 0
+
+    def append(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Add an array at the end, along the first axis, of the one of that name."""
+        if name not in self._layout:
+            self._layout[name] = _Placed(values.dtype.str, (0, *values.shape[1:]), self._regions * _REGION)
+            self._regions += 1
+        placed = self._layout[name]
+        left = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        place = placed.offset + placed.size
+        while left:
+            written = os.pwrite(self._file, left, place)
+            left, place = left[written:], place + written
+        self._layout[name] = placed._replace(shape=(placed.shape[0] + len(values), *placed.shape[1:]))
+
+    def remove(self, name: str) -> npt.NDArray[Any]:
+        """Take an array out again."""
+        return self._layout.pop(name).array(self._file)
+
+    def close(self) -> SharedArrays:
+        """The arrays; nothing is appended any more."""
+        return SharedArrays(self._file, self._layout)
+
+
+class _Placed(NamedTuple):
+    """Where in a file an array lies."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def array(self, file: int) -> npt.NDArray[Any]:
+        """Shared with the file."""
+        if not self.size:
+            return np.empty(self.shape, self.dtype)
+        array: npt.NDArray[Any] = np.ndarray(self.shape, self.dtype, mmap.mmap(file, self.size, offset=self.offset))
+        return array
+
+
 class SharedArrays(Mapping[str, npt.NDArray[Any]]):
-    """Arrays in one piece of anonymous memory, which processes that are started later see without a copy."""
+    """Arrays in anonymous memory, which processes that are started later see without a copy."""
 
-    def __init__(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        """Moves the arrays into shared memory: `arrays` is empty afterwards, so that they need not exist twice."""
-        layout, size = [], 0
-        for name, values in arrays.items():
-            layout.append((name, values.dtype.str, values.shape, size))
-            size += -(-values.nbytes // _ALIGNMENT) * _ALIGNMENT
-        file = os.memfd_create("tubeletx")
-        os.ftruncate(file, max(size, 1))
-        self._attach(file, layout)
-        while arrays:
-            name, values = arrays.popitem()
-            self._arrays[name][...] = values
-            del values
-
-    def _attach(self, file: int, layout: list[tuple[str, str, tuple[int, ...], int]]) -> None:
+    def __init__(self, file: int, layout: dict[str, _Placed]) -> None:
+        """Used by `ArrayWriter`; takes the file over."""
         self._file, self._layout = file, layout
-        memory = mmap.mmap(file, 0)
-        self._arrays: dict[str, npt.NDArray[Any]] = {
-            name: np.ndarray(shape, dtype, memory, offset) for name, dtype, shape, offset in layout
-        }
+        self._arrays = {name: placed.array(file) for name, placed in layout.items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, npt.NDArray[Any]]) -> SharedArrays:
+        """Moves arrays into shared memory: `arrays` is empty afterwards, so that they need not exist twice."""
+        writer = ArrayWriter()
+        while arrays:
+            writer.append(*arrays.popitem())
+        return writer.close()
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._arrays[name]
@@ -83,14 +127,12 @@ class SharedArrays(Mapping[str, npt.NDArray[Any]]):
     def __reduce__(self) -> tuple[Callable[..., SharedArrays], tuple[Any, ...]]:
         """For a process that is being started a handle of the memory, for anything else the values."""
         if get_spawning_popen() is None:
-            return SharedArrays, ({name: np.array(values) for name, values in self._arrays.items()},)
+            return SharedArrays.of, ({name: np.array(values) for name, values in self._arrays.items()},)
         return _attach, (DupFd(self._file), self._layout)
 
 
-def _attach(handle: Any, layout: list[tuple[str, str, tuple[int, ...], int]]) -> SharedArrays:
-    arrays = SharedArrays.__new__(SharedArrays)
-    arrays._attach(handle.detach(), layout)
-    return arrays
+def _attach(handle: Any, layout: dict[str, _Placed]) -> SharedArrays:
+    return SharedArrays(handle.detach(), layout)
 
 
 class VideoTable(Sequence[VideoRecord]):
@@ -132,7 +174,7 @@ class VideoTable(Sequence[VideoRecord]):
             text = self._text(name, row)
             if text is not None:
                 values[name] = parse_cell(name, text) if name in STRUCTURED else text
-        for name, (_, missing) in _NUMBERS.items():
+        for name, (_, missing) in NUMBERS.items():
             if name in self._columns:
                 value = self._columns[name][row].item()
                 if value == value and value != missing:
@@ -145,7 +187,7 @@ class VideoTable(Sequence[VideoRecord]):
             rows = np.flatnonzero(rows)
         if self._rows is not None:
             rows = self._rows["rows"][rows]
-        return VideoTable(self._columns, self._size, SharedArrays({"rows": rows.astype(np.int64)}))
+        return VideoTable(self._columns, self._size, SharedArrays.of({"rows": rows.astype(np.int64)}))
 
     def __eq__(self, other: object) -> bool:
         """Whether the other is a sequence of equal records."""
@@ -157,8 +199,8 @@ class VideoTable(Sequence[VideoRecord]):
 
     def has(self, name: str) -> bool:
         """Whether any row's value of a column is known."""
-        if name in _NUMBERS:
-            return bool((self.numbers(name) != _NUMBERS[name][1]).any() and not np.isnan(self.numbers(name)).all())
+        if name in NUMBERS:
+            return bool((self.numbers(name) != NUMBERS[name][1]).any() and not np.isnan(self.numbers(name)).all())
         return any(text is not None for text in self.texts(name))
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
@@ -168,7 +210,7 @@ class VideoTable(Sequence[VideoRecord]):
     def _numbers(self, name: str, part: slice) -> npt.NDArray[Any]:
         """Some rows of a column of numbers."""
         if name not in self._columns:
-            dtype, missing = _NUMBERS[name]
+            dtype, missing = NUMBERS[name]
             return np.full(len(range(len(self))[part]), missing, dtype)
         column = self._columns[name]
         return column[part] if self._rows is None else column[self._rows["rows"][part]]
@@ -220,9 +262,9 @@ class VideoTable(Sequence[VideoRecord]):
         if not len(self):
             return np.empty(0, "S1")
         joined, ends = self._columns["path.bytes"], self._columns["path.ends"]
-        rows = np.arange(self._size) if self._rows is None else self._rows["rows"]
-        stops = ends[rows]
-        starts = np.where(rows, ends[rows - 1], 0)
+        stops, starts = ends, np.append(ends.dtype.type(0), ends[:-1])
+        if self._rows is not None:
+            stops, starts = stops[self._rows["rows"]], starts[self._rows["rows"]]
         shared, shortest, longest = 0, int((stops - starts).min()), int((stops - starts).max())
         while shared < shortest and (joined[starts + shared] == joined[int(starts[0]) + shared]).all():
             shared += 1
@@ -289,45 +331,66 @@ class TableBuilder:
     """Takes rows in, column by column, and makes a `VideoTable` of them."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, array.array[Any]] = {}
-        self._texts: dict[str, tuple[bytearray, array.array[int]]] = {}
+        self._writer = ArrayWriter()
+        self._bytes: dict[str, int] = {}  # of each column of texts
+        self._known: set[str] = set()
         self._size = 0
 
     def extend(self, columns: Mapping[str, Sequence[Any]], size: int) -> None:
         """Adds `size` rows, of whose columns these are given; None stands for unknown, texts are those of cells."""
-        for name in columns.keys() - self._numbers.keys() - self._texts.keys():
-            if name in _NUMBERS:
-                dtype, missing = _NUMBERS[name]
-                self._numbers[name] = array.array(np.dtype(dtype).char, [missing]) * self._size
-            else:
-                self._texts[name] = bytearray(), array.array("I", [0]) * self._size
-        unknown = [None] * size
-        for name, numbers in self._numbers.items():
-            missing = _NUMBERS[name][1]
-            numbers.extend(missing if value is None else value for value in columns.get(name, unknown))
-        for name, (joined, ends) in self._texts.items():
-            values = ["" if value is None else value for value in columns.get(name, unknown)]
-            together = "".join(values)
-            lengths = map(len, values if together.isascii() else (value.encode(errors=_NAMES) for value in values))
-            stops = array.array("q", itertools.islice(itertools.accumulate(lengths, initial=len(joined)), 1, None))
-            if ends.typecode == "I" and stops[-1] > _MOST_SMALL:
-                ends = array.array("q", ends)
-            joined += together.encode(errors=_NAMES)
-            ends.extend(stops.tolist())
-            self._texts[name] = joined, ends
+        arrays: dict[str, Column] = {}
+        for name, values in columns.items():
+            if name in NUMBERS:
+                dtype, missing = NUMBERS[name]
+                arrays[name] = np.array([missing if value is None else value for value in values], dtype)
+                continue
+            texts = ["" if value is None else value for value in values]
+            together = "".join(texts)
+            parts = texts if together.isascii() else [text.encode(errors=_NAMES) for text in texts]
+            lengths = np.fromiter(map(len, parts), np.int64, size)
+            arrays[name] = np.frombuffer(together.encode(errors=_NAMES), np.uint8), lengths
+        self.extend_arrays(arrays, size)
+
+    def extend_arrays(self, columns: Mapping[str, Column], size: int) -> None:
+        """The same of arrays: numbers as a table holds them, texts as their bytes and the lengths of each."""
+        for name in columns.keys() - self._known:
+            self._known.add(name)
+            self._append(name, _unknown(name, self._size))
+        for name in self._known:
+            self._append(name, columns[name] if name in columns else _unknown(name, size))
         self._size += size
+
+    def _append(self, name: str, column: Column) -> None:
+        if not isinstance(column, tuple):
+            self._writer.append(name, column)
+            return
+        joined, lengths = column
+        stops = self._bytes.setdefault(name, 0) + np.cumsum(lengths)
+        if len(stops):
+            # Ends take four bytes each while they can.
+            wide = stops[-1] > _MOST_SMALL
+            if wide and self._bytes[name] <= _MOST_SMALL:
+                self._writer.append(f"{name}.ends", self._writer.remove(f"{name}.ends").astype(np.int64))
+            self._bytes[name] = int(stops[-1])
+            stops = stops if wide else stops.astype(np.uint32)
+        else:
+            stops = stops.astype(np.uint32)
+        self._writer.append(f"{name}.bytes", joined)
+        self._writer.append(f"{name}.ends", stops)
 
     def build(self) -> VideoTable:
         """The table; the builder is empty afterwards."""
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        for name, numbers in self._numbers.items():
-            arrays[name] = np.frombuffer(numbers, _NUMBERS[name][0])
-        for name, (joined, ends) in self._texts.items():
-            arrays[f"{name}.bytes"] = np.frombuffer(joined, np.uint8)
-            arrays[f"{name}.ends"] = np.frombuffer(ends, np.uint32 if ends.typecode == "I" else np.int64)
-        size = self._size
+        table = VideoTable(self._writer.close(), self._size)
         self.__init__()  # type: ignore[misc]
-        return VideoTable(SharedArrays(arrays), size)
+        return table
+
+
+def _unknown(name: str, size: int) -> Column:
+    """A column of rows that do not know it."""
+    if name in NUMBERS:
+        dtype, missing = NUMBERS[name]
+        return np.full(size, missing, dtype)
+    return np.empty(0, np.uint8), np.zeros(size, np.int64)
 
 
 def as_table(records: Sequence[VideoRecord]) -> VideoTable:
