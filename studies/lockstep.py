@@ -324,6 +324,7 @@ class SideBySide:
         self._folder = tempfile.TemporaryDirectory(prefix="clips-", ignore_cleanup_errors=True)
         self._making: dict[tuple[Any, ...], BankInTheMaking] = {}
         self._banks: dict[tuple[Any, ...], Bank] = {}
+        self._numbers = itertools.count()  # names of their files
         self._active: list[Trainee] = []
         self._measuring: list[tuple[Run, dict[str, Any], dict[int, Future[dict[str, Any]]]]] = []
         self._along: dict[Run, dict[int, Future[dict[str, Any]]]] = {}
@@ -385,14 +386,15 @@ class SideBySide:
         config = self._configs[run]
         assert config.optim.steps is not None
         steps = max(config.optim.steps // (reuse_of(run.arm) or self._reuse), 1)
-        return (config.run.seed, config.data.source, config.data.split, config.contrast.mode, steps)
+        drawn = config.data.leaves if config.data.source == "leaves" else None
+        return (config.run.seed, drawn, config.data.split, config.contrast.mode, steps)
 
     def _make_banks(self) -> None:
         """Have the clips drawn of the runs that come next."""
         for run in self._waiting[: self._width]:
             key = self._key(run)
             if run.arm != UNTRAINED and key not in self._making and key not in self._banks:
-                path = Path(self._folder.name) / "-".join(map(str, key))
+                path = Path(self._folder.name) / str(next(self._numbers))
                 self._making[key] = BankInTheMaking.start(self._configs[run], key[-1], path, self._pool)
 
     def _time_for_another(self) -> bool:

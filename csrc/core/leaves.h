@@ -35,12 +35,12 @@ TUBELETX_HOST_DEVICE inline DrawStream leaf_stream(uint64_t seed, uint64_t sampl
 
 // Blocks of four words. A clip's own come first, then the backdrop's, then those of each leaf.
 inline constexpr uint32_t kBlocksPerLeaf = 16;
-inline constexpr uint32_t kPaletteBlocks = 0;   // the darkest colour, the span up to the brightest
+inline constexpr uint32_t kPaletteBlocks = 0;   // tint of three channels and darkest level, the span to the brightest
 inline constexpr uint32_t kCameraBlocks = 2;    // x, y
 inline constexpr uint32_t kSizeBlock = 0;       // radius, ratio of the sides, shape, angle
 inline constexpr uint32_t kLeafPlaceBlock = 1;  // x, y, speed
 inline constexpr uint32_t kCurveBlocks = 2;     // x, y, angle, scale
-inline constexpr uint32_t kColourBlocks = 6;    // three channels and the seed of the noise, three channels and contrast
+inline constexpr uint32_t kColourBlocks = 6;    // tint of three channels and the noise's seed, two levels and contrast
 inline constexpr uint32_t kCellBlock = 8;       // size of the cells of the noise, ratio of their sides
 
 /// One quantity through a clip: a segment of a uniform cubic B-spline, the values of its four control points.
@@ -74,20 +74,29 @@ TUBELETX_HOST_DEVICE inline LeafCurve draw_curve(const PhiloxBlock& block, float
   return curve;
 }
 
+// As in pictures of nature, colours differ far more in their level than in their hue, and leaves from each other more
+// than within: what moves is then told from what it moves over.
+inline constexpr int32_t kTintOfClip = 24, kTintOfLeaf = 32, kLevelsOfLeaf = 64;
+
+/// From -reach to reach.
+TUBELETX_HOST_DEVICE inline int32_t uniform_within(uint32_t word, int32_t reach) {
+  return uniform_integer(word, 2 * reach + 1) - reach;
+}
+
 /// What the leaves of a clip share.
 struct LeafClip {
-  int32_t darkest[kChannelsOfLeaves], span[kChannelsOfLeaves];
+  int32_t darkest, span;            ///< of the levels of grey
+  int32_t tint[kChannelsOfLeaves];  ///< added to them
   LeafCurve camera[2];
 };
 
 TUBELETX_HOST_DEVICE inline LeafClip draw_leaf_clip(const LeavesPlan& plan, const DrawStream& stream) {
   LeafClip clip;
   const PhiloxBlock low = stream.block(kPaletteBlocks), high = stream.block(kPaletteBlocks + 1);
-  for (int c = 0; c < kChannelsOfLeaves; ++c) {
-    constexpr int32_t kLeastSpan = 64;
-    clip.darkest[c] = uniform_integer(low.word[c], 128);
-    clip.span[c] = kLeastSpan + uniform_integer(high.word[c], 256 - kLeastSpan - clip.darkest[c]);
-  }
+  constexpr int32_t kDarkest = 64, kLeastSpan = 128;
+  for (int c = 0; c < kChannelsOfLeaves; ++c) clip.tint[c] = uniform_within(low.word[c], kTintOfClip);
+  clip.darkest = uniform_integer(low.word[3], kDarkest);
+  clip.span = kLeastSpan + uniform_integer(high.word[0], 256 - kLeastSpan - clip.darkest);
   for (int axis = 0; axis < 2; ++axis) {
     clip.camera[axis] = draw_curve(stream.block(kCameraBlocks + static_cast<uint32_t>(axis)), plan.camera);
   }
@@ -109,24 +118,26 @@ struct Leaf {
 
 TUBELETX_HOST_DEVICE inline float float_exponential(float x) { return static_cast<float>(exponential<double>(x)); }
 
+TUBELETX_HOST_DEVICE inline uint32_t byte_level(int32_t level) {
+  return static_cast<uint32_t>(level < 0 ? 0 : (level > 255 ? 255 : level));
+}
+
 /// The side of a noise cell: finer ones than this would flicker.
 inline constexpr float kFinestCell = 4.0f;
 
 TUBELETX_HOST_DEVICE inline void draw_leaf_texture(const LeafClip& clip, const DrawStream& stream, uint32_t first,
                                                    float radius, Leaf& leaf) {
-  for (int i = 0; i < 2; ++i) {
-    const PhiloxBlock block = stream.block(first + kColourBlocks + static_cast<uint32_t>(i));
-    leaf.colours[i] = 0;
-    for (int c = 0; c < kChannelsOfLeaves; ++c) {
-      const int32_t level = clip.darkest[c] + uniform_integer(block.word[c], clip.span[c]);
-      leaf.colours[i] |= static_cast<uint32_t>(level) << (8 * c);
-    }
-    if (i == 0) {
-      leaf.seed = block.word[3];
-    } else {
-      leaf.contrast = 1 + uniform_integer(block.word[3], 4);
-    }
+  const PhiloxBlock tints = stream.block(first + kColourBlocks), levels = stream.block(first + kColourBlocks + 1);
+  const int32_t level = clip.darkest + uniform_integer(levels.word[0], clip.span);
+  const int32_t other = level + uniform_within(levels.word[1], kLevelsOfLeaf);
+  leaf.colours[0] = leaf.colours[1] = 0;
+  for (int c = 0; c < kChannelsOfLeaves; ++c) {
+    const int32_t tint = clip.tint[c] + uniform_within(tints.word[c], kTintOfLeaf);
+    leaf.colours[0] |= byte_level(level + tint) << (8 * c);
+    leaf.colours[1] |= byte_level(other + tint) << (8 * c);
   }
+  leaf.seed = tints.word[3];
+  leaf.contrast = 1 + uniform_integer(levels.word[3], 4);
   const PhiloxBlock block = stream.block(first + kCellBlock);
   const float side = radius * uniform(block.word[0], 0.125f, 1.0f);
   const float ratio = float_exponential(uniform(block.word[1], -1.0f, 1.0f));

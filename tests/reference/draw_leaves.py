@@ -82,8 +82,10 @@ def draw_leaves(
     def curve(draw: int, reach: float) -> list[float]:
         return [uniform(word, -reach, reach) for word in block(draw)]
 
-    darkest = [integer(word, 128) for word in block(PALETTE)[:3]]
-    span = [64 + integer(word, 192 - low) for word, low in zip(block(PALETTE + 1)[:3], darkest, strict=True)]
+    shade, rest = block(PALETTE), block(PALETTE + 1)
+    clip_tint = [integer(word, 49) - 24 for word in shade[:3]]
+    darkest = integer(shade[3], 64)
+    span = 128 + integer(rest[0], 128 - darkest)
     views = [curve(CAMERA + axis, camera * shorter) for axis in range(2)]
     clip = np.zeros((num_frames, height, width, 3))
     bare, clear = np.ones((num_frames, height, width), bool), np.ones((num_frames, height, width), bool)
@@ -102,9 +104,11 @@ def draw_leaves(
         curves = [curve(first + CURVES + i, reach) for i, reach in enumerate((speed, speed, turn, growth))]
         if backdrop:
             home, angle, curves = [width / 2, height / 2], 0.0, [[0.0] * 4] * 4
-        paints = [block(first + COLOURS + i) for i in range(2)]
-        colours = np.array([[low + integer(w, s) for w, low, s in zip(p, darkest, span, strict=False)] for p in paints])
-        contrast = 1 + integer(paints[1][3], 4)
+        tints, levels = block(first + COLOURS), block(first + COLOURS + 1)
+        tint = np.array([own + integer(word, 65) - 32 for own, word in zip(clip_tint, tints, strict=False)])
+        level = darkest + integer(levels[0], span)
+        colours = [np.clip(grey + tint, 0, 255) for grey in (level, level + integer(levels[1], 129) - 64)]
+        contrast = 1 + integer(levels[3], 4)
         cells = block(first + CELL)
         side, stretch = r * uniform(cells[0], 0.125, 1), math.exp(uniform(cells[1], -1, 1))
         cell = max(side * stretch, 4), max(side / stretch, 4)
@@ -123,7 +127,7 @@ def draw_leaves(
                 clear[t] &= ~bare[t] | (np.abs(distance - 1) * r > 1e-3)
             u, v = along / cell[0], down / cell[1]
             value = sum(
-                weight * noise(u * 2**octave, v * 2**octave, (paints[0][3] + octave * 0x632BE5AB) & MASK)
+                weight * noise(u * 2**octave, v * 2**octave, (tints[3] + octave * 0x632BE5AB) & MASK)
                 for octave, weight in enumerate((146 / 256, 73 / 256, 37 / 256))
             )
             share = np.clip((value - 128) * contrast + 128, 0, 255)[..., None] / 255

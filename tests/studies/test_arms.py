@@ -56,7 +56,7 @@ def test_arms_differ_from_the_full_method_by_one_thing():
         "per_clip_patches": {"contrast.patches"},
         "sigma_3": {"tubelets.sigma"},
         "tracks": {"tracks.weight"},
-        "leaves": {"data.source", "data.split", "data.leaves.num_leaves", "data.leaves.radius"},
+        "leaves": {"data.source", "data.split"},
     }
     for arm, names in allowed.items():
         other = flatten(arm_recipe(arm))

@@ -191,6 +191,13 @@ def test_several_runs_to_their_results(toys, tmp_path):
     assert side_by_side(toys, runs).go() == 0  # nothing is run again
 
 
+def test_arms_that_draw_otherwise_have_clips_of_their_own(toys):
+    runs = [Run(arm, 0) for arm in ("leaves", "leaves_moving", FULL, "linear")]
+    drawn, moving, read, same = map(side_by_side(toys, runs)._key, runs)
+    assert len({drawn, moving, read}) == 3
+    assert same == read
+
+
 def test_a_run_that_fails_leaves_the_others(toys, monkeypatch, caplog):
     advance = Trainee.advance
 

@@ -36,7 +36,8 @@ def draw_leaves(
     uniform places, whose radii have a density that falls with their cube, so that the picture has details at all
     scales, each before the ones after it. Here each moves, turns and grows along a smooth path of its own (a segment of
     a cubic B-spline), and all of them with a camera. Rectangles, ellipses and rhombi carry value noise between two
-    colours of the clip's palette; a textured backdrop fills what they leave.
+    shades of a colour, whose lightness differs more from leaf to leaf than its hue; a textured backdrop fills what they
+    leave.
 
     A clip is a pure function of (seed, sample id, epoch) and the other arguments: the same on every device, at any
     batch size. With more leaves the ones in front stay as they were. Lengths are shares of the frame's shorter side, so

@@ -44,6 +44,9 @@ class ReadingConfig:
 class LeavesConfig:
     """Clips that are drawn in place of videos, see `tubeletx.ops.draw_leaves`; lengths are shares of the clip's side.
 
+    As most videos are, they are smooth, nearly still and alike in their mean: few large shapes that hardly move. Many
+    small ones that move hide tubelets among themselves, and where clips differ much in colour less is learned.
+
     Attributes:
         pairs: Pairs of clips in an epoch; the next one draws others.
         num_leaves: Shapes before the backdrop.
@@ -52,19 +55,22 @@ class LeavesConfig:
         camera: How far the path reaches that all share.
         turn: How far the shapes turn, degrees.
         growth: How far the logarithm of their scale goes.
+        spread: Share of the differences between the mean colours of clips that is kept.
     """
 
     pairs: int = 10000
-    num_leaves: int = 500
-    radius: tuple[float, float] = (0.02, 0.4)
-    motion: float = 0.25
-    camera: float = 0.1
-    turn: float = 90.0
-    growth: float = 0.3
+    num_leaves: int = 30
+    radius: tuple[float, float] = (0.15, 0.8)
+    motion: float = 0.05
+    camera: float = 0.03
+    turn: float = 15.0
+    growth: float = 0.05
+    spread: float = 0.4
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "pairs")
         require_at_least(self, 0, "num_leaves", "motion", "camera", "turn", "growth")
+        require_share(self, "spread")
         require_range(self, "radius", most=4)
         for name, most in (("num_leaves", 1 << 15), ("motion", 4), ("camera", 4), ("turn", 3600), ("growth", 4)):
             if not getattr(self, name) <= most:

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from tubeletx.ops import draw_leaves
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.drawn import DrawnDataset
 from tubeletx_train.data.pairs import PairSample
+
+# Of the middle of all clips.
+_MIDDLE = 118.0
+
+
+def level_out(clips: Tensor, spread: float) -> Tensor:
+    """Bring the mean colours of clips closer to each other.
+
+    A few large shapes decide the mean of a drawn clip, which then tells it from others before anything in it does.
+
+    Args:
+        clips: (B, 3, T, H, W) uint8.
+        spread: Share of the distance from the middle that each clip's mean colour keeps.
+
+    Returns:
+        As `clips`, in the same memory order.
+    """
+    if spread == 1:
+        return clips
+    means = clips.float().mean((2, 3, 4), keepdim=True)
+    return (clips - (1 - spread) * (means - _MIDDLE)).round_().clamp_(0, 255).to(torch.uint8)
 
 
 class LeafPairs(DrawnDataset[PairSample]):
@@ -66,5 +88,5 @@ class LeafPairs(DrawnDataset[PairSample]):
             turn=law.turn,
             growth=law.growth,
         )
-        clip_1, clip_2 = clips.permute(0, 2, 3, 4, 1)
+        clip_1, clip_2 = level_out(clips, law.spread).permute(0, 2, 3, 4, 1)
         return PairSample(clip_1, clip_2, sample_id, epoch, scenes, [])

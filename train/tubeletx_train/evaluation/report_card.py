@@ -66,9 +66,9 @@ _MIRRORED = (
     ("spin clockwise", "spin anticlockwise"),
     ("growing", "shrinking"),
 )
-_COUNTS = {"small": (320, 300, 50), "full": (1600, 1200, 200)}  # clips to fit on, to judge by, triples of paths
+_COUNTS = {"small": (240, 240, 50), "full": (1600, 1200, 200)}  # clips to fit on, to judge by, triples of paths
 # Videos of a class of a rendered set: to fit on, to judge by; None is all.
-_VIDEOS: dict[str, tuple[int, int] | None] = {"small": (6, 4), "full": None}
+_VIDEOS: dict[str, tuple[int, int] | None] = {"small": (5, 4), "full": None}
 _SMALL_FRAMES, _SMALL_SIDE = 8, 64
 
 
