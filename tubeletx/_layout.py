@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ _CANONICAL = "BCTHW"
 # Of decoders and of other libraries, to name the one that fits a clip.
 _COMMON = ("TCHW", "CTHW", "THWC", "BTCHW", "BTHWC", "BCTHW")
 _MOST_CHANNELS = 4
+# Where the axes of (B, C, T, H, W) stand in each of their orders.
+_PLACES = {
+    "".join(letters): [letters.index(axis) for axis in _CANONICAL] for letters in itertools.permutations(_CANONICAL)
+}
 
 
 @dataclasses.dataclass
@@ -38,7 +43,7 @@ class Axes:
             raise ValueError(f"{name}: got shapes {self.given} and {tuple(clip.shape)}, needs equal ones")
         if self.letters == _CANONICAL and self.given == self.whole and isinstance(clip, Tensor):
             return clip
-        order = [self.letters.index(axis) for axis in _CANONICAL]
+        order = _PLACES[self.letters]
         if isinstance(clip, np.ndarray):
             # A tenth of the time that torch takes for it. It only splits axes, which never copies.
             return torch.from_numpy(clip.reshape(self.whole).transpose(order))

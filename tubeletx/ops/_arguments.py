@@ -30,6 +30,7 @@ __all__ = [
     "refuse_gradient",
     "refuse_tangents",
     "require_integer",
+    "require_list",
     "require_tensors",
     "signed_64_bits",
 ]
@@ -44,6 +45,13 @@ def require_tensors(**arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: got {type(value).__name__}, needs a tensor")
+
+
+def require_list(name: str, values: Sequence[Any]) -> None:
+    """Refuses a list that holds anything but tensors, by its name; faster than `require_tensors` for each."""
+    for value in values:
+        if not isinstance(value, Tensor):
+            require_tensors(**{name: value})
 
 
 def are_plain(tensors: Sequence[Any]) -> bool:

@@ -61,15 +61,12 @@ def augment_clips_(
         TypeError: An argument has another type.
     """
     outputs, clips, tubelets = list(outputs), list(clips), list(tubelets)
-    for output in outputs:
-        arguments.require_tensors(outputs=output)
-    for clip in clips:
-        arguments.require_tensors(clips=clip)
+    arguments.require_list("outputs", outputs)
+    arguments.require_list("clips", clips)
     for name, tensor in (("windows", windows), ("flips", flips), ("color", color)):
         if tensor is not None:
             arguments.require_tensors(**{name: tensor})
-    for field in tubelets:
-        arguments.require_tensors(tubelets=field)
+    arguments.require_list("tubelets", tubelets)
     for name, tensor in (("color", color), *(("outputs", output) for output in outputs)):
         arguments.refuse_tangents("augment_clips_", **{name: tensor})
         arguments.refuse_gradient("augment_clips_", **{name: tensor})

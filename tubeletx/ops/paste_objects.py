@@ -48,8 +48,7 @@ def paste_objects_(
         TypeError: An argument has another type.
     """
     clips = list(clips)
-    for clip in clips:
-        arguments.require_tensors(clips=clip)
+    arguments.require_list("clips", clips)
     arguments.require_tensors(sample_ids=sample_ids, texels=texels, sizes=sizes, first_row=first_row)
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
     _operator(

@@ -61,8 +61,7 @@ def sample_and_paste_packed_(
 ) -> PackedTubelets:
     """What `sample_and_paste_` does, with fields that are cut out when they are wanted."""
     clips = list(clips)
-    for clip in clips:
-        arguments.require_tensors(clips=clip)
+    arguments.require_list("clips", clips)
     arguments.require_tensors(sample_ids=sample_ids)
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
     seed = arguments.signed_64_bits(seed, "seed")
