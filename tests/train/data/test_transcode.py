@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -198,6 +199,23 @@ def test_frames_that_change_their_size_are_refused(tmp_path):
     assert encode(tmp_path / "48.h264")[1].num_frames == 4
     with pytest.raises(VideoError, match="change their size"):
         encode(path)
+
+
+def test_a_header_that_lies_about_the_size_and_a_single_frame_do_no_harm(tmp_path):
+    """What counts are the pictures, of which a hostile header may claim gigabytes each."""
+    path = tmp_path / 'ü,"日本".mp4'
+    make_video(tmp_path / "plain.mp4", frames=12)
+    content = bytearray((tmp_path / "plain.mp4").read_bytes())
+    sizes = content.index(b"avc1", content.index(b"stsd")) + 28
+    assert content[sizes : sizes + 4] == struct.pack(">HH", 64, 48)
+    content[sizes : sizes + 4] = struct.pack(">HH", 60000, 60000)
+    path.write_bytes(content)
+    result, video = encode(path, short_side=32)
+    assert (result.finding.num_frames, video.num_frames) == (12, 12)
+    assert video.read([0, 11]).shape[1] == 32
+    make_video(tmp_path / "one.mp4", frames=1)
+    _, video = encode(tmp_path / "one.mp4", short_side=32)
+    assert (video.num_frames, video.read([0]).shape[1]) == (1, 32)
 
 
 def test_broken_files_give_one_line(broken):
