@@ -40,39 +40,55 @@ _TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in NUM
 _CHUNK = 1 << 10  # rows that are taken in together
 _PART = 1 << 16  # rows that are worked on together, so that what is made on the way stays small
 _PADDED_BYTES = 1 << 28  # of paths, each as long as the longest
-_REGION = 1 << 40  # bytes that a column may have; those that it has not take no memory
 _MOST_SMALL = (1 << 32) - 1  # bytes of a column whose ends take four bytes each
 _NAMES = "surrogateescape"  # names of files may hold bytes that are no text
 
 
 class ArrayWriter:
-    """Anonymous memory that arrays are appended to, each in a region of its own, so that growing never copies."""
+    """Arrays that are appended to, each in anonymous memory of its own, so that growing never copies."""
 
     def __init__(self) -> None:
-        self._file = os.memfd_create("tubeletx")
+        self._files: dict[str, int] = {}
         self._layout: dict[str, _Placed] = {}
-        self._regions = 0
+
+    def __del__(self) -> None:
+        for file in self._files.values():
+            os.close(file)
 
     def append(self, name: str, values: npt.NDArray[Any]) -> None:
         """Add an array at the end, along the first axis, of the one of that name."""
-        if name not in self._layout:
-            self._layout[name] = _Placed(values.dtype.str, (0, *values.shape[1:]), self._regions * _REGION)
-            self._regions += 1
+        if name not in self._files:
+            self._files[name] = os.memfd_create("tubeletx")
+            self._layout[name] = _Placed(values.dtype.str, (0, *values.shape[1:]), 0)
         placed = self._layout[name]
-        left = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-        place = placed.offset + placed.size
-        while left:
-            written = os.pwrite(self._file, left, place)
-            left, place = left[written:], place + written
+        _write(self._files[name], values, placed.size)
         self._layout[name] = placed._replace(shape=(placed.shape[0] + len(values), *placed.shape[1:]))
 
     def remove(self, name: str) -> npt.NDArray[Any]:
         """Take an array out again."""
-        return self._layout.pop(name).array(self._file)
+        file = self._files.pop(name)
+        values = self._layout.pop(name).array(file)
+        os.close(file)
+        return values
 
     def close(self) -> SharedArrays:
-        """The arrays; nothing is appended any more."""
-        return SharedArrays(self._file, self._layout)
+        """The arrays, in one piece; nothing is left here."""
+        joined, layout, place = os.memfd_create("tubeletx"), {}, 0
+        while self._files:
+            name = next(iter(self._files))
+            values = self.remove(name)
+            _write(joined, values, place)
+            layout[name] = _Placed(values.dtype.str, values.shape, place)
+            place += -(-values.nbytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+            del values
+        return SharedArrays(joined, layout)
+
+
+def _write(file: int, values: npt.NDArray[Any], place: int) -> None:
+    left = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    while left:
+        written = os.pwrite(file, left, place)
+        left, place = left[written:], place + written
 
 
 class _Placed(NamedTuple):
