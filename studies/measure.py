@@ -21,7 +21,7 @@ from studies.videos import HELD_OUT, TRAIN
 from tubeletx.pair import TubeletPair
 from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.data import DataConfig, normalize, prepare_videos
+from tubeletx_train.data import DataConfig, normalize, prepare_videos, read_manifest
 from tubeletx_train.data.loader import held_out_batches
 from tubeletx_train.evaluation.labelled import read_labelled
 from tubeletx_train.evaluation.motion_probe import ProbeTask
@@ -72,7 +72,9 @@ class Labelled:
                 return cls(
                     torch.from_numpy(file["clips"]), torch.from_numpy(file["labels"]), names, groups, splits or None
                 )
-        videos, _ = read_labelled(path, data, clips=clips, group_pattern=group_pattern)
+        # One pattern serves all sets of a study; the names in a set with splits need not follow it.
+        with_splits = Path(path).is_file() and any(record.split == "test" for record in read_manifest(path))
+        videos, _ = read_labelled(path, data, clips=clips, group_pattern=None if with_splits else group_pattern)
         return cls(
             clips=videos.clips,
             labels=videos.labels,

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import merge
-from tubeletx_train.data import read_manifest, write_manifest
+from tubeletx_train.data import VideoRecord, read_manifest, write_manifest
 from tubeletx_train.evaluation.motion_probe import motion_probe
 from tubeletx_train.evaluation.pair_retrieval import held_out_retrieval
 from tubeletx_train.evaluation.pretrained import untrained_net
@@ -265,6 +266,17 @@ def test_labelled_sets_with_splits_are_judged_by_what_was_trained_on(clips, mani
     assert found["set"]["stem"]["linear"] == 1
     assert found["set test_swapped"].keys() == {"layer4"}
     assert found["set test_swapped"]["layer4"]["linear"] < 0.5
+
+
+def test_names_in_a_set_with_splits_need_not_follow_the_pattern_of_groups(tmp_path):
+    config = config_from_tree(PretrainConfig, merge(toy_recipe(FULL), {"data": {"videos": "none"}}), "study")
+    splits = ["train", "train", "test", "test"]
+    records = [VideoRecord(str(tmp_path / f"{i}.mp4"), "ab"[i % 2], split=split) for i, split in enumerate(splits)]
+    for number, record in enumerate(records):
+        make_video(Path(record.path), tint=(60 * number, 90, 120))
+    write_manifest(tmp_path / "set.csv", records)
+    found = Labelled.read(str(tmp_path / "set.csv"), config.data, clips=1, group_pattern=r"(p[0-9]+)_")
+    assert found.splits == splits
 
 
 def test_a_study_goes_on_with_the_labelled_sets_it_began_with(toys):
