@@ -28,7 +28,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _section(path: Path) -> str:
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    script = _BENCHMARKS / f"{record['benchmark']}.py"
+    # A script with several results adds to its name: rendered_controls_gym is of rendered_controls.py.
+    scripts = [script for script in _BENCHMARKS.glob("*.py") if record["benchmark"].startswith(script.stem)]
+    script = max(scripts, key=lambda script: len(script.stem))
     summary = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     machine = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
