@@ -72,6 +72,9 @@ OWN_CLAIMS = (
         "queue_m99_k256_adamw_004",
     ),
     Claim("Videos do better than drawn clips", FULL, "leaves"),
+    Claim("Drawn clips do better the less they move", "leaves", "leaves_moving"),
+    Claim("Drawn clips do better of few large shapes", "leaves", "leaves_small"),
+    Claim("Drawn clips do better alike in their mean colour", "leaves", "leaves_tinted"),
 )
 
 
