@@ -122,14 +122,20 @@ def pack_shards(config: ShardsConfig, *, progress: bool = True) -> Path:
         UsageError: The folder cannot be written to, or another process packs into it.
         CommandError: The disk is full.
     """
-    folder = writable_folder(config.output)
-    with locked_folder(folder, "packed into"):
-        return _pack(config, folder, progress)
-
-
-def _pack(config: ShardsConfig, folder: Path, progress: bool) -> Path:
     records = load_videos(config.videos, config.split)
     files = {path: (path, _size(path)) for path in dict.fromkeys(record.path for record in records)}
+    folder = writable_folder(config.output)
+    with locked_folder(folder, "packed into"):
+        return _pack(config, folder, records, files, progress)
+
+
+def _pack(
+    config: ShardsConfig,
+    folder: Path,
+    records: Sequence[VideoRecord],
+    files: dict[str, tuple[str, int]],
+    progress: bool,
+) -> Path:
     if config.transcode.short_side is not None:
         return _pack_transcoded(config, folder, records, files, progress)
     shards = list(_plan(records, files, config.shard_mb * 1e6))
