@@ -126,22 +126,12 @@ def pack_shards(config: ShardsConfig, *, progress: bool = True) -> Path:
     files = {path: (path, _size(path)) for path in dict.fromkeys(record.path for record in records)}
     folder = writable_folder(config.output)
     with locked_folder(folder, "packed into"):
-        return _pack(config, folder, records, files, progress)
-
-
-def _pack(
-    config: ShardsConfig,
-    folder: Path,
-    records: Sequence[VideoRecord],
-    files: dict[str, tuple[str, int]],
-    progress: bool,
-) -> Path:
-    if config.transcode.short_side is not None:
-        return _pack_transcoded(config, folder, records, files, progress)
-    shards = list(_plan(records, files, config.shard_mb * 1e6))
-    _claim(folder, config.videos, [[(video.path, video.size, video.rows) for video in shard] for shard in shards])
-    _write_lists(folder, records, shards, _write_all(folder, shards, config.num_workers, progress), {})
-    return folder / MANIFEST
+        if config.transcode.short_side is not None:
+            return _pack_transcoded(config, folder, records, files, progress)
+        shards = list(_plan(records, files, config.shard_mb * 1e6))
+        _claim(folder, config.videos, [[(video.path, video.size, video.rows) for video in shard] for shard in shards])
+        _write_lists(folder, records, shards, _write_all(folder, shards, config.num_workers, progress), {})
+        return folder / MANIFEST
 
 
 def _pack_transcoded(
