@@ -16,7 +16,7 @@ from tubeletx.config import TubeletConfig
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.recipes import given_settings, load_recipe, nearest
 from tubeletx_train.config.settings import as_meant, describe_type, option_types, recipe_types, takes_list
-from tubeletx_train.config.tree import flatten, merge
+from tubeletx_train.config.tree import flatten, less_defaults, merge
 
 T = TypeVar("T")
 
@@ -123,16 +123,13 @@ def config_from_checkpoint(config_class: type[T], state: Mapping[str, Any], orig
 
     A setting that is no longer there is passed over where the run left it at its default.
     """
-    names, defaults = option_names(config_class), state.get("defaults", {})
-
-    def is_gone(name: str, value: Any) -> bool:
-        return name not in names and name in defaults and defaults[name] == value
+    kept = less_defaults(flatten(state["config"]), state.get("defaults", {}), option_names(config_class))
 
     def known(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         return {
             key: known(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
             for key, value in tree.items()
-            if isinstance(value, Mapping) or not is_gone(f"{prefix}{key}", value)
+            if isinstance(value, Mapping) or f"{prefix}{key}" in kept
         }
 
     return config_from_tree(config_class, known(state["config"], ""), origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,21 @@ def default_settings(config: Any) -> dict[str, Any]:
         return found
 
     return flatten(_plain(collect(config)))
+
+
+def less_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Settings of one version for another, which does without those it does not know where they are at their defaults.
+
+    Args:
+        values: By dotted names.
+        defaults: Of the version that they are of, likewise.
+        known: Names that the other version knows.
+    """
+    return {
+        name: value
+        for name, value in values.items()
+        if name in known or name not in defaults or defaults[name] != value
+    }
 
 
 def read_tree(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tubeletx_train.common.seeding import rng_state, seed_everything, set_rng_st
 from tubeletx_train.common.signals import StopRequest
 from tubeletx_train.common.slurm import requeue
 from tubeletx_train.common.trackers import open_tracker
-from tubeletx_train.config.tree import default_settings, flatten, to_tree
+from tubeletx_train.config.tree import default_settings, flatten, less_defaults, to_tree
 from tubeletx_train.engine.run import RunContext
 from tubeletx_train.engine.task import Batch, TrainingTask
 
@@ -275,12 +275,10 @@ class _Loop(Generic[Batch]):
         if missing:
             raise CheckpointError(f"{origin} is no checkpoint of a run: it lacks {', '.join(sorted(missing))}")
         free = self._task.free_on_resume
-        before, after = _known_to_both(
-            flatten(state["config"]),
-            state.get("defaults", {}),
-            flatten(to_tree(self._task.config)),
-            default_settings(self._task.config),
-        )
+        # What one of the two versions does not know it does as by default.
+        saved, current = flatten(state["config"]), flatten(to_tree(self._task.config))
+        before = less_defaults(saved, state.get("defaults", {}), current)
+        after = less_defaults(current, default_settings(self._task.config), saved)
         differing = _differences(before, after, free)
         identity = self._task.identity()
         changed = [what for what in identity if state["identity"].get(what) != identity[what]]
@@ -329,23 +327,6 @@ def _difference_of(what: str, saved: Mapping[str, torch.Tensor], now: Mapping[st
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{len(names)}" + (f": {shown}{', ...' if len(names) > 3 else ''}" if names else "")
-
-
-def _known_to_both(
-    saved: Mapping[str, Any], saved_defaults: Mapping[str, Any], now: Mapping[str, Any], now_defaults: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of a checkpoint and of now: what one of the two versions does not know it does as by default."""
-
-    def less_defaults(
-        values: Mapping[str, Any], defaults: Mapping[str, Any], others: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in values.items()
-            if name in others or name not in defaults or defaults[name] != value
-        }
-
-    return less_defaults(saved, saved_defaults, now), less_defaults(now, now_defaults, saved)
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
