@@ -60,6 +60,10 @@ class Study:
         """Folder of a run."""
         return self.root / "runs" / run.arm / f"seed-{run.seed}"
 
+    def encoder(self, run: Run) -> Path:
+        """Checkpoint of the network of a run side by side."""
+        return self.folder(run) / "encoder.pt"
+
     def settings(self, arm: str) -> dict[str, Any]:
         """Those of an arm, before what its runs differ in."""
         data = {"videos": str(self.manifest)} | ({} if self.reader is None else {"reader": self.reader})

@@ -8,12 +8,13 @@ from concurrent.futures import Future
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import studies.runs
 from studies.arms import FULL, arm_recipe
 from studies.bank import BankInTheMaking, _draw
 from studies.lockstep import METRICS, NoGraphsError, PlainColors, SideBySide, Trainee, learning_rates
-from studies.measure import draw_measurements
+from studies.measure import Measurements, draw_measurements, embed, read_out_all
 from studies.runs import Run, Study
 from studies.videos import write_study_manifest
 from tubeletx_train.common.checkpoint import load_checkpoint
@@ -29,6 +30,7 @@ from tubeletx_train.data import (
     write_manifest,
 )
 from tubeletx_train.data.loader import collate_pairs
+from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net
 from tubeletx_train.pretrain.task import pretrain
 from video_files import make_video
 
@@ -147,6 +149,38 @@ def test_plain_colours_are_normalised_as_ever():
     torch.testing.assert_close(found, normalize(clip), rtol=1e-5, atol=1e-5)
 
 
+class NoWaiting(TorchDispatchMode):
+    """Refuses what a GPU has to be waited for, or takes from the host's memory: a graph cannot hold it."""
+
+    REFUSED = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "lift_fresh", "unique", "equal")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket._qualified_op_name.removeprefix("aten::")
+        assert name not in self.REFUSED, name
+        return func(*args, **(kwargs or {}))
+
+
+class NoOptimizer:
+    """The optimizer reads the rate where it is not on a GPU."""
+
+    def step(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "arm", ["rotation", "temporal", "tracks", "shared_8_place", "turned", "path_offset", "queue_long"]
+)
+def test_a_step_waits_for_nothing(arm, manifest, tmp_path):
+    config = config_of(arm, manifest, tmp_path, contrast={"queue_size": 8} if arm == "queue_long" else {})
+    trainee = Trainee(Run(arm, 3), config, bank_of(config, 2, tmp_path), CPU)
+    trainee._optimizer = NoOptimizer()
+    trainee.begin("bfloat16")
+    trainee.advance()
+    with NoWaiting():
+        trainee.advance()
+    assert trainee.log()[-1]["loss"] > 0
+
+
 def test_what_a_graph_cannot_hold_is_refused(manifest, tmp_path):
     config = config_of("color_independent", manifest, tmp_path)
     with pytest.raises(ValueError, match=r"color_independent: needs color\.probability 0"):
@@ -188,6 +222,10 @@ def test_several_runs_to_their_results(toys, tmp_path):
     assert full == toys.result(Run(FULL, 1))
     assert found["reuse_1", 0]["reuse"] == 1
     assert found["untrained", 0]["along"] == []
+    config, weights = load_pretraining(toys.encoder(Run(FULL, 1)))
+    assert config.run.seed == 1
+    embedded = embed(trained_net(config, weights), Measurements.load(toys.measurements))
+    assert read_out_all(embedded)["probe"] == full["probe"]
     assert side_by_side(toys, runs).go() == 0  # nothing is run again
 
 

@@ -219,8 +219,9 @@ class PairViews(nn.Module):
         if not self.config.path_offset:
             return None
         places = self._draw(self.places, batch, clip.shape[2:]).centers[:, :1, 0]
-        frame = places.new_tensor(clip.shape[:-3:-1])
-        offset = self.config.path_offset * (2 * places - frame)
+        height, width = clip.shape[-2:]
+        # Numbers of the host as operands, not as a tensor, for which a GPU would have to wait.
+        offset = self.config.path_offset * torch.stack((2 * places[..., 0] - width, 2 * places[..., 1] - height), -1)
         return offset[:, None].expand(-1, 1, self.paths.config.num_tubelets, 2).contiguous()
 
     @staticmethod
