@@ -15,6 +15,7 @@ from pathlib import Path
 
 from studies.arms import SIZES, all_arms, chosen_arms, reuse_of
 from studies.draw import draw
+from studies.finetune import finetune_missing
 from studies.lockstep import NoGraphsError, SideBySide, worker_pool
 from studies.pool import run_missing
 from studies.report import write_report
@@ -74,6 +75,15 @@ def parser() -> argparse.ArgumentParser:
         "--part", nargs=2, type=int, default=(0, 1), metavar=("I", "N"), help="of the runs only each Nth, from the Ith"
     )
     side_by_side.add_argument("--commit", help="of the sources, where they lie outside of their repository")
+    finetune = commands.add_parser("finetune", help="fine-tune the networks of complete runs of `lockstep` with labels")
+    finetune.add_argument("--output", default="runs/study", help="folder of the runs; default %(default)s")
+    finetune.add_argument("--arms", nargs="+", default=["long"], metavar="NAME", help="arms or groups")
+    finetune.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    finetune.add_argument(
+        "--labelled", nargs="+", type=_labelled, required=True, metavar="NAME=MANIFEST", help="sets of `render`"
+    )
+    finetune.add_argument("--per_class", type=int, help="videos of a class to train on; default all")
+    finetune.add_argument("--epochs", type=int, default=30, help="default %(default)s")
     collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
     collect.add_argument("lines", nargs="+")
     collect.add_argument("--output", default="runs/study")
@@ -111,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     options = parser().parse_args(arguments)
     try:
-        return {"run": _run, "lockstep": _lockstep, "collect": _collect, "report": _report}[options.command](options)
+        return _COMMANDS[options.command](options)
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -185,6 +195,17 @@ def _in_processes(arguments: Sequence[str], count: int, end: float) -> int:
     return max(process.wait() for process in [subprocess.Popen(part) for part in parts])
 
 
+def _finetune(options: argparse.Namespace) -> int:
+    study = Study(Path(options.output).absolute())
+    wanted = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
+    runs = [run for run in wanted if study.result(run) is not None]
+    if not runs:
+        raise UsageError(f"--arms, --seeds: no such run is complete in {study.root}")
+    per_class, epochs = options.per_class, options.epochs
+    failed = finetune_missing(study, runs, dict(options.labelled), per_class=per_class, epochs=epochs)
+    return 1 if failed else 0
+
+
 def _collect(options: argparse.Namespace) -> int:
     study = Study(writable_folder(options.output).absolute())
     for path in options.lines:
@@ -204,6 +225,8 @@ def _report(options: argparse.Namespace) -> int:
     print(f"wrote {write_report(report, known, study.manifest)}")
     return 0
 
+
+_COMMANDS = {"run": _run, "lockstep": _lockstep, "finetune": _finetune, "collect": _collect, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -59,7 +59,7 @@ def _measures(run: dict[str, Any]) -> dict[str, float]:
     for name, stages in run.get("labelled", {}).items():
         *_, last = stages.values()
         found |= {f"{name}, linear": last["linear"], f"{name}, k-NN": last["knn"]}
-    return found
+    return found | {setting: tuned["top1"] for setting, tuned in run.get("finetuned", {}).items()}
 
 
 class Results:

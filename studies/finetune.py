@@ -1,0 +1,102 @@
+"""Fine-tunes what the runs of a study learned, with the labels of a set."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from studies.arms import UNTRAINED
+from studies.runs import Run, Study
+from tubeletx_train.common.errors import UsageError
+
+RECIPE = "downstream/rendered"
+
+
+def setting_of(name: str, per_class: int | None) -> str:
+    """How a result is named after the set and the videos of a class."""
+    return f"{name}, fine-tuned on {'all' if per_class is None else f'{per_class} a class'}"
+
+
+def settings_of(config: dict[str, Any], manifest: str, per_class: int | None, epochs: int) -> list[str]:
+    """Arguments of `tubeletx-train finetune`: the recipe, at the size that a run was pretrained at.
+
+    Args:
+        config: The run's settings.
+        manifest: Of the labelled set.
+        per_class: Videos of a class; None takes all.
+        epochs: Of training.
+    """
+    data, model = config["data"], config["model"]
+    given = {
+        "data.train": manifest,
+        "data.num_frames": data["num_frames"],
+        # Rendered clips are of 16 frames.
+        "data.stride": max(16 // data["num_frames"], 1),
+        "data.crop_size": data["crop_size"],
+        "data.num_workers": 0,
+        "model.encoder": model["encoder"],
+        "model.width": model["width"],
+        "optim.epochs": epochs,
+        "run.seed": config["run"]["seed"],
+    }
+    if per_class is not None:
+        given["data.per_class"] = per_class
+    return ["--config", RECIPE, *(f"--{name}={value}" for name, value in given.items())]
+
+
+def finetune_missing(
+    study: Study, runs: Sequence[Run], labelled: dict[str, str], *, per_class: int | None, epochs: int
+) -> int:
+    """Fine-tune each network with each set, where that was not done before, and add it to the run's result.
+
+    Args:
+        study: Whose runs; untrained ones begin from scratch.
+        runs: Those that are wanted.
+        labelled: Manifests by name.
+        per_class: Videos of a class; None takes all.
+        epochs: Of training.
+
+    Returns:
+        How many failed.
+
+    Raises:
+        UsageError: A run is not complete, or its network was not kept.
+    """
+    jobs = []
+    for run in runs:
+        result = study.result(run)
+        if result is None or (run.arm != UNTRAINED and not study.encoder(run).exists()):
+            raise UsageError(f"{study.folder(run)}: holds no network, needs a complete run of `lockstep`")
+        done = result.get("finetuned", {})
+        jobs += [(run, result["config"], name) for name in labelled if setting_of(name, per_class) not in done]
+    failed = 0
+    for run, config, name in tqdm(jobs, desc="fine-tuning", unit="run", disable=None):
+        output = study.folder(run) / "finetuned" / (name if per_class is None else f"{name}-{per_class}")
+        output.mkdir(parents=True, exist_ok=True)
+        checkpoint = "scratch" if run.arm == UNTRAINED else str(study.encoder(run))
+        command = [sys.executable, "-m", "tubeletx_train", "finetune", f"--checkpoint={checkpoint}"]
+        command += settings_of(config, str(Path(labelled[name]).absolute()), per_class, epochs)
+        with (output / "log.txt").open("wb") as log:
+            code = subprocess.run([*command, f"--run.output={output}"], stdout=log, stderr=log, check=False).returncode
+        if code:
+            failed += 1
+            tqdm.write(f"{run.arm}, seed {run.seed} failed on {name}; see {output / 'log.txt'}")
+            continue
+        _add(study, run, setting_of(name, per_class), output / "results.json", epochs)
+    return failed
+
+
+def _add(study: Study, run: Run, setting: str, path: Path, epochs: int) -> None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    entry = {"top1": found["metrics"]["top1"], "chance": 1 / found["num_classes"], "epochs": epochs}
+    entry |= {name: found[name] for name in ("train_videos", "test_videos", "processor", "precision", "torch")}
+    result = study.result(run)
+    assert result is not None
+    result["finetuned"] = result.get("finetuned", {}) | {setting: entry}
+    study.write_result(run, result)
