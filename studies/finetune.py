@@ -86,7 +86,7 @@ def finetune_missing(
             code = subprocess.run([*command, f"--run.output={output}"], stdout=log, stderr=log, check=False).returncode
         if code:
             failed += 1
-            tqdm.write(f"{run.arm}, seed {run.seed} failed on {name}; see {output / 'log.txt'}")
+            tqdm.write(f"{run.arm}, seed {run.seed} failed on {name}; see {output / 'log.txt'}", file=sys.stderr)
             continue
         _add(study, run, setting_of(name, per_class), output / "results.json", epochs)
     return failed

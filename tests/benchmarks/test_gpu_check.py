@@ -267,6 +267,15 @@ def test_the_smoke_and_the_sanitizers_select_tests() -> None:
     assert not any(re.search("captur|compile|TestOnTheGpu|test_device", test) for test in large)
 
 
+def test_every_file_with_tests_of_a_gpu_is_run() -> None:
+    """Files of one name in two folders were taken for one."""
+    commands = planned("tests")
+    paths = {word for command in commands.values() for word in command if word.endswith(".py")}
+    marked = [path for path in (ROOT / "tests" / "ops").glob("test_*.py") if "pytest.mark.cuda" in path.read_text()]
+    assert paths == {str(path) for path in [*(ROOT / "tests" / "cuda").glob("test_*.py"), *marked]}
+    assert all(collected(list(commands.values())))
+
+
 def test_the_tests_run_under_a_trace_of_what_kills_them(tmp_path: pathlib.Path) -> None:
     library = tmp_path / "native_trace.so"
     source = ROOT / "benchmarks" / "native_trace.c"

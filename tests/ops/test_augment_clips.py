@@ -18,7 +18,6 @@ from tubeletx.ops.augment_clips import augment_clips_
 
 IMAGENET = (0.485, 0.456, 0.406, 0.229, 0.224, 0.225)
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.fixture(params=[0, 1, 2], ids=["baseline", "avx2", "avx512"])
