@@ -150,7 +150,13 @@ def plan(python: str, work: pathlib.Path, wheels: str, architecture: str) -> lis
         Step("augment", 40, {"augment": script("augment", *gpu)}, shown=10),
         Step("infonce", 60, {"infonce": script("infonce", *gpu, "--headline")}, shown=10),
         Step("kernels", 40, {"kernels": script("kernel_times")}, shown=40),
-        Step("tests", 150, {f"tests {path.parent.name} {path.stem}": tests(str(path)) for path in files}, parallel=6, environment=traced),
+        Step(
+            "tests",
+            150,
+            {f"tests {path.parent.name} {path.stem}": tests(str(path)) for path in files},
+            parallel=6,
+            environment=traced,
+        ),
         Step(
             "sanitizers",
             150,
