@@ -105,10 +105,12 @@ def test_sources_are_the_segments_of_each_record_in_the_order_of_paths(records, 
         expected += [(record, a, b - a) for a, b in itertools.pairwise(edges)]
     sources = Sources(records, segment_seconds)
     assert [(source.record, source.first, source.num_frames) for source in sources] == expected
-    for index, source in enumerate(sources):
+    of_file: dict[str, list[int]] = {}
+    for index, (record, _, _) in enumerate(expected):
+        of_file.setdefault(record.path, []).append(index)
+    for index, (record, _, _) in enumerate(expected):
         first, stop = sources.file_of(index)
-        of_file = [i for i, other in enumerate(sources) if other.record.path == source.record.path]
-        assert list(range(first, stop)) == of_file
+        assert list(range(first, stop)) == of_file[record.path]
 
 
 def test_sources_need_checked_records():
@@ -159,3 +161,27 @@ def test_columns_longer_than_four_bytes_count(monkeypatch):
     monkeypatch.setattr("tubeletx_train.data.table._MOST_SMALL", 30)
     records = [VideoRecord(f"/v/{number}", label="label" * number) for number in range(1, 9)]
     assert as_table(records) == records
+
+
+@pytest.mark.parametrize("rows_apart", [1, 3])
+def test_texts_that_differ_in_most_rows_are_held_as_such(monkeypatch, rows_apart):
+    monkeypatch.setattr("tubeletx_train.data.table._MOST_REPEATED", 5)
+    monkeypatch.setattr("tubeletx_train.data.table._CHUNK", 2)
+    monkeypatch.setattr("tubeletx_train.data.table._PART", 3)
+    groups = [None, None, None, *(f"person {number // rows_apart} ä" for number in range(20)), "person 0 ä", None]
+    records = [VideoRecord(f"/v/{i}", label=f"{i % 5}", group=group) for i, group in enumerate(groups)]
+    table = as_table(records)
+    assert table == records
+    rows = np.array([22, 4, 4, 0, 23])
+    for part, expected in ((table, groups), (table.select(rows), [groups[row] for row in rows])):
+        assert list(part.texts("group")) == expected
+        for name in ("label", "group"):
+            codes, texts = part.codes(name)
+            assert [texts[code] for code in codes] == [getattr(record, name) for record in part]
+
+
+def test_labels_that_repeat_take_two_bytes_a_row():
+    records = [VideoRecord(f"/{row % 10}", label=f"a long name of a class {row % 300}") for row in range(20_000)]
+    table = as_table(records)
+    assert sum(table._columns[name].nbytes for name in table._columns if name.startswith("label")) < 3 * 20_000
+    assert [record.label for record in table] == [record.label for record in records]

@@ -16,12 +16,12 @@ from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.errors import DataError, VideoError
 from tubeletx_train.data.readers import open_record
 from tubeletx_train.data.record import VideoRecord
-from tubeletx_train.data.table import SharedArrays, as_table
+from tubeletx_train.data.table import ArrayWriter, as_table
 
 # Frames decoded at once while the cache is filled: bounds what one long video holds besides the cache itself.
 _CHUNK = 256
 
-_PART = 1 << 16  # sources that are worked out together
+_PART = 1 << 16  # records that are cut together, so that what is made on the way stays small
 
 
 @dataclass(frozen=True)
@@ -51,43 +51,38 @@ class Sources(Sequence[Source]):
         """
         table = as_table(records)
         order, files = table.by_path()
-        first, stop = (ends[order] for ends in table.frame_ranges())
-        frames = stop - first
-        del stop
-        counts = np.ones(len(table), np.int32)
-        if segment_seconds is not None:
-            counts = np.round(frames / (segment_seconds * table.numbers("fps")[order])).astype(np.int32)
-            counts = np.minimum(np.maximum(counts, 1), frames)
-        number = int(counts.sum(dtype=np.int64))
-        # Of millions of rows each of these is megabytes.
-        place_type = np.int32 if max(number, len(table)) < 1 << 31 else np.int64
-        rows = np.repeat(np.arange(len(table), dtype=place_type), counts)
-        place = np.arange(number, dtype=place_type)
-        place -= np.repeat(np.cumsum(counts, dtype=place_type) - counts, counts)
-        edges = np.empty((2, number), np.int32)
-        for part in (slice(start, start + _PART) for start in range(0, number, _PART)):
-            one = rows[part]
-            for step in (0, 1):
-                edges[step, part] = np.round(first[one] + (place[part] + step) * (frames[one] / counts[one]))
-        del place, first, frames, counts
-        files, rows = files[rows], order[rows]
-        starts = np.flatnonzero(np.append(True, files[1:] != files[:-1])).astype(place_type)
-        sizes = np.diff(np.append(starts, place_type(number)))
-        del files
-        arrays = {
-            "rows": rows,
-            "first": edges[0],
-            "frames": edges[1] - edges[0],
-            "file.first": np.repeat(starts, sizes),
-            "file.stop": np.repeat(starts + sizes, sizes),
-        }
-        del rows, edges, starts, sizes
+        writer = ArrayWriter()
+        of_file = np.zeros(table.num_files() + 1, np.int64)  # sources, after an empty place
+        for start in range(0, max(len(table), 1), _PART):
+            rows = order[start : start + _PART]
+            first, stop = table.frame_ranges(rows)
+            frames = stop - first
+            counts = np.ones(len(rows), np.int32)
+            if segment_seconds is not None:
+                rates = table.select(rows).numbers("fps")
+                counts = np.round(frames / (segment_seconds * rates)).astype(np.int32)
+                counts = np.minimum(np.maximum(counts, 1), frames)
+            of_row = np.repeat(np.arange(len(rows)), counts)
+            place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
+            length, first = (frames / counts)[of_row], first[of_row]
+            edges = [np.round(first + step * length).astype(np.int32) for step in (place, place + 1)]
+            file = files[start : start + _PART][of_row]
+            writer.append("rows", rows[of_row])
+            writer.append("first", edges[0])
+            writer.append("frames", edges[1] - edges[0])
+            writer.append("file", file)
+            if len(file):
+                of_file[file[0] + 1 : file[-1] + 2] += np.bincount(file - file[0])
+        starts = np.cumsum(of_file, out=of_file)
+        # Of millions of files each number counts.
+        writer.append("file.starts", starts if starts[-1] >= 1 << 31 else starts.astype(np.int32))
         self._records = table
-        self._arrays = SharedArrays.of(arrays)
+        self._arrays = writer.close()
 
     def file_of(self, index: int) -> tuple[int, int]:
         """The range of sources, half open, that are of the same file as this one."""
-        return int(self._arrays["file.first"][index]), int(self._arrays["file.stop"][index])
+        file = int(self._arrays["file"][index])
+        return int(self._arrays["file.starts"][file]), int(self._arrays["file.starts"][file + 1])
 
     def __len__(self) -> int:
         return len(self._arrays["rows"])

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tubeletx_train.data.record import COLUMNS, STRUCTURED
-from tubeletx_train.data.table import NUMBERS, Column
+from tubeletx_train.data.table import NUMBERS, REPEATED, Column
 
 _COMMA, _NEWLINE, _SLASH, _DOT = b",\n/."
 _LONGEST_NUMBER = 24  # characters
-_CHOSEN = ("reader",)  # columns of texts that are one of some
 
 
 def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dict[str, Column], int] | None:
@@ -63,9 +62,10 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
             if name in NUMBERS:
                 columns[name] = _numbers(name, characters, *cells)
                 continue
-            if name in _CHOSEN:
-                _distinct(name, characters, *cells)
-            columns[name] = _texts(characters, *cells) if name != "path" else _paths(characters, *cells, folder)
+            if name in REPEATED:
+                columns[name] = _repeated(name, block, *cells)
+                continue
+            columns[name] = _paths(characters, *cells, folder)
         if "end" in columns:
             earliest = np.nan_to_num(np.asarray(columns.get("start", 0.0)))
             if (np.asarray(columns["end"]) <= earliest).any():
@@ -75,14 +75,14 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
     return columns, len(closes)
 
 
-def _distinct(
+def _numbers(
     name: str, characters: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """The values of the cells that differ, None for empty ones, and which of them each row has. Raises ValueError."""
+) -> npt.NDArray[Any]:
+    """Numbers as a table holds them: those that differ are parsed once each. Raises ValueError."""
     lengths = ends - starts
     longest = int(lengths.max(initial=1))
     if longest > _LONGEST_NUMBER:
-        raise ValueError(f"a cell of {longest} characters")
+        raise ValueError(f"a number of {longest} characters")
     width = 8 if longest <= 8 else _LONGEST_NUMBER  # 8 bytes are compared as one number
     padded = np.zeros((len(starts), width), np.uint8)
     places = np.arange(longest)
@@ -92,15 +92,18 @@ def _distinct(
     keys = padded.view(np.uint64 if width == 8 else f"S{width}")[:, 0]
     cells, rows = np.unique(keys, return_inverse=True)
     parse, _ = COLUMNS[name]
-    return [parse(cell.decode()) if cell else None for cell in cells.view(f"S{width}").tolist()], rows.reshape(-1)
-
-
-def _numbers(
-    name: str, characters: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[Any]:
-    values, rows = _distinct(name, characters, starts, ends)
     dtype, missing = NUMBERS[name]
-    return np.array([missing if value is None else value for value in values], dtype)[rows]
+    values = [parse(cell.decode()) if cell else missing for cell in cells.view(f"S{width}").tolist()]
+    return np.array(values, dtype)[rows.reshape(-1)]
+
+
+def _repeated(name: str, block: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[bytes]:
+    """The cells of texts, those that differ looked at once each. Raises ValueError."""
+    cells = [block[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    parse, _ = COLUMNS[name]
+    for cell in set(cells) - {b""}:
+        parse(cell.decode())
+    return cells
 
 
 def _texts(

@@ -33,14 +33,17 @@ NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
     "first_frame": (np.int32, -1),
     "stop_frame": (np.int32, -1),
 }
-# Of numbers as a table holds them, or the bytes of texts and the length of each.
-Column: TypeAlias = "npt.NDArray[Any] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]"
+# Texts that many rows have in common: a number for each row, and what the numbers stand for once.
+REPEATED = ("label", "split", "group", "reader")
+# Of numbers as a table holds them, texts that repeat, or the bytes of others and the length of each.
+Column: TypeAlias = "npt.NDArray[Any] | list[bytes] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]"
 _TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in NUMBERS)
 
 _CHUNK = 1 << 10  # rows that are taken in together
 _PART = 1 << 16  # rows that are worked on together, so that what is made on the way stays small
 _PADDED_BYTES = 1 << 28  # of paths, each as long as the longest
 _MOST_SMALL = (1 << 32) - 1  # bytes of a column whose ends take four bytes each
+_MOST_REPEATED = 1 << 16  # texts of a column that are told apart by two bytes
 _NAMES = "surrogateescape"  # names of files may hold bytes that are no text
 
 
@@ -221,27 +224,32 @@ class VideoTable(Sequence[VideoRecord]):
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A column of numbers, float64 with NaN or int32 with -1 where the value is unknown."""
-        return self._numbers(name, slice(0, len(self)))
-
-    def _numbers(self, name: str, part: slice) -> npt.NDArray[Any]:
-        """Some rows of a column of numbers."""
         if name not in self._columns:
             dtype, missing = NUMBERS[name]
-            return np.full(len(range(len(self))[part]), missing, dtype)
-        column = self._columns[name]
-        return column[part] if self._rows is None else column[self._rows["rows"][part]]
+            return np.full(len(self), missing, dtype)
+        return self._of_rows(self._columns[name])
+
+    def _of_rows(self, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What a column, which may be shared with other tables, holds for the rows of this one."""
+        return column if self._rows is None else column[self._rows["rows"]]
 
     def texts(self, name: str) -> Iterator[str | None]:
         """A column of texts, one by one."""
+        if f"{name}.ends" not in self._columns:
+            return itertools.repeat(None, len(self))
+        if f"{name}.codes" in self._columns:
+            values, codes = list(self._all_texts(name)), self._of_rows(self._columns[f"{name}.codes"])
+            parts = (codes[row : row + _CHUNK].tolist() for row in range(0, len(codes), _CHUNK))
+            return map(values.__getitem__, itertools.chain.from_iterable(parts))
         if self._rows is not None:
             return (self._text(name, int(row)) for row in self._rows["rows"])
-        if f"{name}.ends" not in self._columns:
-            return itertools.repeat(None, self._size)
-        return self._all_texts(self._columns[f"{name}.ends"], self._columns[f"{name}.bytes"])
+        return self._all_texts(name)
 
-    def _all_texts(self, ends: npt.NDArray[np.int64], joined: npt.NDArray[np.uint8]) -> Iterator[str | None]:
+    def _all_texts(self, name: str) -> Iterator[str | None]:
+        """A column of texts as it is held: where rows have them in common each text once."""
+        ends, joined = self._columns[f"{name}.ends"], self._columns[f"{name}.bytes"]
         first = 0
-        for row in range(0, self._size, _CHUNK):
+        for row in range(0, len(ends), _CHUNK):
             stops = ends[row : row + _CHUNK].tolist()
             part = joined[first : stops[-1]].tobytes()
             edges = itertools.pairwise(stop - first for stop in [first, *stops])
@@ -252,8 +260,13 @@ class VideoTable(Sequence[VideoRecord]):
                 yield from (part[start:stop].decode(errors=_NAMES) or None for start, stop in edges)
             first = stops[-1]
 
-    def codes(self, name: str) -> tuple[npt.NDArray[np.int64], list[str | None]]:
-        """A column of texts as numbers: what each row has, and the texts that those numbers stand for."""
+    def codes(self, name: str) -> tuple[npt.NDArray[Any], list[str | None]]:
+        """A column of texts as numbers: what each row has, and the texts that those numbers stand for.
+
+        Of a table of selected rows some texts may be those of others.
+        """
+        if f"{name}.codes" in self._columns:
+            return self._of_rows(self._columns[f"{name}.codes"]), list(self._all_texts(name))
         known: dict[str | None, int] = {}
         codes = np.fromiter((known.setdefault(text, len(known)) for text in self.texts(name)), np.int64, len(self))
         return codes, list(known)
@@ -265,9 +278,10 @@ class VideoTable(Sequence[VideoRecord]):
             paths, order = self._paths(), np.arange(len(self), dtype=kind)
             if any((part[:-1] > part[1:]).any() for part in _overlapping(paths, order)):
                 order = np.argsort(paths, kind="stable").astype(kind)
-            steps = [part[:-1] != part[1:] for part in _overlapping(paths, order)]
-            numbers = np.cumsum(np.concatenate([np.zeros(min(len(self), 1), np.bool_), *steps]), dtype=kind)
-            self._by_path = order, numbers
+            numbers = np.zeros(len(self), kind)
+            for first, part in zip(range(1, len(self), _PART), _overlapping(paths, order), strict=True):
+                numbers[first : first + _PART] = part[:-1] != part[1:]
+            self._by_path = order, np.cumsum(numbers, out=numbers)
         return self._by_path
 
     def _paths(self) -> npt.NDArray[Any]:
@@ -278,9 +292,7 @@ class VideoTable(Sequence[VideoRecord]):
         if not len(self):
             return np.empty(0, "S1")
         joined, ends = self._columns["path.bytes"], self._columns["path.ends"]
-        stops, starts = ends, np.append(ends.dtype.type(0), ends[:-1])
-        if self._rows is not None:
-            stops, starts = stops[self._rows["rows"]], starts[self._rows["rows"]]
+        stops, starts = self._of_rows(ends), self._of_rows(np.append(ends.dtype.type(0), ends[:-1]))
         shared, shortest, longest = 0, int((stops - starts).min()), int((stops - starts).max())
         while shared < shortest and (joined[starts + shared] == joined[int(starts[0]) + shared]).all():
             shared += 1
@@ -300,26 +312,21 @@ class VideoTable(Sequence[VideoRecord]):
         _, files = self.by_path()
         return int(files[-1]) + 1 if len(files) else 0
 
-    def frame_ranges(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """`VideoRecord.frame_range` of every row: first frames and ends. Needs checked rows."""
-        firsts, stops = np.empty(len(self), np.int32), np.empty(len(self), np.int32)
-        for row in range(0, len(self), _PART):
-            part = slice(row, row + _PART)
-            firsts[part], stops[part] = self._frame_ranges(part)
-        return firsts, stops
-
-    def _frame_ranges(self, part: slice) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def frame_ranges(self, rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """`VideoRecord.frame_range` of some rows, by their places: first frames and ends. Needs checked rows."""
         names = ("num_frames", "fps", "start", "end", "first_frame", "stop_frame")
-        frames, rate, start, end, exact_first, exact_stop = (self._numbers(name, part) for name in names)
+        chosen = self.select(rows)
+        frames, rate, start, end, exact_first, exact_stop = map(chosen.numbers, names)
         unchecked = np.flatnonzero((frames < 0) | np.isnan(rate))
         if len(unchecked):
-            path = self[part.start + int(unchecked[0])].path
+            path = chosen[int(unchecked[0])].path
             raise ValueError(f"{path}: num_frames and fps are unknown; run check_videos first")
         first = np.minimum(np.floor(np.nan_to_num(start) * rate), frames - 1)
         stop = np.where(np.isnan(end), frames, np.minimum(np.ceil(np.nan_to_num(end) * rate), frames))
         stop = np.maximum(stop, first + 1)
         exact = (exact_first >= 0) & (exact_stop >= 0)
-        return np.where(exact, exact_first, first), np.where(exact, exact_stop, stop)
+        first, stop = np.where(exact, exact_first, first), np.where(exact, exact_stop, stop)
+        return first.astype(np.int32), stop.astype(np.int32)
 
     def are_checked(self) -> npt.NDArray[np.bool_]:
         """Which rows carry what a check of their file finds."""
@@ -332,6 +339,8 @@ class VideoTable(Sequence[VideoRecord]):
         ends = self._columns.get(f"{name}.ends")
         if ends is None:
             return None
+        if f"{name}.codes" in self._columns:
+            row = int(self._columns[f"{name}.codes"][row])
         first = int(ends[row - 1]) if row else 0
         stop = int(ends[row])
         return self._columns[f"{name}.bytes"][first:stop].tobytes().decode(errors=_NAMES) if stop > first else None
@@ -349,6 +358,7 @@ class TableBuilder:
     def __init__(self) -> None:
         self._writer = ArrayWriter()
         self._bytes: dict[str, int] = {}  # of each column of texts
+        self._codes: dict[str, dict[bytes, int]] = {}  # of each column of texts that repeat
         self._known: set[str] = set()
         self._size = 0
 
@@ -361,6 +371,9 @@ class TableBuilder:
                 arrays[name] = np.array([missing if value is None else value for value in values], dtype)
                 continue
             texts = ["" if value is None else value for value in values]
+            if name in REPEATED:
+                arrays[name] = [text.encode(errors=_NAMES) for text in texts]
+                continue
             together = "".join(texts)
             parts = texts if together.isascii() else [text.encode(errors=_NAMES) for text in texts]
             lengths = np.fromiter(map(len, parts), np.int64, size)
@@ -368,19 +381,40 @@ class TableBuilder:
         self.extend_arrays(arrays, size)
 
     def extend_arrays(self, columns: Mapping[str, Column], size: int) -> None:
-        """The same of arrays: numbers as a table holds them, texts as their bytes and the lengths of each."""
+        """The same of columns as `Column` says, texts in UTF-8."""
         for name in columns.keys() - self._known:
             self._known.add(name)
+            if name in REPEATED:
+                self._codes[name] = {}
             self._append(name, _unknown(name, self._size))
         for name in self._known:
             self._append(name, columns[name] if name in columns else _unknown(name, size))
         self._size += size
 
     def _append(self, name: str, column: Column) -> None:
-        if not isinstance(column, tuple):
+        if isinstance(column, np.ndarray):
             self._writer.append(name, column)
+        elif isinstance(column, tuple):
+            self._append_texts(name, *column)
+        elif name in self._codes:
+            self._append_codes(name, column)
+        else:
+            self._append_texts(name, *_joined(column))
+
+    def _append_codes(self, name: str, texts: Sequence[bytes]) -> None:
+        codes = self._codes[name]
+        for text in dict.fromkeys(texts):
+            codes.setdefault(text, len(codes))
+        if len(codes) <= _MOST_REPEATED:
+            self._writer.append(f"{name}.codes", np.fromiter(map(codes.__getitem__, texts), np.uint16, len(texts)))
             return
-        joined, lengths = column
+        # They do not repeat: from here on each row has its own.
+        known, before = list(self._codes.pop(name)), self._writer.remove(f"{name}.codes")
+        for row in range(0, len(before), _PART):
+            self._append(name, [known[code] for code in before[row : row + _PART].tolist()])
+        self._append(name, list(texts))
+
+    def _append_texts(self, name: str, joined: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> None:
         stops = self._bytes.setdefault(name, 0) + np.cumsum(lengths)
         if len(stops):
             # Ends take four bytes each while they can.
@@ -396,6 +430,9 @@ class TableBuilder:
 
     def build(self) -> VideoTable:
         """The table; the builder is empty afterwards."""
+        for name, codes in self._codes.items():
+            self._append_texts(name, *_joined([]))  # as columns of texts begin
+            self._append_texts(name, *_joined(list(codes)))
         table = VideoTable(self._writer.close(), self._size)
         self.__init__()  # type: ignore[misc]
         return table
@@ -406,7 +443,13 @@ def _unknown(name: str, size: int) -> Column:
     if name in NUMBERS:
         dtype, missing = NUMBERS[name]
         return np.full(size, missing, dtype)
+    if name in REPEATED:
+        return [b""] * size
     return np.empty(0, np.uint8), np.zeros(size, np.int64)
+
+
+def _joined(texts: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    return np.frombuffer(b"".join(texts), np.uint8), np.fromiter(map(len, texts), np.int64, len(texts))
 
 
 def as_table(records: Sequence[VideoRecord]) -> VideoTable:
