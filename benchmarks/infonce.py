@@ -263,7 +263,6 @@ def main() -> None:
     smallest = min(batch * size for batch, size, _ in SHAPES)
     clock = time.thread_time if arguments.threads == 1 else time.perf_counter
     results = []
-    # Each size is compiled anew, a minute each.
     name = "infonce_compiled" if arguments.compiled else "infonce_headline" if arguments.headline else "infonce"
     for batch, size, dim in HEADLINE if arguments.headline else (*FEW, *SHAPES, *OTHERS):
         rounds = max(arguments.repeats * smallest // (batch * size), 5)

@@ -197,10 +197,7 @@ def _in_processes(arguments: Sequence[str], count: int, end: float) -> int:
 
 def _finetune(options: argparse.Namespace) -> int:
     study = Study(Path(options.output).absolute())
-    wanted = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
-    runs = [run for run in wanted if study.result(run) is not None]
-    if not runs:
-        raise UsageError(f"--arms, --seeds: no such run is complete in {study.root}")
+    runs = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
     per_class, epochs = options.per_class, options.epochs
     failed = finetune_missing(study, runs, dict(options.labelled), per_class=per_class, epochs=epochs)
     return 1 if failed else 0

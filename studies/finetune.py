@@ -57,7 +57,7 @@ def finetune_missing(
 
     Args:
         study: Whose runs; untrained ones begin from scratch.
-        runs: Those that are wanted.
+        runs: Those that are wanted; incomplete ones are left out.
         labelled: Manifests by name.
         per_class: Videos of a class; None takes all.
         epochs: Of training.
@@ -66,12 +66,14 @@ def finetune_missing(
         How many failed.
 
     Raises:
-        UsageError: A run is not complete, or its network was not kept.
+        UsageError: None is complete, or the network of one was not kept.
     """
+    complete = [(run, result) for run in runs if (result := study.result(run)) is not None]
+    if not complete:
+        raise UsageError(f"--arms, --seeds: no such run is complete in {study.root}")
     jobs = []
-    for run in runs:
-        result = study.result(run)
-        if result is None or (run.arm != UNTRAINED and not study.encoder(run).exists()):
+    for run, result in complete:
+        if run.arm != UNTRAINED and not study.encoder(run).exists():
             raise UsageError(f"{study.folder(run)}: holds no network, needs a complete run of `lockstep`")
         done = result.get("finetuned", {})
         jobs += [(run, result["config"], name) for name in labelled if setting_of(name, per_class) not in done]

@@ -31,17 +31,16 @@ from studies.arms import SUPERVISED, UNTRAINED, reuse_of
 from studies.bank import Bank, BankInTheMaking
 from studies.measure import Features, Measurements, embed, read_out_all
 from studies.runs import Run, Study, provenance
-from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import IMAGENET
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.config.tree import default_settings, to_tree
+from tubeletx_train.config.tree import to_tree
 from tubeletx_train.engine.precision import Precision, settle_precision
 from tubeletx_train.engine.schedule import build_schedule
 from tubeletx_train.engine.task import checked_samples
-from tubeletx_train.evaluation.pretrained import untrained_net
+from tubeletx_train.evaluation.pretrained import save_pretraining, untrained_net
 from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.views import PairViews
 
@@ -248,12 +247,6 @@ class Trainee:
     def diverged(self) -> bool:
         """Whether a loss or gradient so far was not finite."""
         return not bool(torch.isfinite(self._history[: self.step]).all())
-
-    def save(self, path: Path) -> None:
-        """Write the query network as a checkpoint that `probe`, `finetune` and the like read; training cannot go on."""
-        weights = {f"query_net.{name}": value.cpu() for name, value in self.net.query_net.state_dict().items()}
-        content = {"config": to_tree(self.config), "defaults": default_settings(self.config), "model": weights}
-        save_checkpoint(content, path)
 
     def _body(self) -> None:
         """A step, with nothing in it that needs an answer of the device."""
@@ -464,7 +457,7 @@ class SideBySide:
             self._along[trainee.run][trainee.step] = self._submit(features)
             return
         self._active.remove(trainee)
-        trainee.save(self._study.encoder(trainee.run))
+        save_pretraining(trainee.config, trainee.net, self._study.encoder(trainee.run))
         self._pace = (time.monotonic() - self._begun[trainee.run]) / trainee.total
         self._measure(trainee.run, trainee.config, features, trainee.total, self._common(trainee))
 

@@ -6,12 +6,12 @@ from studies.__main__ import main
 from studies.arms import FULL, UNTRAINED, arm_recipe
 from studies.results import Results
 from studies.runs import Run, Study
-from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.config.tree import default_settings, merge, to_tree
+from tubeletx_train.config.tree import merge, to_tree
 from tubeletx_train.data import VideoRecord, write_manifest
+from tubeletx_train.evaluation.pretrained import save_pretraining
 from tubeletx_train.pretrain.build import build_moco
 from video_files import make_video
 
@@ -25,9 +25,7 @@ def study(tmp_path):
         config = config_from_tree(PretrainConfig, merge(arm_recipe(arm), SMALL), arm)
         probe = {"linear": 0.5, "knn": 0.4, "chance": 0.05}
         study.write_result(Run(arm, 0), {"config": to_tree(config), "probe": probe})
-    weights = {f"query_net.{name}": value for name, value in build_moco(config).query_net.state_dict().items()}
-    content = {"config": to_tree(config), "defaults": default_settings(config), "model": weights}
-    save_checkpoint(content, study.encoder(Run(FULL, 0)))
+    save_pretraining(config, build_moco(config), study.encoder(Run(FULL, 0)))
     return study
 
 

@@ -55,12 +55,12 @@ class Sources(Sequence[Source]):
         of_file = np.zeros(table.num_files() + 1, np.int64)  # sources, after an empty place
         for start in range(0, max(len(table), 1), _PART):
             rows = order[start : start + _PART]
-            first, stop = table.frame_ranges(rows)
+            chosen = table.select(rows)
+            first, stop = chosen.frame_ranges()
             frames = stop - first
             counts = np.ones(len(rows), np.int32)
             if segment_seconds is not None:
-                rates = table.select(rows).numbers("fps")
-                counts = np.round(frames / (segment_seconds * rates)).astype(np.int32)
+                counts = np.round(frames / (segment_seconds * chosen.numbers("fps"))).astype(np.int32)
                 counts = np.minimum(np.maximum(counts, 1), frames)
             of_row = np.repeat(np.arange(len(rows)), counts)
             place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -312,14 +312,13 @@ class VideoTable(Sequence[VideoRecord]):
         _, files = self.by_path()
         return int(files[-1]) + 1 if len(files) else 0
 
-    def frame_ranges(self, rows: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """`VideoRecord.frame_range` of some rows, by their places: first frames and ends. Needs checked rows."""
+    def frame_ranges(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """`VideoRecord.frame_range` of every row: first frames and ends. Needs checked rows."""
         names = ("num_frames", "fps", "start", "end", "first_frame", "stop_frame")
-        chosen = self.select(rows)
-        frames, rate, start, end, exact_first, exact_stop = map(chosen.numbers, names)
+        frames, rate, start, end, exact_first, exact_stop = map(self.numbers, names)
         unchecked = np.flatnonzero((frames < 0) | np.isnan(rate))
         if len(unchecked):
-            path = chosen[int(unchecked[0])].path
+            path = self[int(unchecked[0])].path
             raise ValueError(f"{path}: num_frames and fps are unknown; run check_videos first")
         first = np.minimum(np.floor(np.nan_to_num(start) * rate), frames - 1)
         stop = np.where(np.isnan(end), frames, np.minimum(np.ceil(np.nan_to_num(end) * rate), frames))

@@ -6,18 +6,21 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, load_checkpoint
+from tubeletx_train.common.checkpoint import CheckpointError, checkpoint_file, load_checkpoint, save_checkpoint
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.config.parse import config_from_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
+from tubeletx_train.config.tree import default_settings, to_tree
 from tubeletx_train.evaluation.embed import calibrate_batch_norm
 from tubeletx_train.models import EmbeddingNet
 from tubeletx_train.models.weights import build_from_settings
 
 _KIND = "a checkpoint of `pretrain`"
+_QUERY_NET = "query_net."
 
 
 def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.Tensor]]:
@@ -31,6 +34,19 @@ def load_pretraining(path: str | Path) -> tuple[PretrainConfig, dict[str, torch.
     if "contrast" not in state["config"]:
         raise CheckpointError(f"{path}: not {_KIND}")
     return config_from_checkpoint(PretrainConfig, state, str(path)), state["model"]
+
+
+def save_pretraining(config: PretrainConfig, net: nn.Module, path: Path) -> None:
+    """Write the query network of a pretraining as `load_pretraining` and all that reads encoders take it.
+
+    Args:
+        config: Of the run.
+        net: The run's networks; training cannot go on from what is written.
+        path: The checkpoint.
+    """
+    weights = {name: value.cpu() for name, value in net.state_dict().items() if name.startswith(_QUERY_NET)}
+    content = {"config": to_tree(config), "defaults": default_settings(config), "model": weights}
+    save_checkpoint(content, path)
 
 
 def held_out_data(trained: DataConfig, videos: str | None, split: str | None, num_workers: int) -> DataConfig:
@@ -65,8 +81,8 @@ def trained_net(
 ) -> EmbeddingNet:
     """The query network of a checkpoint, see `load_pretraining`."""
     net = _net(config)
-    prefix = "query_net."
-    net.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})
+    own = {name[len(_QUERY_NET) :]: value for name, value in weights.items() if name.startswith(_QUERY_NET)}
+    net.load_state_dict(own)
     return net.to(device or torch.device("cpu"))
 
 
