@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     commands = parsed.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run what is missing, then report")
     _add_common(run)
-    run.add_argument("--jobs", type=int, help="runs at once; default one for each GPU, or for each core without")
+    _add_jobs(run)
     side_by_side = commands.add_parser("lockstep", help="run what is missing side by side on one device, in graphs")
     _add_common(side_by_side)
     side_by_side.add_argument("--device", default="auto")
@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     )
     finetune.add_argument("--per_class", type=int, help="videos of a class to train on; default all")
     finetune.add_argument("--epochs", type=int, default=30, help="default %(default)s")
+    _add_jobs(finetune)
     collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
     collect.add_argument("lines", nargs="+")
     collect.add_argument("--output", default="runs/study")
@@ -91,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--output", default="runs/study")
     report.add_argument("--report", help='folder of the report; default "report" in the output folder')
     return parsed
+
+
+def _add_jobs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--jobs", type=int, help="runs at once; default one for each GPU, or for each core without")
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -198,9 +203,14 @@ def _in_processes(arguments: Sequence[str], count: int, end: float) -> int:
 def _finetune(options: argparse.Namespace) -> int:
     study = Study(Path(options.output).absolute())
     runs = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
-    per_class, epochs = options.per_class, options.epochs
-    failed = finetune_missing(study, runs, dict(options.labelled), per_class=per_class, epochs=epochs)
-    return 1 if failed else 0
+    return finetune_missing(
+        study,
+        runs,
+        dict(options.labelled),
+        per_class=options.per_class,
+        epochs=options.epochs,
+        jobs=options.jobs,
+    )
 
 
 def _collect(options: argparse.Namespace) -> int:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from studies.arms import UNTRAINED
+from studies.pool import Job, run_jobs
 from studies.runs import Run, Study
 from tubeletx_train.common.errors import UsageError
 
@@ -51,7 +50,13 @@ def settings_of(config: dict[str, Any], manifest: str, per_class: int | None, ep
 
 
 def finetune_missing(
-    study: Study, runs: Sequence[Run], labelled: dict[str, str], *, per_class: int | None, epochs: int
+    study: Study,
+    runs: Sequence[Run],
+    labelled: dict[str, str],
+    *,
+    per_class: int | None,
+    epochs: int,
+    jobs: int | None = None,
 ) -> int:
     """Fine-tune each network with each set, where that was not done before, and add it to the run's result.
 
@@ -60,10 +65,11 @@ def finetune_missing(
         runs: Those that are wanted; incomplete ones are left out.
         labelled: Manifests by name.
         per_class: Videos of a class; None takes all.
-        epochs: Of training.
+        epochs: Of training; a set that was done in others is done again.
+        jobs: Fine-tunings at once; None takes one for each GPU, or for each core where there is none.
 
     Returns:
-        How many failed.
+        0; 1 where some failed; 128 + a signal's number where one stopped it.
 
     Raises:
         UsageError: None is complete, or the network of one was not kept.
@@ -71,30 +77,29 @@ def finetune_missing(
     complete = [(run, result) for run in runs if (result := study.result(run)) is not None]
     if not complete:
         raise UsageError(f"--arms, --seeds: no such run is complete in {study.root}")
-    jobs = []
+    todo = []
     for run, result in complete:
         if run.arm != UNTRAINED and not study.encoder(run).exists():
             raise UsageError(f"{study.folder(run)}: holds no network, needs a complete run of `lockstep`")
         done = result.get("finetuned", {})
-        jobs += [(run, result["config"], name) for name in labelled if setting_of(name, per_class) not in done]
-    failed = 0
-    for run, config, name in tqdm(jobs, desc="fine-tuning", unit="run", disable=None):
-        output = study.folder(run) / "finetuned" / (name if per_class is None else f"{name}-{per_class}")
-        output.mkdir(parents=True, exist_ok=True)
-        checkpoint = "scratch" if run.arm == UNTRAINED else str(study.encoder(run))
-        command = [sys.executable, "-m", "tubeletx_train", "finetune", f"--checkpoint={checkpoint}"]
-        command += settings_of(config, str(Path(labelled[name]).absolute()), per_class, epochs)
-        with (output / "log.txt").open("wb") as log:
-            code = subprocess.run([*command, f"--run.output={output}"], stdout=log, stderr=log, check=False).returncode
-        if code:
-            failed += 1
-            tqdm.write(f"{run.arm}, seed {run.seed} failed on {name}; see {output / 'log.txt'}", file=sys.stderr)
-            continue
-        _add(study, run, setting_of(name, per_class), output / "results.json", epochs)
-    return failed
+        for name, manifest in labelled.items():
+            setting = setting_of(name, per_class)
+            if done.get(setting, {}).get("epochs") == epochs:
+                continue
+            output = study.folder(run) / "finetuned" / f"{name}-{per_class or 'all'}-{epochs}"
+            output.mkdir(parents=True, exist_ok=True)
+            checkpoint = "scratch" if run.arm == UNTRAINED else str(study.encoder(run))
+            command = [sys.executable, "-m", "tubeletx_train", "finetune", f"--checkpoint={checkpoint}"]
+            command += settings_of(result["config"], str(Path(manifest).absolute()), per_class, epochs)
+            command += [f"--run.output={output}"]
+            add = partial(_add, study, run, setting, output / "results.json", epochs)
+            todo.append(Job(f"{run.arm}, seed {run.seed}, {name}", command, output / "log.txt", add))
+    return run_jobs(todo, "fine-tuning", done=len(complete) * len(labelled) - len(todo), at_once=jobs)
 
 
-def _add(study: Study, run: Run, setting: str, path: Path, epochs: int) -> None:
+def _add(study: Study, run: Run, setting: str, path: Path, epochs: int) -> bool:
+    if not path.exists():
+        return False
     found = json.loads(path.read_text(encoding="utf-8"))
     entry = {"top1": found["metrics"]["top1"], "chance": 1 / found["num_classes"], "epochs": epochs}
     entry |= {name: found[name] for name in ("train_videos", "test_videos", "processor", "precision", "torch")}
@@ -102,3 +107,4 @@ def _add(study: Study, run: Run, setting: str, path: Path, epochs: int) -> None:
     assert result is not None
     result["finetuned"] = result.get("finetuned", {}) | {setting: entry}
     study.write_result(run, result)
+    return True

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,6 +60,23 @@ class Processes:
             process.terminate()
 
 
+@dataclass(frozen=True)
+class Job:
+    """A process to run.
+
+    Attributes:
+        name: What a message calls it.
+        command: Its words.
+        log: File that its output is added to; the folder exists.
+        finish: Called in the main thread once the process ended without an error; returns whether the result is there.
+    """
+
+    name: str
+    command: list[str]
+    log: Path
+    finish: Callable[[], bool]
+
+
 def run_missing(
     study: Study,
     runs: Sequence[Run],
@@ -78,33 +97,59 @@ def run_missing(
     Returns:
         0; 1 where runs failed; 128 + a signal's number where one stopped it.
     """
-    missing = [run for run in runs if study.result(run) is None]
+    missing = [run for run in runs if not study.complete(run)]
     folders = {run: study.prepare(run) for run in missing}
+    todo = [
+        Job(
+            f"{run.arm}, seed {run.seed}",
+            command(study, run),
+            folders[run] / "output.log",
+            partial(study.complete, run),
+        )
+        for run in missing
+    ]
+    return run_jobs(todo, "study", done=len(runs) - len(missing), at_once=jobs, seconds=seconds)
+
+
+def run_jobs(
+    jobs: Sequence[Job], title: str, *, done: int = 0, at_once: int | None = None, seconds: float | None = None
+) -> int:
+    """Run jobs in the order given, several at a time.
+
+    Args:
+        jobs: To run.
+        title: Of the progress bar.
+        done: How many of the same kind were done before, for the bar.
+        at_once: How many; None takes one for each GPU, or for each core where there is none.
+        seconds: Stop after so long; those under way are asked to leave.
+
+    Returns:
+        0; 1 where some failed; 128 + a signal's number where one stopped it.
+    """
     gpus = torch.cuda.device_count()
-    jobs = jobs or gpus or len(os.sched_getaffinity(0))
+    at_once = at_once or gpus or len(os.sched_getaffinity(0))
     end = None if seconds is None else time.monotonic() + seconds
     processes = Processes()
 
-    def perform(place: int, run: Run) -> int:
+    def perform(place: int, job: Job) -> int:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
         else:
             environment["OMP_NUM_THREADS"] = "1"
-        return processes.run(command(study, run), folders[run] / "output.log", environment)
+        return processes.run(job.command, job.log, environment)
 
     failed = 0
-    with StopRequest() as stop, _pool(jobs, processes) as pool:
-        under_way = {pool.submit(perform, place, run): run for place, run in enumerate(missing)}
-        bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc="study", unit="run", dynamic_ncols=True)
-        with bar:
+    with StopRequest() as stop, _pool(at_once, processes) as pool:
+        under_way = {pool.submit(perform, place, job): job for place, job in enumerate(jobs)}
+        with tqdm(total=done + len(jobs), initial=done, desc=title, unit="run", dynamic_ncols=True) as bar:
             for future in _completed(under_way, lambda: bool(stop) or (end is not None and time.monotonic() > end)):
-                run = under_way[future]
-                if future.result() == 0 and study.result(run) is not None:
+                job = under_way[future]
+                if future.result() == 0 and job.finish():
                     bar.update()
                 else:
                     failed += 1
-                    tqdm.write(f"failed: {folders[run] / 'output.log'} says why")
+                    tqdm.write(f"{job.name} failed: {job.log} says why")
     return stop.exit_code if stop else int(failed > 0)
 
 
@@ -118,7 +163,7 @@ def _pool(jobs: int, processes: Processes) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _completed(futures: dict[Future[int], Run], stopped: Callable[[], bool]) -> Iterator[Future[int]]:
+def _completed(futures: dict[Future[int], Job], stopped: Callable[[], bool]) -> Iterator[Future[int]]:
     """Futures as they complete, until all have or a stop is asked for."""
     waiting = set(futures)
     while waiting and not stopped():

@@ -102,16 +102,22 @@ class Study:
 
     def result(self, run: Run) -> dict[str, Any] | None:
         """What a run came to; None where it is not complete."""
-        path = self.folder(run) / "results.json"
-        if not path.exists():
+        if not self.complete(run):
             return None
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(self._result(run).read_text(encoding="utf-8"))
         return content
+
+    def complete(self, run: Run) -> bool:
+        """Whether a run has a result."""
+        return self._result(run).exists()
 
     def write_result(self, run: Run, result: dict[str, Any]) -> None:
         """Mark a run as complete."""
-        with replaced_file(self.folder(run) / "results.json") as file:
+        with replaced_file(self._result(run)) as file:
             file.write(json.dumps({"arm": run.arm, "seed": run.seed} | result, indent=1) + "\n")
+
+    def _result(self, run: Run) -> Path:
+        return self.folder(run) / "results.json"
 
     def results(self) -> list[dict[str, Any]]:
         """What all complete runs came to."""

@@ -44,19 +44,9 @@ def manifest(tmp_path):
     return tmp_path / "set.csv"
 
 
-def command(study, manifest, *more):
-    places = [
-        "finetune",
-        "--output",
-        str(study.root),
-        "--labelled",
-        f"tints={manifest}",
-        "--seeds",
-        "0",
-        "--epochs",
-        "1",
-    ]
-    return main([*places, "--per_class", "1", "--arms", *more])
+def command(study, manifest, *arms, epochs=1):
+    places = ["finetune", "--output", str(study.root), "--labelled", f"tints={manifest}", "--seeds", "0"]
+    return main([*places, "--epochs", str(epochs), "--per_class", "1", "--arms", *arms])
 
 
 def test_networks_are_fine_tuned_once(study, manifest, capfd):
@@ -68,14 +58,21 @@ def test_networks_are_fine_tuned_once(study, manifest, capfd):
         assert entry["top1"] in (0, 0.5, 1)
         assert entry["chance"] == 0.5
         assert (entry["train_videos"], entry["test_videos"], entry["epochs"]) == (2, 2, 1)
-    begun = [(study.folder(Run(arm, 0)) / "finetuned/tints-1/log.txt").read_text() for arm in (FULL, UNTRAINED)]
+    begun = [(study.folder(Run(arm, 0)) / "finetuned/tints-1-1/log.txt").read_text() for arm in (FULL, UNTRAINED)]
     assert setting in Results(found).measures
     assert "scratch" not in begun[0]
     # What is done is not done again.
     for arm in (FULL, UNTRAINED):
-        (study.folder(Run(arm, 0)) / "finetuned/tints-1/results.json").unlink()
+        (study.folder(Run(arm, 0)) / "finetuned/tints-1-1/results.json").unlink()
     assert command(study, manifest, FULL, UNTRAINED) == 0
     assert [study.result(Run(arm, 0)) for arm in (FULL, UNTRAINED)] == found
+
+
+def test_a_set_that_was_done_in_other_epochs_is_done_again(study, manifest):
+    setting = "tints, fine-tuned on 1 a class"
+    for epochs in (1, 2):
+        assert command(study, manifest, UNTRAINED, epochs=epochs) == 0
+        assert study.result(Run(UNTRAINED, 0))["finetuned"][setting]["epochs"] == epochs
 
 
 def test_what_cannot_be_fine_tuned_is_told(study, manifest, capsys):
@@ -90,4 +87,5 @@ def test_a_failure_is_told_and_leaves_no_result(study, manifest, capfd):
     study.encoder(Run(FULL, 0)).write_bytes(b"no checkpoint")
     assert command(study, manifest, FULL) == 1
     assert "finetuned" not in study.result(Run(FULL, 0))
-    assert "failed on tints; see" in capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "rotation, seed 0, tints failed" in told.out + told.err
