@@ -16,6 +16,7 @@ from pathlib import Path
 from studies.arms import SIZES, all_arms, chosen_arms, reuse_of
 from studies.draw import draw
 from studies.finetune import finetune_missing
+from studies.judge import judge_networks
 from studies.lockstep import NoGraphsError, SideBySide, worker_pool
 from studies.pool import run_missing
 from studies.report import write_report
@@ -32,6 +33,9 @@ _EXAMPLES = """examples:
   python -m studies run --videos kinetics.csv --output runs/paper --size paper --seconds 540
   python -m studies report --output runs/study
 Stopped at any time, the same command goes on."""
+
+
+_GROUP_PATTERN_HELP = "as of tubeletx-train probe, for labelled videos without splits"
 
 
 def _labelled(text: str) -> tuple[str, str]:
@@ -85,6 +89,13 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("--per_class", type=int, help="videos of a class to train on; default all")
     finetune.add_argument("--epochs", type=int, default=30, help="default %(default)s")
     _add_jobs(finetune)
+    judge = commands.add_parser("judge", help="judge the networks of complete runs of `lockstep` by labelled sets")
+    judge.add_argument("--output", default="runs/study", help="folder of the runs; default %(default)s")
+    judge.add_argument("--arms", nargs="+", default=["long"], metavar="NAME", help="arms or groups")
+    judge.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    judge.add_argument("--labelled", nargs="+", type=_labelled, required=True, metavar="NAME=PATH", help="sets")
+    judge.add_argument("--group_pattern", help=_GROUP_PATTERN_HELP)
+    judge.add_argument("--device", default="auto")
     collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
     collect.add_argument("lines", nargs="+")
     collect.add_argument("--output", default="runs/study")
@@ -119,7 +130,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--labelled", nargs="*", type=_labelled, default=[], metavar="NAME=PATH", help="labelled videos to judge by"
     )
-    command.add_argument("--group_pattern", help="as of tubeletx-train probe, for labelled videos without splits")
+    command.add_argument("--group_pattern", help=_GROUP_PATTERN_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,6 +224,13 @@ def _finetune(options: argparse.Namespace) -> int:
     )
 
 
+def _judge(options: argparse.Namespace) -> int:
+    study = Study(Path(options.output).absolute())
+    runs = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
+    judge_networks(study, runs, dict(options.labelled), group_pattern=options.group_pattern, device=options.device)
+    return 0
+
+
 def _collect(options: argparse.Namespace) -> int:
     study = Study(writable_folder(options.output).absolute())
     for path in options.lines:
@@ -233,7 +251,14 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "lockstep": _lockstep, "finetune": _finetune, "collect": _collect, "report": _report}
+_COMMANDS = {
+    "run": _run,
+    "lockstep": _lockstep,
+    "finetune": _finetune,
+    "judge": _judge,
+    "collect": _collect,
+    "report": _report,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -35,6 +35,7 @@ PAPER_CLAIMS = (
 )
 
 OWN_CLAIMS = (
+    Claim("Paths of the released code's extent teach more than Eq. 6 alone", FULL, "paper_equation"),
     Claim("Temperature .1 does better than .07", FULL, "temperature_07"),
     Claim("Temperature .1 does better than the paper's .2", FULL, "temperature_20"),
     Claim(

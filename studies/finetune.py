@@ -12,7 +12,6 @@ from typing import Any
 from studies.arms import UNTRAINED
 from studies.pool import Job, run_jobs
 from studies.runs import Run, Study
-from tubeletx_train.common.errors import UsageError
 
 RECIPE = "downstream/rendered"
 
@@ -72,15 +71,11 @@ def finetune_missing(
         0; 1 where some failed; 128 + a signal's number where one stopped it.
 
     Raises:
-        UsageError: None is complete, or the network of one was not kept.
+        UsageError: See `Study.networks`.
     """
-    complete = [(run, result) for run in runs if (result := study.result(run)) is not None]
-    if not complete:
-        raise UsageError(f"--arms, --seeds: no such run is complete in {study.root}")
+    complete = study.networks(runs, without=(UNTRAINED,))
     todo = []
     for run, result in complete:
-        if run.arm != UNTRAINED and not study.encoder(run).exists():
-            raise UsageError(f"{study.folder(run)}: holds no network, needs a complete run of `lockstep`")
         done = result.get("finetuned", {})
         for name, manifest in labelled.items():
             setting = setting_of(name, per_class)

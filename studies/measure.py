@@ -23,6 +23,7 @@ from tubeletx_train.common.checkpoint import save_checkpoint
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, normalize, prepare_videos, read_manifest
 from tubeletx_train.data.loader import held_out_batches
+from tubeletx_train.evaluation.by_stage import axis_means, read_stages
 from tubeletx_train.evaluation.labelled import read_labelled
 from tubeletx_train.evaluation.motion_probe import ProbeTask
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
@@ -30,10 +31,11 @@ from tubeletx_train.evaluation.pair_retrieval import PairSet, Retrieval, draw_pa
 from tubeletx_train.evaluation.probe import draw_motion_task
 from tubeletx_train.evaluation.readout import Readout, read_out, read_out_by_group
 from tubeletx_train.models import EmbeddingNet, VideoEncoder
+from tubeletx_train.rendered.sets import rendered_set_of
 
 FIT_CLIPS, JUDGED_CLIPS = 1600, 800
 PAIRS, _PAIR_SETS = 256, 2
-_LABELLED_CLIPS = 4
+LABELLED_CLIPS = 4
 _FIT_SEED, _JUDGE_SEED, _PAIR_SEED = 11, 12, 13
 _BATCH = 128
 
@@ -184,13 +186,13 @@ def embed(net: EmbeddingNet, clips: Measurements, *, whole: bool = True) -> Feat
     was_training = net.training
     net.eval()
     try:
-        labelled = {}
-        for name, videos in clips.labelled.items() if whole else ():
-            count, views = videos.clips.shape[:2]
-            by_stage = stages(videos.clips.flatten(0, 1))
-            means = {stage: values.view(count, views, -1).mean(1) for stage, values in by_stage.items()}
-            without = dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu())
-            labelled[name] = (means, without)
+        labelled = {
+            name: (
+                labelled_features(net.encoder, videos),
+                dataclasses.replace(videos, clips=torch.empty(0), labels=videos.labels.cpu()),
+            )
+            for name, videos in (clips.labelled.items() if whole else ())
+        }
         return Features(
             fit=stages(clips.fit.clips),
             judge=stages(clips.judge.clips),
@@ -200,6 +202,18 @@ def embed(net: EmbeddingNet, clips: Measurements, *, whole: bool = True) -> Feat
         )
     finally:
         net.train(was_training)
+
+
+def labelled_features(encoder: VideoEncoder, videos: Labelled) -> dict[str, Tensor]:
+    """Features (N, D) of labelled videos by stage, the mean over a video's clips, on the CPU.
+
+    Args:
+        encoder: In evaluation mode.
+        videos: With their clips.
+    """
+    count, views = videos.clips.shape[:2]
+    by_stage = stage_features(encoder, videos.clips.flatten(0, 1))
+    return {stage: values.cpu().view(count, views, -1).mean(1) for stage, values in by_stage.items()}
 
 
 def _retrieval(net: EmbeddingNet, sets: Sequence[PairSet]) -> dict[str, float]:
@@ -234,7 +248,7 @@ def read_out_all(features: Features) -> dict[str, Any]:
         found["labelled"] = {
             title: shares
             for name, (by_stage, videos) in features.labelled.items()
-            for title, shares in _labelled(name, by_stage, videos).items()
+            for title, shares in read_out_labelled(name, by_stage, videos).items()
         }
     return found
 
@@ -243,26 +257,44 @@ def _shares(probe: Mapping[str, Any]) -> dict[str, float]:
     return {name: probe[name] for name in ("linear", "knn", "chance")}
 
 
-def _labelled(name: str, by_stage: dict[str, Tensor], videos: Labelled) -> dict[str, dict[str, dict[str, float]]]:
-    """Accuracies by stage, by the name of the set, or of the set and the split where that is not "test"."""
+def read_out_labelled(name: str, by_stage: dict[str, Tensor], videos: Labelled) -> dict[str, dict[str, dict[str, Any]]]:
+    """Fit classifiers on features of labelled videos and judge them.
+
+    Args:
+        name: Of the set.
+        by_stage: See `labelled_features`.
+        videos: The set; its clips are not read.
+
+    Returns:
+        By the name of the set, or of the set and the split where that is not "test", by stage: "linear", "knn" and
+        "chance". Of a rendered set the last stage has besides "axes", the linear classifier's accuracy between two
+        classes by what they differ in (see `RenderedSet.pairs`), and "opposites", by pair.
+    """
     if videos.splits is None:
         found = {
             stage: read_out_by_group(values, videos.labels, videos.groups, videos.names)
             for stage, values in by_stage.items()
         }
         return {name: {stage: readout.summary() for stage, readout in found.items()}}
+    rendered = rendered_set_of(videos.names)
+    pairs = [pair for axis in rendered.pairs.values() for pair in axis] if rendered else []
     fit = torch.tensor([split == "train" for split in videos.splits])
-    accuracies: dict[str, dict[str, dict[str, float]]] = {}
+    accuracies: dict[str, dict[str, dict[str, Any]]] = {}
     for split in sorted({split for split in videos.splits if split.startswith("test")}):
         judge = torch.tensor([own == split for own in videos.splits])
         # Every stage of the test itself; of harder ones the encoder's features.
         stages = by_stage if split == "test" else dict(list(by_stage.items())[-1:])
-        accuracies[name if split == "test" else f"{name} {split}"] = {
-            stage: read_out(
-                (values[fit], videos.labels[fit]), (values[judge], videos.labels[judge]), videos.names
-            ).summary()
-            for stage, values in stages.items()
+        fitted, judged = ({stage: values[rows] for stage, values in stages.items()} for rows in (fit, judge))
+        readouts = read_stages(fitted, judged, (videos.labels[fit], videos.labels[judge]), videos.names, pairs)
+        found_here: dict[str, dict[str, Any]] = {
+            stage: readout.summary() for stage, readout in zip(stages, readouts, strict=True)
         }
+        if rendered:
+            *_, last = found_here.values()
+            told = readouts[-1].pairs
+            last["axes"] = {axis: means[-1] for axis, means in axis_means(readouts, rendered.pairs).items()}
+            last["opposites"] = {pair: told[pair] for pair in map(" / ".join, rendered.opposites)}
+        accuracies[name if split == "test" else f"{name} {split}"] = found_here
     return accuracies
 
 
@@ -298,7 +330,7 @@ def draw_measurements(
         judge=draw_motion_task(data(HELD_OUT), judged_clips, _JUDGE_SEED),
         pairs=[draw_pair_set(batches, pair, pairs) for _ in range(_PAIR_SETS)],
         labelled={
-            name: Labelled.read(path, config.data, clips=_LABELLED_CLIPS, group_pattern=group_pattern)
+            name: Labelled.read(path, config.data, clips=LABELLED_CLIPS, group_pattern=group_pattern)
             for name, path in labelled.items()
         },
     )

@@ -114,13 +114,14 @@ def _bar(results: Results, arm: str, measure: str) -> Bar:
 
 def _share_curves(results: Results) -> dict[str, Curve]:
     curves = {}
-    for name, arm in (("tubelet contrast (full)", FULL), ("temporal contrast", "temporal")):
-        points = []
-        for share, member in (*((share, f"{arm}_{share}") for share in SHARES), (100, arm)):
-            if found := results.estimate(member):
-                points.append((float(share), found.mean, found.half_width))
-        if len(points) > 1:
-            curves[name] = points
+    for length, form in (("", ""), (", four times the steps", "_long")):
+        for name, arm in (("tubelet contrast (full)", FULL), ("temporal contrast", "temporal")):
+            points = []
+            for share, member in (*((share, f"{arm}_{share}") for share in SHARES), (100, arm)):
+                if found := results.estimate(member + form):
+                    points.append((float(share), found.mean, found.half_width))
+            if len(points) > 1:
+                curves[name + length] = points
     return curves
 
 

@@ -19,6 +19,13 @@ from tubeletx_train.data import read_manifest
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS
 
 _PAIR_ARMS = (UNTRAINED, "temporal", "static", "linear", "nonlinear", FULL, "shared_8", "shared_64", SUPERVISED)
+_OPPOSITES_ARMS = (UNTRAINED, "temporal_long", "linear_long", "nonlinear_long", "rotation_long", "tracks_long")
+
+_TOLD_APART = """## Actions that differ by one thing
+
+The choice of the linear classifier, which is fitted on all classes, between two that differ in one thing alone, percent
+right; 50 is chance. Which way, how often and which first are not to be told without the order of the frames. First the
+mean over all such pairs, then those that differ by the way."""
 
 _INTRODUCTION = """# What each part of the method brings, at a small size
 
@@ -76,6 +83,7 @@ def write_report(folder: Path, runs: Sequence[dict[str, Any]], manifest: Path) -
         *(_group(results, pictures, group) for group in groups() if group != "paper"),
         _queues(results, pictures),
         _pairs(results),
+        _told_apart(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
         _left_out(results),
     ]
@@ -178,6 +186,28 @@ def _pairs(results: Results) -> str:
 The linear probe's choice between the two, percent right; 50 is chance.
 
 {markdown(rows, ["pair", *(f"`{arm}`" for arm in arms)])}"""
+
+
+def _told_apart(results: Results) -> str:
+    """What the classes of rendered sets are told apart by."""
+    parts = []
+    for name, axes in results.told_apart("axes").items():
+        arms = [arm for arm in results.by_arm if results.told(arm, name, "axes", axes[0])]
+        parts += [f"### {name}", _told(results, name, "axes", axes, arms)]
+        if chosen := [arm for arm in arms if arm in _OPPOSITES_ARMS]:
+            parts.append(_told(results, name, "opposites", results.told_apart("opposites")[name], chosen))
+    return "\n\n".join([_TOLD_APART, *parts]) if parts else ""
+
+
+def _told(results: Results, name: str, kind: str, whats: Sequence[str], arms: Sequence[str]) -> str:
+    """A row for each arm, or for pairs, of which there are many, a column."""
+    cells = [[str(Estimate.of(results.told(arm, name, kind, what))) for what in whats] for arm in arms]
+    marked = [f"`{arm}`" for arm in arms]
+    if kind == "axes":
+        return markdown([[arm, *row] for arm, row in zip(marked, cells, strict=True)], ["arm", *whats])
+    return markdown(
+        [[what, *row] for what, row in zip(whats, zip(*cells, strict=True), strict=True)], ["pair", *marked]
+    )
 
 
 def _left_out(results: Results) -> str:

@@ -56,10 +56,14 @@ def _measures(run: dict[str, Any]) -> dict[str, float]:
         found["best stage"] = max(stage["linear"] for stage in run["stages"].values())
     if "retrieval" in run:
         found["retrieval R@1"] = run["retrieval"]["r@1"]
-    for name, stages in run.get("labelled", {}).items():
-        *_, last = stages.values()
+    for name, last in _last_stages(run).items():
         found |= {f"{name}, linear": last["linear"], f"{name}, k-NN": last["knn"]}
     return found | {setting: tuned["top1"] for setting, tuned in run.get("finetuned", {}).items()}
+
+
+def _last_stages(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the encoder's own features came to, by labelled set."""
+    return {name: list(stages.values())[-1] for name, stages in run.get("labelled", {}).items()}
 
 
 class Results:
@@ -90,10 +94,27 @@ class Results:
         """Chance in each labelled set, by name."""
         found: dict[str, float] = {}
         for run in self.runs:
-            for name, stages in run.get("labelled", {}).items():
-                *_, last = stages.values()
+            for name, last in _last_stages(run).items():
                 found.setdefault(name, last["chance"])
         return found
+
+    def told_apart(self, kind: str) -> dict[str, list[str]]:
+        """What is told apart in rendered sets, by the name of the set.
+
+        Args:
+            kind: "axes", all classes that differ by one thing, or "opposites", single pairs of them.
+        """
+        found: dict[str, list[str]] = {}
+        for run in self.runs:
+            for name, last in _last_stages(run).items():
+                if kind in last:
+                    found.setdefault(name, list(last[kind]))
+        return found
+
+    def told(self, arm: str, name: str, kind: str, what: str) -> list[float]:
+        """Accuracies in one thing of `told_apart`, a value for each seed that has one."""
+        stages = [_last_stages(run).get(name, {}) for run in self.by_arm.get(arm, ())]
+        return [last[kind][what] for last in stages if what in last.get(kind, {})]
 
     def values(self, arm: str, measure: str = MAIN_MEASURE) -> pd.Series[float]:
         """A value for each seed; none where the arm was not run or not measured by that."""

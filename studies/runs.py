@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,31 @@ class Study:
         with replaced_file(self._result(run)) as file:
             file.write(json.dumps({"arm": run.arm, "seed": run.seed} | result, indent=1) + "\n")
 
-    def _result(self, run: Run) -> Path:
-        return self.folder(run) / "results.json"
+    def networks(self, runs: Sequence[Run], without: Collection[str] = ()) -> list[tuple[Run, dict[str, Any]]]:
+        """The complete ones of some runs with their results, where each kept its network.
+
+        Args:
+            runs: That are wanted.
+            without: Arms that need no network.
+
+        Raises:
+            UsageError: None is complete, or the network of one was not kept.
+        """
+        complete = [(run, result) for run in runs if (result := self.result(run)) is not None]
+        if not complete:
+            raise UsageError(f"--arms, --seeds: no such run is complete in {self.root}")
+        for run, _ in complete:
+            if run.arm not in without and not self.encoder(run).exists():
+                raise UsageError(f"{self.folder(run)}: holds no network, needs a complete run of `lockstep`")
+        return complete
 
     def results(self) -> list[dict[str, Any]]:
         """What all complete runs came to."""
         paths = sorted(self.root.glob("runs/*/seed-*/results.json"))
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    def _result(self, run: Run) -> Path:
+        return self.folder(run) / "results.json"
 
 
 def provenance(device: torch.device, commit: str | None = None) -> dict[str, str | None]:

@@ -167,6 +167,26 @@ def test_queues_are_judged_once_they_hold_keys_alone(tmp_path):
     assert (tmp_path / "report" / "age_gap.png").is_file()
 
 
+def told_run(arm, seed, way):
+    last = {"linear": 0.3, "knn": 0.2, "chance": 0.04, "axes": {"way": way}, "opposites": {"left / right": way / 2}}
+    return result_of(arm, seed, 0.4) | {"labelled": {"gym": {"stem": {"linear": 0.1}, "layer4": last}}}
+
+
+def test_what_classes_differ_by_is_reported(tmp_path):
+    runs = [told_run("rotation_long", seed, 0.8 + 0.1 * seed) for seed in range(2)] + [told_run("static_long", 0, 0.5)]
+    results = Results([*runs, result_of("temporal_long", 0, 0.1)])
+    assert results.told_apart("axes") == {"gym": ["way"]}
+    assert results.told("rotation_long", "gym", "axes", "way") == pytest.approx([0.8, 0.9])
+    assert results.told("temporal_long", "gym", "axes", "way") == []
+    manifest = tmp_path / "videos.csv"
+    write_manifest(manifest, [VideoRecord("a.mp4", split="train"), VideoRecord("b.mp4", split="held_out")])
+    text = " ".join(write_report(tmp_path / "report", results.runs, manifest).read_text(encoding="utf-8").split())
+    assert "| `rotation_long` | 85.0 ± 63.5 |" in text
+    assert "| `static_long` | 50.0 |" in text
+    assert "| pair | `rotation_long` |" in text
+    assert "| left / right | 42.5 ± 31.8 |" in text
+
+
 def test_labelled_sets_are_drawn_with_their_chance(tmp_path):
     runs = [result_of(arm, 0, 0.4) for arm in (FULL, "temporal", "shared_8")]
     assert Results(runs).labelled_sets == {"actions": 0.25}

@@ -12,7 +12,7 @@ import studies.runs
 from studies.__main__ import main
 from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, groups
 from studies.draw import draw
-from studies.measure import Labelled, Measurements, draw_measurements, embed, read_out_all
+from studies.measure import Labelled, Measurements, draw_measurements, embed, read_out_all, read_out_labelled
 from studies.pool import run_missing
 from studies.runs import Run, Study
 from studies.videos import write_study_manifest
@@ -20,12 +20,14 @@ from studies.worker import perform
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
-from tubeletx_train.config.tree import merge
+from tubeletx_train.config.tree import merge, to_tree
 from tubeletx_train.data import VideoRecord, read_manifest, write_manifest
 from tubeletx_train.evaluation.motion_probe import motion_probe
 from tubeletx_train.evaluation.pair_retrieval import held_out_retrieval
-from tubeletx_train.evaluation.pretrained import untrained_net
+from tubeletx_train.evaluation.pretrained import save_pretraining, untrained_net
+from tubeletx_train.pretrain.build import build_moco
 from tubeletx_train.pretrain.task import pretrain
+from tubeletx_train.rendered.gym.gym import Gym
 from video_files import make_video
 
 TOY = {
@@ -266,6 +268,48 @@ def test_labelled_sets_with_splits_are_judged_by_what_was_trained_on(clips, mani
     assert found["set"]["stem"]["linear"] == 1
     assert found["set test_swapped"].keys() == {"layer4"}
     assert found["set test_swapped"]["layer4"]["linear"] < 0.5
+
+
+def test_rendered_classes_that_differ_by_one_thing_are_told_apart():
+    generator = torch.Generator().manual_seed(0)
+    names = list(Gym.class_names)
+    labels = torch.arange(6 * len(names)) % len(names)
+    ends = torch.tensor([name.endswith("_twice") for name in names])
+    # Features that say how often and nothing else.
+    values = torch.rand((len(labels), 3), generator=generator) + 9 * ends[labels, None]
+    splits = ["train", "train", "train", "train", "test", "test_other_motion"]
+    splits = [split for split in splits for _ in names]
+    videos = Labelled(torch.empty(0), labels, names, splits, splits)
+    found = read_out_labelled("gym", {"stem": values[:, :1], "layer4": values}, videos)
+    assert set(found["gym"]["stem"]) == {"linear", "knn", "chance"}
+    for last in (found["gym"]["layer4"], found["gym test_other_motion"]["layer4"]):
+        assert set(last["axes"]) == {"way", "how often", "which first", "what"}
+        assert last["axes"]["how often"] == 1
+        assert 0.2 < last["axes"]["way"] < 0.8
+        assert list(last["opposites"]) == [" / ".join(pair) for pair in Gym.opposites]
+        assert last["axes"]["way"] == pytest.approx(sum(last["opposites"].values()) / len(Gym.opposites))
+
+
+def test_kept_networks_are_judged_afterwards_as_runs_are(clips, manifest, tmp_path, capsys):
+    study = Study(tmp_path / "study")
+    run = Run(FULL, 0)
+    config = config_from_tree(PretrainConfig, merge(toy_recipe(FULL), {"data": {"videos": str(manifest)}}), "study")
+    moco = build_moco(config)
+    save_pretraining(config, moco, study.encoder(run))
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(255, (18, 2, 3, 4, 16, 16), generator=generator, dtype=torch.uint8)
+    videos = Labelled(values, torch.arange(18) % 3, list("abc"), ["g"] * 18, ["train"] * 12 + ["test"] * 6)
+    videos.save(tmp_path / "set.npz")
+    study.write_result(run, {"config": to_tree(config), "labelled": {"other": {"stem": {"linear": 0.5}}}})
+    arguments = ["judge", "--output", str(study.root), "--labelled", f"set={tmp_path / 'set.npz'}", "--arms", FULL]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    found = study.result(run)["labelled"]
+    assert found["other"] == {"stem": {"linear": 0.5}}
+    as_runs = read_out_all(embed(moco.query_net, dataclasses.replace(clips, labelled={"set": videos})))["labelled"]
+    assert found["set"] == as_runs["set"]
+    study.encoder(run).unlink()
+    assert main(arguments) == UsageError.exit_code
+    assert "holds no network" in capsys.readouterr().err
 
 
 def test_names_in_a_set_with_splits_need_not_follow_the_pattern_of_groups(tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -62,3 +63,9 @@ def rendered_set(name: SetName) -> RenderedSet:
     from tubeletx_train.rendered.manipulate.manipulate import Manipulate
 
     return Manipulate()
+
+
+def rendered_set_of(class_names: Collection[str]) -> RenderedSet | None:
+    """The set that has these classes and no others; None where there is none."""
+    found = (rendered_set(name) for name in get_args(SetName))
+    return next((rendered for rendered in found if set(rendered.class_names) == set(class_names)), None)
