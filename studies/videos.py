@@ -12,7 +12,7 @@ from tubeletx_train.data import DataError, VideoRecord, load_videos, write_manif
 TRAIN, HELD_OUT = "train", "held_out"
 
 # Percent of the training videos that some arms see; the smaller sets lie within the larger.
-SHARES = (25, 50)
+SHARES = (10, 25, 50)
 
 _TRAIN_SHARE = 0.7
 _SPLIT_SEED = 1
@@ -25,7 +25,7 @@ def _shuffled(records: list[VideoRecord], seed: int) -> list[VideoRecord]:
 
 
 def write_study_manifest(videos: str, path: Path) -> Path:
-    """Write the manifest that all runs read: splits "train", "train_25", "train_50" and "held_out".
+    """Write the manifest that all runs read: splits "train", "train_10", "train_25", "train_50" and "held_out".
 
     Args:
         videos: A folder, whose files are split 7 to 3 by a fixed shuffle, or a manifest with splits "train" and

@@ -104,12 +104,13 @@ def test_videos_are_split_once_and_for_all(tmp_path):
         splits.setdefault(record.split, []).append(record.path)
     assert {name: len(paths) for name, paths in splits.items()} == {
         "train": 7,
+        "train_10": 2,
         "train_25": 2,
         "train_50": 3,
         "held_out": 3,
     }
     assert not set(splits["train"]) & set(splits["held_out"])
-    assert set(splits["train_25"]) <= set(splits["train_50"]) <= set(splits["train"])
+    assert set(splits["train_10"]) <= set(splits["train_25"]) <= set(splits["train_50"]) <= set(splits["train"])
     again = write_study_manifest(str(folder), tmp_path / "again.csv")
     assert [r.path for r in read_manifest(again)] == [r.path for r in read_manifest(manifest)]
 
