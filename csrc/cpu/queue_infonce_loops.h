@@ -63,10 +63,31 @@ TUBELETX_LOCAL void weigh_features(const T* negatives, int64_t stride, T* weight
   }
 }
 
-/// out[lane] = e^((scores[lane] - maxima[lane]) * scales[lane])
-template <typename T, int64_t kLanes>
-TUBELETX_LOCAL void weigh(const T* scores, const T* maxima, const T* scales, T* out) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) out[lane] = exponential((scores[lane] - maxima[lane]) * scales[lane]);
+/// e^x of each lane, x <= 0; below -87 (float) or -708 (double) it is 0, of NaN NaN.
+template <typename T>
+TUBELETX_LOCAL Vector<T> exponentials(Vector<T> x) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    using Bits = decltype(x <= x);
+    using Constants = ExponentialConstants<float>;
+    // x = (exponent + rest) ln 2. The sum that rounds holds in its low bits the exponent as a float has it.
+    constexpr float kRounder = Constants::kRounder + Constants::kExponentBias;
+    constexpr float kLog2E = 1.44269504088896340736f;
+    const Vector<T> rounded = x * kLog2E + kRounder;
+    const Vector<T> rest = x * kLog2E - (rounded - kRounder);
+    // 2^rest for |rest| <= 1/2 with the least relative error, 2e-9, and exactly 1 at 0.
+    constexpr float kCoefficients[] = {
+        0x1.41fbbcp-13f, 0x1.5f3e52p-10f, 0x1.3b2d4cp-7f, 0x1.c6aee8p-5f, 0x1.ebfbdcp-3f, 0x1.62e430p-1f, 1.0f};
+    Vector<T> power = rest * kCoefficients[0] + kCoefficients[1];
+#pragma GCC unroll 8
+    for (int i = 2; i < 7; ++i) power = power * rest + kCoefficients[i];
+    power *= reinterpret_cast<Vector<T>>(reinterpret_cast<Bits>(rounded) << Constants::kMantissaBits);
+    return x < Constants::kLowest ? Vector<T>{} : power;
+  } else {
+    alignas(64) T lanes[kWidth<T>];
+    vector_at(lanes) = x;
+    for (T& lane : lanes) lane = exponential(lane);
+    return vector_at(lanes);
+  }
 }
 
 template <typename T, int kVectors, int kRows>
@@ -114,8 +135,8 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
       for (row = 0; row < rows; ++row) {
         const Vector<T> score = vector_at(scores + row * kLanes + v * kWidth<T>);
         top = score > top ? score : top;
-        above -= ~(score <= sure);  // a true comparison is -1; NaN counts as above
-        candidates -= ~(score <= maybe);
+        above = score <= sure ? above : above + 1;  // NaN counts as above
+        candidates = score <= maybe ? candidates : candidates + 1;
       }
       alignas(64) T tops[kWidth<T>];
       vector_at(tops) = top;
@@ -130,10 +151,11 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
       }
     }
     if (has_grown) {
-      alignas(64) T grown[kLanes];
-      std::memcpy(grown, keep, sizeof grown);
-      weigh<T, kLanes>(maxima, grown, scales, keep);
-      std::memcpy(maxima, grown, sizeof grown);
+      for (int64_t lane = 0; lane < kLanes; lane += kWidth<T>) {
+        const Vector<T> grown = vector_at(keep + lane);
+        vector_at(keep + lane) = exponentials<T>((vector_at(maxima + lane) - grown) * vector_at(scales + lane));
+        vector_at(maxima + lane) = grown;
+      }
       for (int64_t lane = 0; lane < kLanes; ++lane) totals[lane] *= keep[lane];
       if (pass.sums != nullptr) {
         for (int64_t i = 0; i < pass.features; ++i) {
@@ -143,11 +165,13 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
     }
     for (int v = 0; v < kVectors; ++v) {
       const int64_t lane = v * kWidth<T>;
+      const Vector<T> maximum = vector_at(maxima + lane), scale = vector_at(scales + lane);
       Vector<T> total = vector_at(totals + lane);
       for (row = 0; row < rows; ++row) {
-        T* const place = scores + row * kLanes + lane;
-        weigh<T, kWidth<T>>(place, maxima + lane, scales + lane, place);
-        total += vector_at(place);
+        Vector<T>& score = vector_at(scores + row * kLanes + lane);
+        const Vector<T> weight = exponentials<T>((score - maximum) * scale);
+        score = weight;
+        total += weight;
       }
       vector_at(totals + lane) = total;
     }
@@ -155,6 +179,9 @@ TUBELETX_TARGET void pass_over(const QueuePass<T>& pass) {
     int64_t i = 0;
     for (; i + kRows <= pass.features; i += kRows) {
       weigh_features<T, kVectors, kRows>(tile + i, pass.stride, scores, rows, sums + i * kLanes);
+    }
+    for (; i + 8 <= pass.features; i += 8) {
+      weigh_features<T, kVectors, 8>(tile + i, pass.stride, scores, rows, sums + i * kLanes);
     }
     for (; i + 4 <= pass.features; i += 4) {
       weigh_features<T, kVectors, 4>(tile + i, pass.stride, scores, rows, sums + i * kLanes);
@@ -255,7 +282,7 @@ TUBELETX_LOCAL void score_few(const FeatureTile<T>& tile, T* queries, T* scores)
     alignas(64) T sum[kWidth<T>];
     vector_at(sum) = sum_each<T>(sums);
     for (int query = 0; query < kQueries; ++query) {
-      __builtin_memcpy(scores + query * kTileRows + first, sum + query * kRows, kRows * sizeof(T));
+      __builtin_memcpy(scores + query * kFewTileRows + first, sum + query * kRows, kRows * sizeof(T));
     }
   }
 }
@@ -272,14 +299,14 @@ TUBELETX_LOCAL void weigh_vectors(const T* negatives, int64_t stride, int64_t ro
   for (int64_t row = 0; row < rows; ++row) {
     if constexpr (kAhead) {
       for (int v = 0; v < kVectors; ++v)
-        __builtin_prefetch(negatives + (row + kTileRows) * stride + v * kWidth<T>, 0, 2);
+        __builtin_prefetch(negatives + (row + kFewTileRows) * stride + v * kWidth<T>, 0, 2);
     }
     Vector<T> negative[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) negative[v] = loose_vector_at(negatives + row * stride + v * kWidth<T>);
 #pragma GCC unroll 4
     for (int query = 0; query < kQueries; ++query) {
-      const T weight = weights[query * kTileRows + row];
+      const T weight = weights[query * kFewTileRows + row];
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) kept[query][v] += negative[v] * weight;
     }
@@ -336,8 +363,8 @@ TUBELETX_LOCAL T weigh_scores(const QueuePass<T>& pass, int64_t lane, const Feat
   for (int64_t row = 0; row < end; row += kWidth<T>) {
     const Vector<T> score = vector_at(scores + row);
     highest = score > highest ? score : highest;
-    above -= ~(score <= state.surely_above);
-    candidates -= ~(score <= state.maybe_above);
+    above = score <= state.surely_above ? above : above + 1;
+    candidates = score <= state.maybe_above ? candidates : candidates + 1;
   }
   // The last row was counted for those beyond it too.
   state.rank += sum_of(above) - (end - tile.rows) * !(scores[end - 1] <= state.surely_above);
@@ -351,7 +378,9 @@ TUBELETX_LOCAL T weigh_scores(const QueuePass<T>& pass, int64_t lane, const Feat
     state.maximum = maximum;
     state.total *= keep;
   }
-  for (int64_t row = 0; row < end; ++row) scores[row] = exponential((scores[row] - state.maximum) * state.scale);
+  for (int64_t row = 0; row < end; row += kWidth<T>) {
+    vector_at(scores + row) = exponentials<T>((vector_at(scores + row) - state.maximum) * state.scale);
+  }
   for (int64_t row = tile.rows; row < end; ++row) scores[row] = 0;
   for (int64_t row = 0; row < end; row += kWidth<T>) state.total += vector_at(scores + row);
   return keep;
@@ -363,7 +392,7 @@ TUBELETX_LOCAL void pass_tile(const QueuePass<T>& pass, const FeatureTile<T>& ti
                               T* scores, FewState<T>* states) {
   score_few<T, kQueries>(tile, queries + first * tile.features, scores);
   for (int64_t query = 0; query < kQueries && first + query < pass.queries; ++query) {
-    const T keep = weigh_scores(pass, first + query, tile, scores + query * kTileRows, states[first + query]);
+    const T keep = weigh_scores(pass, first + query, tile, scores + query * kFewTileRows, states[first + query]);
     if (keep == 1 || pass.sums == nullptr) continue;
     T* const row = sums + (first + query) * tile.features;
     for (int64_t i = 0; i < tile.features; ++i) row[i] *= keep;
@@ -387,8 +416,8 @@ TUBELETX_TARGET void pass_over_for_few(const QueuePass<T>& pass) {
   T* const queries = pass.scratch;
   T* const sums = queries + padded * tile.features;
   T* const scores = sums + padded * tile.features;
-  T* const tails = scores + 4 * kTileRows;
-  std::fill(queries, tails + kTileRows * kWidth<T>, T(0));
+  T* const tails = scores + 4 * kFewTileRows;
+  std::fill(queries, tails + kFewTileRows * kWidth<T>, T(0));
   tile.tails = tails;
   FewState<T> states[kMostFew];
   for (int64_t lane = 0; lane < pass.queries; ++lane) {
@@ -402,9 +431,9 @@ TUBELETX_TARGET void pass_over_for_few(const QueuePass<T>& pass) {
                     0};
   }
 
-  for (int64_t first = 0; first < pass.count; first += kTileRows) {
+  for (int64_t first = 0; first < pass.count; first += kFewTileRows) {
     tile.negatives = pass.negatives + first * pass.stride;
-    tile.rows = std::min(kTileRows, pass.count - first);
+    tile.rows = std::min(kFewTileRows, pass.count - first);
     if (tile.whole < tile.features) {
       for (int64_t row = 0; row < tile.rows; ++row) {
         const T* const from = tile.negatives + row * tile.stride;

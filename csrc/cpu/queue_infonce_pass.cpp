@@ -11,8 +11,11 @@
 namespace tubeletx::cpu {
 namespace {
 
-/// Negatives that are scored, weighed and summed while they lie in the first-level cache.
-constexpr int64_t kTileRows = 48;
+/// Negatives that are scored, weighed and summed together: so many that queries and sums, which the first-level cache
+/// does not hold beside them, come from the second seldom.
+constexpr int64_t kTileRows = 96;
+/// In a pass for few queries negatives are most of what is read: so many as the first-level cache holds.
+constexpr int64_t kFewTileRows = 48;
 constexpr int64_t kMostLanes = 32;
 /// Queries that a pass for few takes.
 constexpr int64_t kMostFew = 12;
@@ -103,7 +106,7 @@ int64_t scratch_of_a_block(int64_t features) {
   // A pass for few keeps fewer queries, filled up to whole vectors, and the ends of a tile.
   constexpr int64_t kWidth = 64 / sizeof(T);
   return std::max(kMostLanes * (2 * features + kTileRows),
-                  2 * kMostFew * round_up(features, kWidth) + (4 + kWidth) * kTileRows);
+                  2 * kMostFew * round_up(features, kWidth) + (4 + kWidth) * kFewTileRows);
 }
 
 template <typename T>
