@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 
+import tubeletx
 from tubeletx_train.commands import COMMANDS, PROG, Command, find_command, usage
 from tubeletx_train.common.errors import UsageError
 
@@ -51,6 +52,7 @@ def test_names_are_found_and_others_are_not():
         assert isinstance(shown, str)
         assert "count videos" in shown
         assert "pretrain" not in shown
+    assert find_command(["--version"]) == f"{PROG} {tubeletx.__version__}"
     with pytest.raises(UsageError, match=r"'pretrian'; did you mean 'pretrain'"):
         find_command(["pretrian"])
     with pytest.raises(UsageError, match=r"'count tset'; did you mean 'count test'"):

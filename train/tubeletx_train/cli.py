@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +28,14 @@ class _LogHandler(logging.Handler):
             self.handleError(record)
 
 
+def _unread_outputs() -> list[int]:
+    """Of standard output and standard error those that are pipes which nobody reads any more."""
+    poll = select.poll()
+    for output in (1, 2):
+        poll.register(output, 0)
+    return [output for output, event in poll.poll(0) if event & select.POLLERR]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -43,10 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = find_command(arguments)
         if isinstance(found, str):
-            print(found)
+            print(found, flush=True)
             return 0 if arguments and arguments[-1].startswith("-") else 2
         command, rest = found
-        return command.run(command.parse(rest))
+        code = command.run(command.parse(rest))
+        print(end="", flush=True)
+        return code
+    except BrokenPipeError:
+        unread = _unread_outputs()
+        if not unread:
+            raise
+        # Who read has enough, as `| head` does. What is still buffered goes nowhere, without an error at the exit.
+        for output in unread:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -567,7 +567,7 @@ def usage(commands: Sequence[Command] = COMMANDS) -> str:
 
 
 def find_command(arguments: Sequence[str]) -> tuple[Command, list[str]] | str:
-    """The command that arguments begin with, and the others; where they ask for help, or stop short, what to say.
+    """The command that arguments begin with, and the others; where they ask for help or version, or stop short, a text.
 
     Raises:
         UsageError: There is no such command.
@@ -576,6 +576,10 @@ def find_command(arguments: Sequence[str]) -> tuple[Command, list[str]] | str:
 
     if not arguments or arguments[0] in ("-h", "--help"):
         return usage()
+    if arguments[0] == "--version":
+        import tubeletx
+
+        return f"{PROG} {tubeletx.__version__}"
     for length in (1, 2):
         name = " ".join(arguments[:length])
         for command in COMMANDS:

@@ -158,7 +158,7 @@ def test_milestones_and_warm_up_are_counted_in_epochs():
     ("settings", "message"),
     [
         ({"warmup_steps": 3, "warmup_epochs": 1.0}, "exclude each other"),
-        ({"warmup_steps": 3, "steps": 3}, "needs fewer than the 3 of a cosine"),
+        ({"warmup_steps": 3, "steps": 3}, r"needs fewer than the run has \(steps 3\)"),
         ({"milestones": (1.0,)}, 'milestones need schedule "step"'),
         ({"schedule": "step", "milestones": (3.0, 1.0)}, "needs positive ones that rise"),
         ({"schedule": "step", "schedule_epochs": 5}, 'schedule_epochs needs schedule "cosine"'),

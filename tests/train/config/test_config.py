@@ -132,6 +132,8 @@ def test_values_are_taken_as_people_write_them(tmp_path):
     config = parse("--config", str(recipe), "--data.videos", "x", "--optim.clip_norm", "None", "--data.strides=1,3")
     assert (config.data.split, config.run.output, config.data.strides) == (None, "07", (1, 3))
     assert config.optim.clip_norm is None
+    for text, seed in (("20261127123456789", 20261127123456789), ("010", 10), ("1e3", 1000)):
+        assert parse("--data.videos", "x", "--run.seed", text).run.seed == seed
 
 
 def test_a_base_is_found_beside_the_recipe(tmp_path):
@@ -164,7 +166,7 @@ MISTAKES = [
     (lambda _: ["--lr", "1"], r"unknown option --lr; did you mean 'optim\.lr'\?"),
     (lambda _: ["--config", "pretrain/kinetic400"], r"did you mean 'pretrain/kinetics400'"),
     (lambda _: ["--config"], "--config needs a value"),
-    (lambda _: ["--optim.lr", "fast"], r"^optim\.lr: got fast, needs a number$"),
+    (lambda _: ["--optim.lr", "fast"], r"^optim\.lr: got fast, needs a finite number$"),
     (lambda _: ["--optim.momentum", "1.5"], r"^optim\.momentum: got 1\.5, needs one in \[0, 1\)$"),
     (lambda _: ["--optim.lr", ".nan"], r"^optim\.lr: got nan, needs 0 or more$"),
     (lambda _: ["--optim.lr", ".inf"], r"^optim\.lr: got inf, needs 0 or more$"),
@@ -178,7 +180,12 @@ MISTAKES = [
     (lambda f: write(f, "optim:\n  lr: 1\n  lr: 2\n"), r"optim\.lr is given twice"),
     (lambda f: write(f, "optim: {lr: 1}\noptim: {lr: 2}\n"), r"optim is given twice"),
     (lambda f: write(f, "optim: {lr: 2001-15-44}"), r"recipe\.yaml: month must be in 1"),
-    (lambda _: ["--tubelets.preset", "papre"], "tubelets.preset.*papre"),
+    (lambda _: ["--tubelets.preset", "papre"], r"^tubelets\.preset: got 'papre', needs one of"),
+    (
+        lambda _: ["--tubelets.patch_sides", "nan", "3"],
+        r"^tubelets\.patch_sides: got .*, needs a list of 2 finite numbers$",
+    ),
+    (lambda _: ["--data.strides", "a"], r"^data\.strides: got .*, needs a list of whole numbers$"),
     (lambda _: ["--tubelets.num_tubelets", "0"], r"^tubelets\.num_tubelets"),
     (lambda _: ["--data.num_frames", "0"], r"^data\.num_frames: got 0, needs 1 or more$"),
     (lambda _: ["--data.prefetch", "0"], r"^data\.prefetch: got 0, needs 1 or more"),

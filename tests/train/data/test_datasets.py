@@ -370,7 +370,7 @@ def test_a_folder_becomes_a_checked_manifest(videos, broken, tmp_path, capsys):
     assert "text.mp4,,,cannot be opened" in (tmp_path / "l_missing.csv").read_text()
 
 
-def test_finds_files_zips_and_folders_of_frames(tmp_path):
+def test_finds_files_zips_and_folders_of_frames(tmp_path, caplog):
     names = (
         *("a.mp4", "sub/b.ZIP", "sub/frames/img_00001.jpg", "sub/frames/img_00002.jpg", "sub/frames/notes.txt"),
         *("thumbnails/1.png", "thumbnails/c.mp4", ".cache/d.mp4", "sub/.e.mp4", "texts/cover.jpg"),
@@ -378,8 +378,14 @@ def test_finds_files_zips_and_folders_of_frames(tmp_path):
     write_files(tmp_path, dict.fromkeys(names, ""))
     (tmp_path / "sub" / "circle").symlink_to(tmp_path)
     (tmp_path / "empty.mp4").mkdir()
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "self.mp4").symlink_to("self.mp4")
+    (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "gone").symlink_to("nowhere")
     found = {path.relative_to(tmp_path).as_posix() for path in find_videos(tmp_path)}
     assert found == {"a.mp4", "sub/b.ZIP", "sub/frames", "thumbnails/c.mp4"}
+    left_out = [record.args[0] for record in caplog.records if record.msg.startswith("left out %s")]
+    assert sorted(Path(path).name for path in left_out) == ["gone.mp4", "self", "self.mp4"]
 
 
 def test_names_that_no_manifest_can_hold_are_left_out_and_logged(tmp_path, caplog):

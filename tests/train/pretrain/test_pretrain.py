@@ -612,7 +612,7 @@ def test_bad_input_ends_before_training(videos, tmp_path):
     file.touch()
     with pytest.raises(UsageError, match="cannot write to the output folder"):
         pretrain(toy_config(videos, file / "run"))
-    with pytest.raises(UsageError, match="device 'cuda:99' cannot be used"):
+    with pytest.raises(UsageError, match="device: 'cuda:99' cannot be used"):
         pretrain(toy_config(videos, tmp_path / "other", run={"device": "cuda:99"}))
 
 

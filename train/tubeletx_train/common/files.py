@@ -106,6 +106,15 @@ def writable_folder(path: str | Path) -> Path:
     return folder
 
 
+def writable_file(path: str | Path) -> Path:
+    """The same for a file that is written at a command's end: its folder is made, and it is left as it is."""
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder")
+    writable_folder(path.parent)
+    return path
+
+
 @contextmanager
 def explain_full_disk(output: str | Path, remark: str = "") -> Iterator[None]:
     """Context of whatever writes below a folder: a full disk ends the command with one line.

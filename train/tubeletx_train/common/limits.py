@@ -6,10 +6,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+_SEEDS = 1 << 62
+
 
 def require_at_least(config: object, least: float, *names: str) -> None:
     """Raises ValueError for a setting below `least`."""
     _require(config, names, lambda value: value >= least, f"{least} or more")
+
+
+def require_seed(config: object, name: str = "seed") -> None:
+    """Raises ValueError for a seed that torch's generators do not take, of the first process or a later one."""
+    _require(config, [name], lambda value: 0 <= value < _SEEDS, f"a whole number from 0 to {_SEEDS - 1}")
 
 
 def require_positive(config: object, *names: str) -> None:

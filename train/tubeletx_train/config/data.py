@@ -35,8 +35,9 @@ class ReadingConfig:
     max_bad_share: float = 0.05
 
     def __post_init__(self) -> None:
-        require_at_least(self, 0, "num_workers", "timeout", "check_timeout")
+        require_at_least(self, 0, "num_workers")
         require_at_least(self, 1, "prefetch")
+        require_positive(self, "timeout", "check_timeout")
         require_share(self, "max_bad_share")
 
 
@@ -84,8 +85,8 @@ class DataConfig(ReadingConfig):
     Attributes:
         videos: A manifest (CSV, see `tubeletx_train.data.manifest`) or a folder that is searched for videos.
         source: "videos" reads clips from `videos`; "leaves" draws them, by `leaves`, and reads no file.
-        leaves: How clips are drawn where `source` is "leaves"; then `num_frames` and `crop_size` alone of what follows
-            count.
+        leaves: How clips are drawn where `source` is "leaves". Of the settings of `data` that say how clips are read
+            and cut, `num_frames` and `crop_size` alone count then.
         split: Keep only the manifest's rows of this split; None keeps all.
         num_frames: Frames of a clip, T.
         strides: Frame strides; each clip draws one (1 to 4 in the released code; the paper gives none).

@@ -10,6 +10,7 @@ from tubeletx_train.common.limits import (
     require_positive,
     require_positive_share,
     require_range,
+    require_seed,
     require_share,
 )
 from tubeletx_train.config.data import IMAGENET, ColorConfig, Normalization, ReadingConfig
@@ -287,5 +288,6 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "batch_size")
+        require_seed(self)
         if self.mode != "test" and self.task != "recognition":
             raise ValueError(f'mode "{self.mode}" needs task "recognition"')

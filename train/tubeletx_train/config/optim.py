@@ -68,7 +68,9 @@ class OptimConfig:
             raise ValueError(f"milestones: got {list(self.milestones)}, needs epochs of 0 or more")
         cosine_spans_run = self.schedule == "cosine" and self.schedule_epochs is None
         if cosine_spans_run and self.steps is not None and self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps: got {self.warmup_steps}, needs fewer than the {self.steps} of a cosine")
+            raise ValueError(
+                f"warmup_steps: got {self.warmup_steps}, needs fewer than the run has (steps {self.steps})"
+            )
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError("warmup_steps and warmup_epochs exclude each other")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):

@@ -39,11 +39,18 @@ def option_names(config_class: type) -> list[str]:
     return list(option_types(config_class))
 
 
+def _usage_of(config_class: type, positional: str) -> str:
+    """A positional setting as a usage line shows it, in brackets where it may be left out."""
+    name = positional.upper()
+    setting = next(item for item in dataclasses.fields(config_class) if item.name == positional)
+    return name if setting.default is dataclasses.MISSING else f"[{name}]"
+
+
 def build_parser(
     config_class: type, prog: str, description: str, epilog: str = "", positional: str | None = None
 ) -> ArgumentParser:
     """A parser with one option for each setting, plus `--config` and `--print_config`; see `parse_config`."""
-    first = "" if positional is None else f"{positional.upper()} "
+    first = "" if positional is None else f"{_usage_of(config_class, positional)} "
     parser = ArgumentParser(
         prog=prog,
         usage=f"%(prog)s {first}[--config RECIPE] [--SETTING VALUE] ...",  # not the one hundred options once more
@@ -171,6 +178,9 @@ def _as_meant_on_command_line(arguments: list[str], types: dict[str, Any]) -> li
     name: str | None = None
     for argument in _joined_lists(arguments, types):
         flag, has_value, value = argument.partition("=")
+        given = argument if name is not None and not argument.startswith("--") else value if has_value else None
+        if given == "":  # as an unset variable of the shell leaves it
+            raise UsageError(f"{name or flag.removeprefix('--')}: got an empty text, needs a value")
         if name is not None and not argument.startswith("--"):
             meant.append(_text(as_meant(argument, types[name])))
         elif has_value and flag.removeprefix("--") in types:
@@ -305,7 +315,7 @@ def _expand_preset(recipe: dict[str, Any], preset: str | None) -> dict[str, Any]
     try:
         values = dataclasses.asdict(TubeletConfig.preset(name))
     except ValueError as error:
-        raise UsageError(f"tubelets.preset: {error}") from error
+        raise UsageError(f"tubelets.{error}") from error
     return recipe | {"tubelets": merge(values, section)}
 
 

@@ -182,5 +182,11 @@ class PretrainConfig:
             raise ValueError(
                 'tracks.weight above 0 needs contrast.mode "tubelet": without tubelets no tracks are known'
             )
+        rows = self.optim.batch_size // self.optim.accumulate
+        if self.contrast.queue_size == 0 and self.contrast.own_negatives == "none" and rows == 1:
+            raise ValueError(
+                "optim.batch_size: got one pair a part, needs two or more where contrast.queue_size is 0, as all "
+                "negatives are other pairs of the same part of a step"
+            )
         if self.evaluation.videos is not None and self.run.evaluate_every is self.run.evaluate_every_epochs is None:
             raise ValueError("evaluation.videos needs run.evaluate_every or run.evaluate_every_epochs")

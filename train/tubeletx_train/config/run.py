@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.limits import require_at_least, require_seed
 from tubeletx_train.common.trackers import TrackerName
 
 
@@ -53,6 +53,6 @@ class RunConfig:
     def __post_init__(self) -> None:
         counts = ("threads", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every_epochs")
         require_at_least(self, 1, *counts, "evaluate_every", "evaluate_every_epochs")
-        require_at_least(self, 0, "seed")
+        require_seed(self)
         if self.evaluate_every is not None and self.evaluate_every_epochs is not None:
             raise ValueError("evaluate_every and evaluate_every_epochs exclude each other")

@@ -16,7 +16,8 @@ from tubeletx_train.config.repetition import RepetitionConfig
 # commands, it passes over the others; of a file of the user's own it refuses them.
 RECIPE_CONFIGS = (PretrainConfig, FinetuneConfig, EvaluateConfig, RepetitionConfig)
 _NONE = type(None)
-_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", _NONE: "null"}
+_NOUNS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", _NONE: "null"}
+_PLURALS = {int: "whole numbers", float: "finite numbers", str: "texts"}
 
 
 def option_types(config_class: type) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def as_meant(value: Any, hint: Any) -> Any:
         return int(value)
     if whole and isinstance(value, str) and re.fullmatch(r"[0-9.]+(e\+?[0-9]+)?", value.strip(), re.IGNORECASE):
         try:
+            if value.strip().isdecimal():  # as a float a long one, such as a seed, would become another
+                return int(value)
             return int(float(value)) if float(value).is_integer() else value
         except (ValueError, OverflowError):
             return value
@@ -82,8 +85,8 @@ def _word(member: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(member)))
     if origin is tuple:
         kinds = get_args(member)
-        count = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
-        return f"{count} such as [{', '.join(['2'] * (1 if kinds[-1] is Ellipsis else len(kinds)))}]"
+        count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
+        return f"a list of {count}{_PLURALS[kinds[0]]}"
     return _NOUNS.get(member, str(member))
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from tubeletx_train.common.files import write_json
-from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.files import writable_file, write_json
+from tubeletx_train.common.limits import require_at_least, require_positive, require_seed
 from tubeletx_train.common.machine import processor_name
 from tubeletx_train.data.bad_videos import BadVideo
 from tubeletx_train.data.check import check_videos
@@ -53,7 +53,9 @@ class CheckConfig:
         if unknown or not self.readers:
             raise ValueError(f"readers: got {', '.join(unknown) or 'none'}, needs some of {', '.join(READERS)}")
         require_at_least(self, 1, "num_frames", "num_workers", "decode_size")
-        require_at_least(self, 0, "clips", "seed", "check_timeout")
+        require_at_least(self, 0, "clips")
+        require_positive(self, "check_timeout")
+        require_seed(self)
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides: got {self.strides}, needs one or more whole numbers of 1 or more")
 
@@ -62,6 +64,8 @@ def examine(config: CheckConfig) -> int:
     """Check videos and time readers, say what was found, and write it down; returns 2 where a video cannot be read."""
     for reader in config.readers:
         require_reader(reader)  # before the check, which takes its time
+    if config.output is not None:
+        writable_file(config.output)
     good, bad = check_videos(
         load_videos(config.videos, config.split),
         reader=config.readers[0],

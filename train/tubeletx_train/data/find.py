@@ -33,7 +33,7 @@ def find_videos(root: str | Path) -> Iterator[Path]:
 
     A video is a file with one of `VIDEO_EXTENSIONS`, a zip, or a folder that holds numbered pictures and no other video
     to any depth; numbered pictures beside videos are left out and logged. Hidden files and folders are left out, links
-    to folders followed; names that are not UTF-8 are left out and logged.
+    to folders followed; names that are not UTF-8, and links that lead nowhere, are left out and logged.
 
     Args:
         root: Folder.
@@ -67,10 +67,17 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
         # By name first: asking for the kind of each of the frames of a large data set takes its time.
         if is_frame_name(entry.name):
             frames += 1
-        elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS | {ZIP_EXTENSION} and entry.is_file():
-            videos.append(Path(entry.path))
-        elif entry.is_dir():
-            folders.append(entry.path)
+            continue
+        named_video = os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS | {ZIP_EXTENSION}
+        try:
+            if named_video and entry.is_file():
+                videos.append(Path(entry.path))
+            elif entry.is_dir():
+                folders.append(entry.path)
+            elif named_video:
+                _log.warning("left out %s: a link to nothing, or neither a file nor a folder", entry.path)
+        except OSError as error:  # a link that leads to itself, or where nobody may look
+            _log.warning("left out %s: %s", entry.path, error.strerror)
     found = itertools.chain(videos, itertools.chain.from_iterable(_walk(inner, seen) for inner in folders))
     if not frames:
         yield from found

@@ -85,7 +85,9 @@ class PairDataset(DrawnDataset[PairSample]):
             only = self.sources[0].record.path
             raise DataError(
                 f"{config.videos}: pairs need clips of two different videos, there is only {only}; "
-                "add videos, or cut it with segment_seconds (and leave same_file_pairs on)"
+                "add videos, or cut it into parts of data.segment_seconds, less than its half "
+                f"(got {'null' if config.segment_seconds is None else config.segment_seconds}), "
+                "with data.same_file_pairs true"
             )
         self._frames = make_frames(videos, config)
 

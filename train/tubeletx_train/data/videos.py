@@ -32,7 +32,7 @@ def load_videos(path: str | Path, split: str | None = None) -> VideoTable:
         raise DataError(f"{path}: no such manifest or folder{_how_to_make(path)}")
     if path.is_dir():
         if split is not None:
-            raise DataError(f"{path}: a folder has no splits; give a manifest, or leave split out")
+            raise DataError(f"{path}: a folder has no splits{_how_to_split(path, split)}")
         scanned = scan_folder(path)
         if not scanned:
             lists = sorted(str(file) for file in path.glob("*.csv"))
@@ -41,7 +41,7 @@ def load_videos(path: str | Path, split: str | None = None) -> VideoTable:
         return as_table(scanned)
     if path.suffix.lower() in VIDEO_EXTENSIONS:
         if split is not None:
-            raise DataError(f"{path}: a video has no splits; give a manifest, or leave split out")
+            raise DataError(f"{path}: a video has no splits{_how_to_split(path.parent, split)}")
         return as_table([VideoRecord(str(path.absolute()))])
     records = read_manifest(path)
     if not records:
@@ -56,6 +56,15 @@ def load_videos(path: str | Path, split: str | None = None) -> VideoTable:
             "column split; null in place of a split's name takes all rows)"
         )
     return records.select(codes == splits.index(split))
+
+
+def _how_to_split(folder: Path, split: str) -> str:
+    """A clause that says what to give where a split was asked for and there is no manifest."""
+    return (
+        f", and {split!r} was asked for: give a manifest with a column split (`tubeletx-train manifest folder --root "
+        f"{shlex.quote(str(folder))} --output videos.csv` writes it of folders train and test), or null in the "
+        "place of the split, which takes all"
+    )
 
 
 def _how_to_make(path: Path) -> str:

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.files import writable_folder
-from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.limits import require_at_least, require_seed
 from tubeletx_train.common.seeding import seed_everything
 from tubeletx_train.config.data import ReaderName
 from tubeletx_train.config.labelled import EncoderConfig, LabelledDataConfig
@@ -75,6 +75,7 @@ class AttentionConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "max_videos", "num_frames", "stride", "input_size", "picture_size")
+        require_seed(self)
         if self.names and len(self.names) != len(self.checkpoints):
             raise ValueError(f"names: got {len(self.names)}, needs one for each of {len(self.checkpoints)} checkpoints")
         if not self.checkpoints and not self.untrained:

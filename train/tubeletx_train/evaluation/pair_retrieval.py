@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tubeletx.pair import TubeletPair
 from tubeletx_train.common.device import resolve_device
-from tubeletx_train.common.files import write_json
+from tubeletx_train.common.files import writable_file, write_json
+from tubeletx_train.common.limits import require_at_least, require_seed
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.data import PairBatch, prepare_videos
 from tubeletx_train.data.augment import freeze
@@ -47,6 +48,12 @@ class RetrievalConfig:
     device: str = "auto"
     num_workers: int = 2
     output: str | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 2, "pairs")
+        require_at_least(self, 1, "sets")
+        require_at_least(self, 0, "num_workers")
+        require_seed(self)
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,8 @@ def evaluate_retrieval(config: RetrievalConfig) -> dict[str, Retrieval]:
     """Retrieval of the "trained" and an "untrained" network on the same sets."""
     trained, weights = load_pretraining(config.checkpoint)
     device = resolve_device(config.device)
+    if config.output is not None:
+        writable_file(config.output)
     data = held_out_data(trained.data, config.videos, config.split, config.num_workers)
     videos, _ = prepare_videos(data)
     batch_size = min(64, config.pairs)

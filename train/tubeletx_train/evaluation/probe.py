@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.files import writable_folder, write_json
+from tubeletx_train.common.limits import require_at_least, require_seed
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, PairBatch, prepare_videos
@@ -73,9 +74,10 @@ class ProbeConfig:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("fit_count", len(MOTION_NAMES)), ("count", 1), ("clips", 1), ("ceiling_steps", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: got {getattr(self, name)}, needs {least} or more")
+        require_at_least(self, len(MOTION_NAMES), "fit_count")
+        require_at_least(self, 1, "count", "clips")
+        require_at_least(self, 0, "ceiling_steps", "num_workers")
+        require_seed(self)
         if self.task == "labels" and self.videos is None:
             raise ValueError("videos: got null, needs labelled videos")
 
@@ -120,10 +122,12 @@ def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
     """
     trained, weights = load_pretraining(config.checkpoint)
     device = resolve_device(config.device)
+    if config.output is not None:
+        writable_folder(config.output)
     report = (_probe_motions if config.task == "motion" else _probe_labels)(config, trained, weights, device)
     if config.output is not None:
         made = {"task": config.task, "checkpoint": config.checkpoint, **made_on(device, "float32")}
-        _write(report, writable_folder(config.output), made)
+        _write(report, Path(config.output), made)
     return report
 
 

@@ -23,7 +23,7 @@ from tubeletx.tubelets import Tubelets
 from tubeletx_train.common.device import resolve_device
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.files import writable_folder, write_json, write_text
-from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.limits import require_at_least, require_seed
 from tubeletx_train.common.machine import made_on
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data import prepare_videos
@@ -117,7 +117,8 @@ class ReportConfig:
     output: str = "report"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 0, "ceiling_steps", "seed", "num_workers")
+        require_at_least(self, 0, "ceiling_steps", "num_workers")
+        require_seed(self)
         require_at_least(self, 2, "num_frames")
         require_at_least(self, 16, "side")
         count = 1 + len(self.compare)

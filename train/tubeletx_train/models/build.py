@@ -56,8 +56,7 @@ def build_encoder(
     encoder: VideoEncoder
     if name in (_I3D, TCLR_ENCODER) and tuple(temporal_strides) != STANDARD_TEMPORAL_STRIDES:
         raise ValueError(
-            f"temporal_strides of {name} cannot be chosen: needs {STANDARD_TEMPORAL_STRIDES}, "
-            f"got {tuple(temporal_strides)}"
+            f"temporal_strides: got {tuple(temporal_strides)}, needs {STANDARD_TEMPORAL_STRIDES} for encoder {name!r}"
         )
     if name == _I3D:
         encoder = I3D(width)

@@ -39,7 +39,10 @@ def start_from(moco: MoCo, checkpoint: str) -> None:
     Raises:
         CheckpointError: The file cannot be read, or does not fit.
     """
-    path = checkpoint_file(checkpoint)
+    try:
+        path = checkpoint_file(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"model.init_from {error}") from error
     ours: dict[str, Tensor] = {}
     with suppress(CheckpointError):  # another method's file, which the loader of encoders reads or refuses
         ours = load_checkpoint(path).get("model", {})

@@ -12,7 +12,7 @@ import torch
 from tubeletx.config import TubeletConfig
 from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.files import explain_full_disk, writable_folder
-from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.limits import require_at_least, require_seed
 from tubeletx_train.config.pretrain import ContrastConfig
 from tubeletx_train.data import (
     ColorConfig,
@@ -53,7 +53,7 @@ class PreviewConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "pairs")
-        require_at_least(self, 0, "seed")
+        require_seed(self)
 
 
 def preview(config: PreviewConfig) -> list[Path]:

@@ -154,6 +154,9 @@ def _check_settings(config: PretrainConfig, run: RunContext) -> None:
         )
     if config.model.init_from is not None and not run.checkpoints().paths():
         start_from(build_moco(config), config.model.init_from)
+    else:
+        with torch.device("meta"):  # says what is wrong with the network's settings, in no time
+            build_moco(config)
 
 
 def pretrain(config: PretrainConfig, evaluation: EncoderEvaluation | None = None) -> TrainingResult:

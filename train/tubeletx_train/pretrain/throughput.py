@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.common.files import write_json
+from tubeletx_train.common.files import writable_file, write_json
 from tubeletx_train.common.limits import require_positive
 from tubeletx_train.common.machine import processor_name
 from tubeletx_train.config.data import ReaderName
@@ -146,6 +146,8 @@ def measure_throughput(config: ThroughputConfig) -> Throughput:
     """
     if config.data.source != "videos":
         raise UsageError('data.source: got "leaves", needs "videos": drawn clips need no decoding')
+    if config.findings is not None:
+        writable_file(config.findings)
     videos = _sample(config.data, config.data.videos)
     demand = _demand(config, videos)
     supplies = _supplies(config, videos)

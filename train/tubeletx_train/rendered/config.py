@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tubeletx_train.common.limits import require_at_least
+from tubeletx_train.common.limits import require_at_least, require_seed
 
 SetName = Literal["gym", "manipulate"]
 
@@ -41,6 +41,6 @@ class RenderConfig:
         require_at_least(self, 1, "clips_per_class", "num_workers")
         require_at_least(self, 2, "num_frames")
         require_at_least(self, _LEAST_SIZE, "size")
-        require_at_least(self, 0, "seed")
+        require_seed(self)
         if self.size % 2:
             raise ValueError(f"size: got {self.size}, needs an even number")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tubeletx_train.common.files import replaced_file
-from tubeletx_train.common.limits import require_at_least, require_positive, require_positive_share
+from tubeletx_train.common.files import replaced_file, writable_file
+from tubeletx_train.common.limits import require_at_least, require_positive, require_positive_share, require_seed
 from tubeletx_train.config.data import ReaderName
 from tubeletx_train.data.check import check_videos
 from tubeletx_train.data.datasets import DATASETS, read_folder
@@ -74,7 +74,8 @@ class ManifestConfig:
         require_positive(self, "fps")
         require_positive_share(self, "subset")
         require_at_least(self, 1, "per_class", "num_workers")
-        require_at_least(self, 0, "subset_seed", "check_timeout")
+        require_positive(self, "check_timeout")
+        require_seed(self, "subset_seed")
         if self.dataset == FOLDER:
             if self.annotations is not None:
                 raise ValueError("annotations is for data sets with list files, not for a folder")
@@ -137,7 +138,7 @@ class ManifestReport:
 
 
 def build_manifest(config: ManifestConfig, *, progress: bool = True) -> ManifestReport:
-    """Read the lists, draw the subset, find the videos. Writes nothing.
+    """Read the lists, draw the subset, find the videos. Writes nothing but the folder of the output.
 
     Args:
         config: What to read.
@@ -148,6 +149,7 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
         DataError: No such folder, an ambiguous file, a class too small.
     """
     root = Path(config.root)
+    writable_file(config.output)  # before the check, which takes its time
     if config.dataset == FOLDER:
         listed = _folder_splits(config, root)
         published: dict[str, int | None] = {}
@@ -161,7 +163,8 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
         listed = {split: dataset.read(annotations, split, config.fold) for split in splits}
     if (config.subset or config.per_class) and not any(map(_is_drawn_from, listed)):
         raise DataError(
-            f"subset and per_class draw from the training videos, the splits are {', '.join(config.splits)}"
+            "subset and per_class draw from the training videos, the splits are "
+            + ", ".join(name or "none" for name in listed)
         )
     # Drawn before the files are looked for: which videos a subset holds must not depend on those that are missing.
     drawn = {split: _draw(config, split, records) for split, records in listed.items()}

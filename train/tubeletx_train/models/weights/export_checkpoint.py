@@ -8,7 +8,7 @@ from typing import Any
 
 from tubeletx_train.common.checkpoint import MODEL_FILE, CheckpointError, checkpoint_file, load_checkpoint
 from tubeletx_train.common.errors import UsageError
-from tubeletx_train.common.files import writable_folder, write_text
+from tubeletx_train.common.files import writable_file, write_text
 from tubeletx_train.config.labelled import FinetuneConfig
 from tubeletx_train.config.parse import config_from_checkpoint, config_from_tree
 from tubeletx_train.config.pretrain import ModelConfig, PretrainConfig
@@ -51,7 +51,7 @@ def export_checkpoint(config: ExportConfig) -> tuple[Path, Path]:
         raise UsageError(f"--output {output}: a safetensors file is read by its suffix; call it {output.stem}{suffix}")
     if config.format != "safetensors" and output.suffix == SUFFIXES["safetensors"]:
         raise UsageError(f"--output {output}: the format {config.format} is a torch file; choose another suffix")
-    writable_folder(output.parent)
+    writable_file(output)
     export_encoder(load_encoder(checkpoint), model, output, config.format)
     card = output.with_name(f"{output.name}.md")
     write_text(card, model_card(output, config.format, training))

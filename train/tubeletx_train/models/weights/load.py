@@ -139,7 +139,7 @@ def build_from_settings(settings: ModelConfig) -> VideoEncoder:
             settings.initialisation,
         )
     except ValueError as error:
-        raise UsageError(f"model: {error}") from error
+        raise UsageError(f"model.{error}") from error
 
 
 def load_encoder(path: str | Path) -> VideoEncoder:
