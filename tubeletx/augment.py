@@ -20,6 +20,8 @@ from tubeletx.tubelets import Tubelets
 
 __all__ = ["AugmentClips", "AugmentConfig", "Augmentation"]
 
+_OUTPUTS = (torch.float32, torch.bfloat16, torch.float16, torch.uint8)
+
 Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 
@@ -153,10 +155,15 @@ class AugmentClips(nn.Module):
         """
         super().__init__()
         check_layout(layout)
-        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        if min(self.size) < 1:
-            raise ValueError(f"size: got {size}, needs positive numbers of pixels")
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"size: got {size}, needs a positive number of pixels, or two, (H, W)")
+        self.size = (require_integer(sides[0], "size"), require_integer(sides[1], "size"))
+        if dtype not in _OUTPUTS:
+            raise ValueError(f"dtype: got {dtype}, needs {' or '.join(map(str, _OUTPUTS))}")
         self.config = AugmentConfig() if config is None else config
+        if not isinstance(self.config, AugmentConfig):
+            raise TypeError(f"config: got {config!r}, needs an AugmentConfig or None")
         self.sampler = None if tubelets is None else TubeletSampler(tubelets, seed)
         self.seed = require_integer(seed, "seed")
         self.dtype = dtype
@@ -209,6 +216,8 @@ class AugmentClips(nn.Module):
             ValueError: An argument has another shape, dtype or device than the above; the message names it.
         """
         batch = len(sample_ids)
+        if isinstance(clips, Tensor):
+            raise TypeError("clips: got a tensor, needs a list of the clips of each sample, such as [clips] for one")
         if not clips:
             raise ValueError("clips: got none, needs at least one")
         if all(isinstance(clip, Tensor) for clip in clips):

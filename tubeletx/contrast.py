@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubeletx.ops._arguments import FLOATS
+from tubeletx.ops._arguments import FLOATS, require_integer
 from tubeletx.ops.enqueue import enqueue_
 from tubeletx.ops.queue_infonce import queue_infonce
 
@@ -57,6 +57,7 @@ class QueueInfoNCE(nn.Module):
         normalize: bool = True,
     ) -> None:
         super().__init__()
+        dim, size = require_integer(dim, "dim"), require_integer(size, "size")
         if dim <= 0:
             raise ValueError(f"dim: got {dim}, needs a positive integer")
         if size < 0:

@@ -197,9 +197,12 @@ class PasteTubelets(nn.Module):
                 f"decides the tubelets: pass it to the call, put it into the sample as {self.id_key!r}, or call within "
                 "`with paste.samples(ids):`"
             )
-        if type(sample_ids) is int:
-            return torch.full((1,), sample_ids, dtype=torch.int64)
-        ids = sample_ids if isinstance(sample_ids, Tensor) else torch.as_tensor(sample_ids)
+        try:
+            if type(sample_ids) is int:
+                return torch.full((1,), sample_ids, dtype=torch.int64)
+            ids = sample_ids if isinstance(sample_ids, Tensor) else torch.as_tensor(sample_ids)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"sample_ids: got {sample_ids!r}, needs integers of 64 bits") from error
         if ids.dtype == torch.int64:
             return ids.reshape(-1)
         if ids.numel() and (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):

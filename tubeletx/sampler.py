@@ -32,8 +32,15 @@ class TubeletSampler:
         Args:
             config: The law; None is `TubeletConfig.preset("paper")`.
             seed: Any 64-bit integer, signed or not.
+
+        Raises:
+            TypeError: `config` is no `TubeletConfig`, or `seed` no integer.
         """
         self.config = TubeletConfig() if config is None else config
+        if not isinstance(self.config, TubeletConfig):
+            raise TypeError(
+                f'config: got {config!r}, needs a TubeletConfig, such as TubeletConfig.preset("paper"), or None'
+            )
         self.seed = require_integer(seed, "seed")
         self._settings = self.config.settings()
 

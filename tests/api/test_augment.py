@@ -107,7 +107,14 @@ def test_refuses(clips: list[Tensor], message: str) -> None:
         AugmentClips(16)(clips, IDS)
 
 
-@pytest.mark.parametrize("arguments", [{"size": 0}, {"size": (4, -1)}, {"layout": "XYZ"}])
+def test_a_tensor_in_the_place_of_a_list_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^clips: got a tensor, needs a list"):
+        AugmentClips(16)(drawn_clip(0, 3, 2, 20, 24), IDS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"size": 0}, {"size": (4, -1)}, {"size": (4, 4, 4)}, {"layout": "XYZ"}, {"dtype": torch.float64}]
+)
 def test_refuses_settings(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"^(size|layout): got"):
+    with pytest.raises(ValueError, match=r"^(size|layout|dtype): got"):
         AugmentClips(**arguments)  # type: ignore[arg-type]

@@ -187,6 +187,12 @@ def test_bad_settings(name: str, value: float) -> None:
         QueueInfoNCE(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["dim", "size"])
+def test_sizes_are_integers(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: got '8', needs an integer"):
+        QueueInfoNCE(**{name: "8"})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn])
 def test_dtypes_that_hold_no_queue(dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match=f"^dtype: got {dtype}, needs torch.float32 or"):

@@ -163,6 +163,8 @@ def test_what_autograd_saved_cannot_be_overwritten():
 def test_sample_ids_are_needed():
     with pytest.raises(TypeError, match="sample_ids"):
         TubeletPair()(*clips())
+    with pytest.raises(TypeError, match=r"^sample_ids: got list, needs a tensor"):
+        TubeletPair()(*clips(), IDS.tolist())
 
 
 def test_compiles_without_breaks():

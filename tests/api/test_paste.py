@@ -274,6 +274,8 @@ def read_only():
         (frames_of(0), [1, 2], ValueError, "sample_ids: got 2, needs one for each of 1"),
         (frames_of(0), 1.5, ValueError, "sample_ids: got torch.float32, needs integers"),
         (frames_of(0), True, ValueError, "sample_ids: got torch.bool, needs integers"),
+        (frames_of(0), "a", ValueError, "sample_ids: got 'a', needs integers"),
+        (frames_of(0), 1 << 70, ValueError, f"sample_ids: got {1 << 70}, needs integers of 64 bits"),
         (read_only(), 0, ValueError, "clips: got a read-only array"),
         (frames_of(0)[::-1], 0, ValueError, "clips: got an array with a negative stride"),
         (frames_of(0)[0], 0, ValueError, "clips: got shape .* needs the axes THWC"),

@@ -60,6 +60,8 @@ def test_refuses_what_is_no_integer(name):
         TubeletSampler()(**{"sample_ids": IDS, "num_frames": 4, "height": 20, "width": 20, name: 1.7})
     with pytest.raises(TypeError, match=r"^seed: got 1.7, needs an integer"):
         TubeletSampler(seed=1.7)
+    with pytest.raises(TypeError, match=r"^config: got 'paper', needs a TubeletConfig, such as"):
+        TubeletSampler("paper")
 
 
 def test_any_64_bit_integer_is_a_seed():

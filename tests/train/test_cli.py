@@ -141,15 +141,23 @@ def test_a_folder_of_rubbish_ends_with_code_2(tmp_path, capsys):
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (["--optim.warmup_epochs", "1"], "warm-up of 2 steps"),
-    ],
-)
-def test_what_only_a_run_can_tell_is_one_line_too(videos, changes, message, tmp_path, capsys):
-    assert main(["pretrain", "--data.videos", str(videos), "--run.output", str(tmp_path), *TOY, *changes]) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_what_only_a_run_can_tell_is_one_line_too(videos, tmp_path, capsys):
+    run = ["pretrain", "--data.videos", str(videos), "--run.output", str(tmp_path), *TOY]
+    assert main([*run, "--optim.warmup_epochs", "1"]) == 2
+    assert "warm-up of 2 steps" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path, capsys, monkeypatch):
+    """Of another user's run, say; refused by hand, as root may read everything."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    assert main(["export", str(tmp_path / "run"), "--output", str(tmp_path / "x.pt")]) == 2
+    assert capsys.readouterr().err == f"tubeletx-train: error: {folder}: Permission denied\n"
 
 
 def test_pretrain_then_retrieval(videos, tmp_path, capsys):

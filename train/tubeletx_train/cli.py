@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename:
+            print(f"{PROG}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 2
         if error.errno not in NO_ROOM:
             raise
         where = f" {error.filename}" if error.filename else ""

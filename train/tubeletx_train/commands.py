@@ -78,8 +78,10 @@ def _class(path: str) -> type:
 
 
 def _manifest(config: Any) -> int:
+    from tubeletx_train.common.files import writable_file
     from tubeletx_train.data.datasets.build import build_manifest, format_counts, missing_path, write_manifest_files
 
+    writable_file(config.output)  # before the videos are looked for, which takes its time
     report = build_manifest(config)
     print(format_counts(report), flush=True)
     write_manifest_files(config, report)

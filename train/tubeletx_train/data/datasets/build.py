@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tubeletx_train.common.files import replaced_file, writable_file
+from tubeletx_train.common.files import replaced_file
 from tubeletx_train.common.limits import require_at_least, require_positive, require_positive_share, require_seed
 from tubeletx_train.config.data import ReaderName
 from tubeletx_train.data.check import check_videos
@@ -138,7 +138,7 @@ class ManifestReport:
 
 
 def build_manifest(config: ManifestConfig, *, progress: bool = True) -> ManifestReport:
-    """Read the lists, draw the subset, find the videos. Writes nothing but the folder of the output.
+    """Read the lists, draw the subset, find the videos. Writes nothing.
 
     Args:
         config: What to read.
@@ -149,7 +149,6 @@ def build_manifest(config: ManifestConfig, *, progress: bool = True) -> Manifest
         DataError: No such folder, an ambiguous file, a class too small.
     """
     root = Path(config.root)
-    writable_file(config.output)  # before the check, which takes its time
     if config.dataset == FOLDER:
         listed = _folder_splits(config, root)
         published: dict[str, int | None] = {}
