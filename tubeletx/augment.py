@@ -216,7 +216,7 @@ class AugmentClips(nn.Module):
             ValueError: An argument has another shape, dtype or device than the above; the message names it.
         """
         batch = len(sample_ids)
-        if isinstance(clips, Tensor):
+        if isinstance(clips, Tensor):  # type: ignore[unreachable]
             raise TypeError("clips: got a tensor, needs a list of the clips of each sample, such as [clips] for one")
         if not clips:
             raise ValueError("clips: got none, needs at least one")

@@ -70,8 +70,7 @@ class TubeletPair(nn.Module):
         axes = axes_of(clip_1, self.layout, shape[0], name="clip_1")
         if clip_2.shape != shape:
             raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(shape)}")
-        if not isinstance(sample_ids, Tensor):
-            require_tensors(sample_ids=sample_ids)
+        require_tensors(sample_ids=sample_ids)
         if sample_ids.shape != (axes.batch,):
             raise ValueError(f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({axes.batch},)")
         if clip_1.dtype == clip_2.dtype == torch.uint8:
