@@ -132,6 +132,16 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(arguments):
     assert ended.returncode in (0, 128 + signal.SIGPIPE)  # argparse, which writes the help, passes over it
 
 
+def test_a_name_that_the_locale_cannot_write_is_told_all_the_same(tmp_path):
+    video = tmp_path / "h\u00e9.mp4"
+    video.write_text("not a video")
+    program = f"import sys; from tubeletx_train.cli import main; sys.exit(main(['check', '--videos', {str(video)!r}]))"
+    locale = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=locale)
+    assert r"h\xe9.mp4: cannot be opened" in ended.stdout
+    assert (ended.stderr, ended.returncode) == ("", 2)
+
+
 def test_a_folder_of_rubbish_ends_with_code_2(tmp_path, capsys):
     videos = tmp_path / "videos"
     videos.mkdir()

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -132,6 +133,9 @@ def test_values_are_taken_as_people_write_them(tmp_path):
     config = parse("--config", str(recipe), "--data.videos", "x", "--optim.clip_norm", "None", "--data.strides=1,3")
     assert (config.data.split, config.run.output, config.data.strides) == (None, "07", (1, 3))
     assert config.optim.clip_norm is None
+    recipe.write_text("data: {videos: ~/a.csv}\n")
+    config = parse("--config", str(recipe), "--run.output=~/runs/a")
+    assert [config.data.videos, config.run.output] == [str(Path.home() / "a.csv"), str(Path.home() / "runs/a")]
     for text, seed in (("20261127123456789", 20261127123456789), ("010", 10), ("1e3", 1000)):
         assert parse("--data.videos", "x", "--run.seed", text).run.seed == seed
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 
 
@@ -12,9 +14,16 @@ def forkserver_context(preload: str) -> ForkServerContext:
     """Processes forked from a clean server that has a module imported, so that one more costs milliseconds.
 
     Not forked from the training process: that has threads, and a child would inherit their locks in whatever state.
+    Ctrl-C, which a terminal sends to all of them, is for the main process to answer: it ends the others.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
+    resource_tracker.ensure_running()  # first, as starting it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # what it starts inherits the mask
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

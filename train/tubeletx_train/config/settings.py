@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -50,10 +51,15 @@ def takes_list(hint: Any) -> bool:
 
 
 def as_meant(value: Any, hint: Any) -> Any:
-    """A value as it was most likely meant: None as null, 1e3 as 1000, one value for a list of one, "1,2" as a list."""
+    """A value as it was most likely meant.
+
+    None is null, 1e3 is 1000, one value is a list of one, "1,2" a list of two, and ~/a lies in the home folder.
+    """
     members = _members(hint)
     if isinstance(value, str) and value.strip() in ("None", "none", "~") and _NONE in members:
         return None
+    if isinstance(value, str) and value.startswith("~/") and str in members:
+        return os.path.expanduser(value)  # a shell leaves it after an equals sign, and YAML everywhere
     whole = int in members and float not in members
     if whole and isinstance(value, float) and value.is_integer():
         return int(value)
