@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that the locale cannot write
     # Of several processes one tells what happens; all say what goes wrong.
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname).1s %(message)s", handlers=[_LogHandler()])
+    # Of other packages only what may be wrong: matplotlib and torch tell of their caches.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s", handlers=[_LogHandler()])
+    logging.getLogger("tubeletx_train").setLevel(level)
     try:
         found = find_command(arguments)
         if isinstance(found, str):
