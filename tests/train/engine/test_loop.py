@@ -338,9 +338,12 @@ def test_no_bar_is_drawn_where_there_is_no_terminal(tmp_path, capsys, caplog):
     with RunLog(tmp_path, total_steps=400, every=2, tensorboard=False) as log:
         for step in range(1, 401):
             log.step(step, {"loss": 1.0 / step}, clips=2, waited=0.0)
+        log.evaluation(400, {"motion_probe_knn": 0.25})
     assert capsys.readouterr().err == ""
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2  # at first, and at the end
+    assert said.pop() == "evaluation after step 400: motion_probe_knn 0.25"
+    assert len(said) == 3  # of the first step, of the first line of the log, and at the end
+    assert said[0].startswith("step 1 of 400, the first since the start, took ")
     assert said[-1].startswith("step 400 of 400: loss 0.0025")
 
 

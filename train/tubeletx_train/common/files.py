@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -126,9 +127,19 @@ def explain_full_disk(output: str | Path, remark: str = "") -> Iterator[None]:
     Raises:
         CommandError: There is no room left, or the file system became read-only.
     """
+    before = threading.excepthook
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        # A thread that writes, such as TensorBoard's, hands its error to this one, which tells it.
+        if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in NO_ROOM):
+            before(failed)
+
+    threading.excepthook = tell
     try:
         yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         raise CommandError(f"cannot write to {output}: {error.strerror}{remark}") from error
+    finally:
+        threading.excepthook = before

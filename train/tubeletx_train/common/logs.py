@@ -71,6 +71,7 @@ class RunLog:
         # A bar is for a terminal; redrawn into a file it would fill it.
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, disable=None)
         self._said = -math.inf
+        self._first = True
 
     def __enter__(self) -> RunLog:
         return self
@@ -101,11 +102,16 @@ class RunLog:
         self._clips += clips
         self._waited += waited
         self._bar.update()
+        if self._bar.disable and self._first:
+            seconds = time.perf_counter() - self._since  # starting the data processes included
+            _logger.info("step %d of %d, the first since the start, took %.3g s", step, self._bar.total, seconds)
+        self._first = False
         if step % self._every == 0 or step == self._bar.total:
             self._write_averages(step, extra)
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
-        """Write what an evaluation after a step found, a line of its own: names get the prefix "evaluation/"."""
+        """Say and write what an evaluation found, as a line of its own: names get the prefix "evaluation/"."""
+        _logger.info("evaluation after step %d: %s", step, ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
         self._write(step, {f"evaluation/{name}": value for name, value in values.items()})
 
     def pause(self, seconds: float) -> None:
