@@ -52,7 +52,9 @@ class PyAVReader(BaseReader):
     """PyAV, single-threaded. Slower than decord, but exact in every container, also where frames come at no fixed rate.
 
     Opening reads the file once without decoding it: the time stamps of its packets number the frames, and tell from
-    which key frame to decode.
+    which key frame to decode. Where a shard's member is an MP4 file whose frames are stored in the order in which they
+    are shown, as `shards` transcodes them, its own index tells both, and packets are checked against that as they are
+    read.
     """
 
     def __init__(self, media: Media, short_side: int | None, size: tuple[int, int] | None) -> None:
@@ -61,9 +63,14 @@ class PyAVReader(BaseReader):
         self._media = media
         self._short_side = short_side
         self._container: Any = None
+        self._times: list[int] = []
+        self._keys: list[int] = []
+        self._number: dict[int, int] | None = None
         self._resizer = FrameResizer()
         self._open()
-        self._index_packets()
+        self._is_checked = False  # every packet, not those alone that were read
+        if not self._take_index():
+            self._index_packets()
 
     def __del__(self) -> None:
         # Container and streams hold each other: left alone they would stay until a garbage collection.
@@ -86,6 +93,31 @@ class PyAVReader(BaseReader):
         if self._stream.codec_context is None:
             raise VideoError(self._path, "cannot be opened as a video (no decoder for it)")
         self._stream.codec_context.thread_count = 1
+
+    def _take_index(self) -> bool:
+        """Number the frames by the index of an MP4 file in memory; returns whether it tells all that packets would.
+
+        That is so where each packet is listed and lies within the file, none is cut out by an edit list, and none is
+        shown out of its order. What the index cannot tell `_packets` checks.
+        """
+        content, stream = self._media.content, self._stream
+        if content is None or "mp4" not in self._container.format.name.split(",") or b"moof" in content:
+            return False
+        entries = list(getattr(stream, "index_entries", ()))  # PyAV 16 and later
+        if not entries or len(entries) != stream.frames or stream.codec_context.has_b_frames:
+            return False
+        times = [entry.timestamp for entry in entries]
+        keys = [number for number, entry in enumerate(entries) if entry.is_keyframe]
+        if (
+            keys[:1] != [0]
+            or any(before >= time for before, time in itertools.pairwise(times))
+            or any(entry.is_discard or entry.pos + entry.size > len(content) for entry in entries)
+        ):
+            return False
+        self._num_frames, self._times, self._keys = len(times), times, keys
+        self._number = {time: number for number, time in enumerate(times)}
+        self._found_by_key_frames = True
+        return True
 
     def _index_packets(self) -> None:
         """Number the frames in the order in which they are shown."""
@@ -129,6 +161,7 @@ class PyAVReader(BaseReader):
         self._found_by_key_frames = (
             self._number is not None and closed and not cut and "mpegts" not in self._container.format.name
         )
+        self._is_checked = True
 
     @property
     def num_frames(self) -> int:
@@ -144,6 +177,7 @@ class PyAVReader(BaseReader):
     @property
     def seconds(self) -> npt.NDArray[np.float64] | None:
         """(num_frames,) when each frame is shown, from the first on; None where the file has no time stamps."""
+        self._check_packets()
         if self._number is None or self._stream.time_base is None:
             return None
         return (np.asarray(self._times, np.float64) - self._times[0]) * float(self._stream.time_base)
@@ -158,6 +192,7 @@ class PyAVReader(BaseReader):
 
         No edit list, no open group of pictures, no transport stream, a time stamp for each frame, no mirrored frames.
         """
+        self._check_packets()
         if not self._found_by_key_frames:
             return False
         try:
@@ -168,25 +203,35 @@ class PyAVReader(BaseReader):
         return (left_right != upside_down) == transposed
 
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        found: dict[int, npt.NDArray[np.uint8]] = {}
+        wanted = indices.tolist()
         try:
-            for run in self._runs(indices.tolist()):
-                self._collect(run, self._frames_among(run), found)
-                missed = [index for index in run if index not in found]
-                if missed:  # the seek came out behind them
-                    self._collect(missed, self._frames_from(None), found)
+            found = self._find(wanted)
+            if len(found) < len(wanted) and not self._is_checked:
+                self._check_packets()
+                found = self._find([number for number in wanted if number < self._num_frames])
         except (av.FFmpegError, ValueError, OSError):
             raise VideoError(self._path, damaged(indices)) from None
         if len(found) < len(indices):
             raise VideoError(self._path, damaged(indices))
-        frames = [found[index] for index in indices.tolist()]
+        frames = [found[index] for index in wanted]
         if len({frame.shape for frame in frames}) > 1:
             raise VideoError(self._path, "its frames change their size")
         return np.stack(frames)
 
+    def _find(self, wanted: list[int]) -> dict[int, npt.NDArray[np.uint8]]:
+        """Those of some frames that are there, by number."""
+        found: dict[int, npt.NDArray[np.uint8]] = {}
+        for run in self._runs(wanted):
+            self._collect(run, self._frames_among(run), found)
+            missed = [index for index in run if index not in found]
+            if missed:  # the seek came out behind them
+                self._collect(missed, self._frames_from(None), found)
+        return found
+
     def frames(self) -> Iterator[tuple[int, Any]]:
         """All frames, as FFmpeg's, with their numbers. Raises VideoError where one of them cannot be decoded."""
         expected = 0
+        self._check_packets()
         try:
             for number, frame in self._frames_from(None):
                 if number != expected:
@@ -201,6 +246,7 @@ class PyAVReader(BaseReader):
     @property
     def ticks(self) -> tuple[list[int], Fraction]:
         """When each frame is shown, from the first on, and the seconds of which those numbers are multiples."""
+        self._check_packets()
         if self._number is None or self._stream.time_base is None:
             step = 1 / Fraction(self.fps).limit_denominator(_FINEST)
             return list(range(self._num_frames)), step
@@ -242,7 +288,7 @@ class PyAVReader(BaseReader):
         assert self._number is not None
         last = {self._group(number): number for number in wanted}  # of each group
         self._container.seek(self._times[wanted[0]], stream=self._stream, backward=True)
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             if not packet.size:
                 break  # what ends the stream
             number = self._number[packet.pts]
@@ -251,6 +297,29 @@ class PyAVReader(BaseReader):
             if number <= last.get(self._group(number), -1):
                 yield from self._numbered(packet.decode())
         yield from self._numbered(self._stream.codec_context.decode(None))  # what it holds back
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets from here on, up to one that is not as the index has it, where that alone numbers the frames."""
+        for packet in self._container.demux(self._stream):
+            if packet.size and not self._is_checked and not self._is_as_listed(packet):
+                return
+            yield packet
+
+    def _is_as_listed(self, packet: Any) -> bool:
+        assert self._number is not None
+        number = self._number.get(packet.pts)
+        if number is None or packet.pts != packet.dts or packet.is_corrupt:
+            return False
+        group = self._group(number)
+        if packet.is_keyframe != (self._keys[group - 1] == number):
+            return False
+        return not packet.is_keyframe or _starts_anew(packet)
+
+    def _check_packets(self) -> None:
+        """Number the frames by the packets where the index did. Raises VideoError as opening does."""
+        if not self._is_checked:
+            self._open()
+            self._index_packets()
 
     def _numbered(self, frames: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         assert self._number is not None
@@ -265,7 +334,7 @@ class PyAVReader(BaseReader):
             self._open()
         else:
             self._container.seek(self._times[index], stream=self._stream, backward=True)
-        frames = self._container.decode(self._stream)
+        frames = (frame for packet in self._packets() for frame in packet.decode())
         yield from enumerate(frames) if self._number is None else self._numbered(frames)
 
     def _collect(
