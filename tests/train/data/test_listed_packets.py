@@ -145,6 +145,15 @@ def test_what_is_cut_off_is_refused(content, tmp_path):
             open_content(whole[:-size])
 
 
+@pytest.mark.parametrize("flags", ["frag_keyframe", "frag_keyframe+empty_moov", "frag_keyframe+default_base_moof"])
+def test_fragments_are_read_whole(content, tmp_path, flags):
+    (tmp_path / "made.mp4").write_bytes(content)
+    ffmpeg("-i", str(tmp_path / "made.mp4"), "-c", "copy", "-movflags", flags, str(tmp_path / "fragments.mp4"))
+    video = open_content((tmp_path / "fragments.mp4").read_bytes())
+    assert video.num_frames == FRAMES
+    np.testing.assert_array_equal(video.read([3, 90, 149]), in_order(content)[[3, 90, 149]])
+
+
 def test_damage_to_the_index_never_gives_other_frames(source, monkeypatch):
     """Bytes of the index changed at random: what is read is what a reader of every packet reads, or nothing."""
     content = transcode(str(source), TranscodeConfig(short_side=32, gop=12), None, lambda: None).content

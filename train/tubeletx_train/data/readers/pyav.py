@@ -101,19 +101,18 @@ class PyAVReader(BaseReader):
         shown out of its order. What the index cannot tell `_packets` checks.
         """
         content, stream = self._media.content, self._stream
-        if content is None or "mp4" not in self._container.format.name.split(",") or b"moof" in content:
+        if content is None or "mp4" not in self._container.format.name.split(",") or _has_fragments(content):
             return False
-        entries = list(getattr(stream, "index_entries", ()))  # PyAV 16 and later
-        if not entries or len(entries) != stream.frames or stream.codec_context.has_b_frames:
+        entries = getattr(stream, "index_entries", ())  # later versions of PyAV
+        if not len(entries) or len(entries) != stream.frames or stream.codec_context.has_b_frames:
             return False
-        times = [entry.timestamp for entry in entries]
-        keys = [number for number, entry in enumerate(entries) if entry.is_keyframe]
-        if (
-            keys[:1] != [0]
-            or any(before >= time for before, time in itertools.pairwise(times))
-            or any(entry.is_discard or entry.pos + entry.size > len(content) for entry in entries)
-        ):
+        listed = [(entry.timestamp, entry.is_keyframe, entry.is_discard, entry.pos + entry.size) for entry in entries]
+        times, are_keys, are_cut, ends = map(list, zip(*listed, strict=True))
+        if not are_keys[0] or any(are_cut) or max(ends) > len(content):
             return False
+        if any(before >= time for before, time in itertools.pairwise(times)):
+            return False
+        keys = [number for number, is_key in enumerate(are_keys) if is_key]
         self._num_frames, self._times, self._keys = len(times), times, keys
         self._number = {time: number for number, time in enumerate(times)}
         self._found_by_key_frames = True
@@ -353,6 +352,19 @@ class PyAVReader(BaseReader):
         width, height = scaled_size(frame.width, frame.height, self._short_side)
         pixels: npt.NDArray[np.uint8] = self._resizer(frame, width, height, "rgb24").to_ndarray()
         return upright(pixels, orientation(frame))
+
+
+def _has_fragments(content: bytes) -> bool:
+    """Whether an MP4 file holds frames that its main index does not list, or its boxes do not follow each other."""
+    at = 0
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(content[at + 8 : at + 16], "big")
+        if size < 8 or content[at + 4 : at + 8] == b"moof":
+            return True
+        at += size
+    return False
 
 
 # For a codec: the byte of its description that holds the bytes of a length less one, how a unit's first byte tells its
