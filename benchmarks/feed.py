@@ -29,7 +29,7 @@ from tubeletx_train.data.frames import FileFrames, Sources
 from tubeletx_train.data.shards import ShardsConfig, pack_shards
 from tubeletx_train.data.transcode import TranscodeConfig, transcode
 
-SIDE, ROUNDS, CLIPS = 128, 9, 8
+SIDE, ROUNDS, CLIPS = 128, 25, 8
 FORMS = {"transcoded, gop 12": 12, "transcoded, gop 1": 1}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,6 +170,7 @@ _cells = st.one_of(
     st.sampled_from(
         [" a ", "\u00a0b", "ü", "ünder x", "train", "pyav", '"q"', 'q"', '"two\nlines"', "1,2", "\0", "\x1f"]
     ),
+    st.sampled_from(["12345678a", "12345678b", "87654321a", "x" * 64, "x" * 65, "x" * 64 + "y", "é" * 40]),
 )
 
 
@@ -218,6 +220,21 @@ def test_a_list_as_it_is_written_is_plain(tmp_path, monkeypatch, end):
     assert records[2999] == VideoRecord(
         f"{tmp_path}/videos/c_3/ü_02999.mp4", "class 3", 2999 / 8, num_frames=299, fps=29.97, reader="pyav"
     )
+
+
+def test_texts_whose_hashes_are_equal_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_rows, "_MULTIPLIER", np.uint64(0))  # the last eight bytes alone count
+    monkeypatch.setattr(manifest, "_read_csv", None)  # is not called
+    labels = [f"{i % 3} of the same ends" for i in range(50)]
+    records = read_manifest(write(tmp_path, "path,label\n" + "".join(f"a.mp4,{label}\n" for label in labels)))
+    assert [record.label for record in records] == labels
+
+
+def test_lines_that_end_in_two_ways_are_plain(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "_read_csv", None)  # is not called
+    records = read_manifest(write(tmp_path, "path,fps\na.mp4,25\r\nb.mp4,\nc.mp4,\r\nd.mp4,29.97"))
+    assert [record.fps for record in records] == [25, None, None, 29.97]
+    assert [Path(record.path).name for record in records] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
 
 
 def test_paths_below_the_manifest_are_written_relative(tmp_path):

@@ -81,7 +81,7 @@ def _read_rows(path: Path, file: BinaryIO) -> VideoTable:
         plain = parse_plain(block, header, folder)
         if plain is not None:
             builder.extend_arrays(*plain)
-            line += block.count(b"\n")
+            line += plain[1]
         elif b'"' in block:  # a row may then go on into the next block
             file.seek(-len(block), os.SEEK_CUR)
             _read_csv(path, io.TextIOWrapper(file, "utf-8", newline=""), header, line, builder)

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tubeletx_train.data.record import COLUMNS, STRUCTURED
-from tubeletx_train.data.table import NUMBERS, REPEATED, Column
+from tubeletx_train.data.table import NUMBERS, REPEATED, Column, Repeated
 
-_COMMA, _NEWLINE, _SLASH, _DOT = b",\n/."
-_LONGEST_NUMBER = 24  # characters
+_COMMA, _NEWLINE, _RETURN, _SLASH, _DOT = b",\n\r/."
+_LONGEST_HASHED = 64  # bytes
+_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(9)], np.uint64)  # of the first bytes of eight
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dict[str, Column], int] | None:
@@ -35,15 +37,14 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
     """
     if any(mark in block for mark in (b'"', b"\0", b"//", b"/./")) or any(name in STRUCTURED for name in header):
         return None
-    if b"\r" in block:
-        if block.count(b"\r") != block.count(b"\r\n"):
-            return None
-        block = block.replace(b"\r\n", b"\n")
+    if block.endswith(b"\r"):
+        return None
     if not block.endswith(b"\n"):
         block += b"\n"
     if not block.isascii():
         block.decode()
-    characters = np.frombuffer(block, np.uint8)
+    # Behind the last cell as many bytes as are read of one together.
+    characters = np.frombuffer(block + bytes(_LONGEST_HASHED), np.uint8)
     ends = np.flatnonzero((characters == _COMMA) | (characters == _NEWLINE))
     if len(ends) % len(header):
         return None
@@ -51,6 +52,12 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
     if not closes[:, -1].all() or closes[:, :-1].any():
         return None
     starts = np.append(0, ends[:-1] + 1)
+    if b"\r" in block:
+        last = ends[len(header) - 1 :: len(header)]
+        after_return = characters[last - 1] == _RETURN
+        if np.count_nonzero(characters == _RETURN) != np.count_nonzero(after_return):
+            return None
+        last -= after_return  # in `ends`
     filled = starts < ends
     for edge in (characters[starts[filled]], characters[ends[filled] - 1]):
         if edge.min(initial=127) <= ord(" ") or edge.max(initial=0) >= 127:
@@ -60,10 +67,10 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
         for place, name in enumerate(header):
             cells = starts[place :: len(header)], ends[place :: len(header)]
             if name in NUMBERS:
-                columns[name] = _numbers(name, characters, *cells)
+                columns[name] = _numbers(name, block, characters, *cells)
                 continue
             if name in REPEATED:
-                columns[name] = _repeated(name, block, *cells)
+                columns[name] = _repeated(name, block, characters, *cells)
                 continue
             columns[name] = _paths(characters, *cells, folder)
         if "end" in columns:
@@ -76,34 +83,63 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
 
 
 def _numbers(
-    name: str, characters: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    name: str,
+    block: bytes,
+    characters: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
 ) -> npt.NDArray[Any]:
     """Numbers as a table holds them: those that differ are parsed once each. Raises ValueError."""
-    lengths = ends - starts
-    longest = int(lengths.max(initial=1))
-    if longest > _LONGEST_NUMBER:
-        raise ValueError(f"a number of {longest} characters")
-    width = 8 if longest <= 8 else _LONGEST_NUMBER  # 8 bytes are compared as one number
-    padded = np.zeros((len(starts), width), np.uint8)
-    places = np.arange(longest)
-    padded[:, :longest] = np.where(
-        places < lengths[:, None], characters[np.minimum(starts[:, None] + places, len(characters) - 1)], 0
-    )
-    keys = padded.view(np.uint64 if width == 8 else f"S{width}")[:, 0]
-    cells, rows = np.unique(keys, return_inverse=True)
+    cells = _told_apart(block, characters, starts, ends)
     parse, _ = COLUMNS[name]
     dtype, missing = NUMBERS[name]
-    values = [parse(cell.decode()) if cell else missing for cell in cells.view(f"S{width}").tolist()]
-    return np.array(values, dtype)[rows.reshape(-1)]
+    values = [parse(text.decode()) if text else missing for text in cells.texts]
+    numbers: npt.NDArray[Any] = np.array(values, dtype)[cells.codes]
+    return numbers
 
 
-def _repeated(name: str, block: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[bytes]:
+def _repeated(
+    name: str,
+    block: bytes,
+    characters: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+) -> Repeated:
     """The cells of texts, those that differ looked at once each. Raises ValueError."""
-    cells = [block[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    cells = _told_apart(block, characters, starts, ends)
     parse, _ = COLUMNS[name]
-    for cell in set(cells) - {b""}:
-        parse(cell.decode())
+    for text in cells.texts:
+        if text:
+            parse(text.decode())
     return cells
+
+
+def _told_apart(
+    block: bytes, characters: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> Repeated:
+    """The cells, those that are equal once: by a hash of their bytes, one by one where it does not tell them apart."""
+    lengths = ends - starts
+    longest = int(lengths.max(initial=1))
+    if longest <= _LONGEST_HASHED:
+        words = _words(characters, starts, lengths, longest)
+        keys = words[0].copy()
+        for word in words[1:]:
+            keys *= _MULTIPLIER
+            keys ^= keys >> np.uint64(32)
+            keys ^= word
+        _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
+        if all((word == word[first[codes]]).all() for word in words):
+            edges = zip(starts[first].tolist(), ends[first].tolist(), strict=True)
+            return Repeated([block[start:end] for start, end in edges], codes)
+    return Repeated.of([block[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
+
+
+def _words(
+    characters: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], longest: int
+) -> list[npt.NDArray[np.uint64]]:
+    """The bytes of cells, eight of each together, with NUL, which is in none, behind the last."""
+    at: npt.NDArray[np.uint64] = np.ndarray(len(characters) - 7, "<u8", characters.data, strides=(1,))
+    return [at[starts + place] & _MASKS[np.clip(lengths - place, 0, 8)] for place in range(0, longest, 8)]
 
 
 def _texts(

@@ -35,8 +35,24 @@ NUMBERS: dict[str, tuple[type[np.generic], Any]] = {
 }
 # Texts that many rows have in common: a number for each row, and what the numbers stand for once.
 REPEATED = ("label", "split", "group", "reader")
+
+
+class Repeated(NamedTuple):
+    """Texts of which many rows have the same: each once, and for each row which it is."""
+
+    texts: list[bytes]
+    codes: npt.NDArray[np.integer[Any]]
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> Repeated:
+        """Told apart one by one."""
+        known: dict[bytes, int] = {}
+        codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(texts))
+        return cls(list(known), codes)
+
+
 # Of numbers as a table holds them, texts that repeat, or the bytes of others and the length of each.
-Column: TypeAlias = "npt.NDArray[Any] | list[bytes] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]"
+Column: TypeAlias = "npt.NDArray[Any] | Repeated | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]"
 _TEXTS = tuple(item.name for item in fields(VideoRecord) if item.name not in NUMBERS)
 
 _CHUNK = 1 << 10  # rows that are taken in together
@@ -371,7 +387,7 @@ class TableBuilder:
                 continue
             texts = ["" if value is None else value for value in values]
             if name in REPEATED:
-                arrays[name] = [text.encode(errors=_NAMES) for text in texts]
+                arrays[name] = Repeated.of([text.encode(errors=_NAMES) for text in texts])
                 continue
             together = "".join(texts)
             parts = texts if together.isascii() else [text.encode(errors=_NAMES) for text in texts]
@@ -393,25 +409,26 @@ class TableBuilder:
     def _append(self, name: str, column: Column) -> None:
         if isinstance(column, np.ndarray):
             self._writer.append(name, column)
-        elif isinstance(column, tuple):
+        elif not isinstance(column, Repeated):
             self._append_texts(name, *column)
         elif name in self._codes:
             self._append_codes(name, column)
         else:
-            self._append_texts(name, *_joined(column))
+            self._append_texts(name, *_joined([column.texts[code] for code in column.codes.tolist()]))
 
-    def _append_codes(self, name: str, texts: Sequence[bytes]) -> None:
+    def _append_codes(self, name: str, column: Repeated) -> None:
         codes = self._codes[name]
-        for text in dict.fromkeys(texts):
+        for text in column.texts:
             codes.setdefault(text, len(codes))
         if len(codes) <= _MOST_REPEATED:
-            self._writer.append(f"{name}.codes", np.fromiter(map(codes.__getitem__, texts), np.uint16, len(texts)))
+            found = np.array([codes[text] for text in column.texts], np.uint16)
+            self._writer.append(f"{name}.codes", found[column.codes])
             return
         # They do not repeat: from here on each row has its own.
         known, before = list(self._codes.pop(name)), self._writer.remove(f"{name}.codes")
         for row in range(0, len(before), _PART):
-            self._append(name, [known[code] for code in before[row : row + _PART].tolist()])
-        self._append(name, list(texts))
+            self._append(name, Repeated(known, before[row : row + _PART]))
+        self._append(name, column)
 
     def _append_texts(self, name: str, joined: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> None:
         stops = self._bytes.setdefault(name, 0) + np.cumsum(lengths)
@@ -443,7 +460,7 @@ def _unknown(name: str, size: int) -> Column:
         dtype, missing = NUMBERS[name]
         return np.full(size, missing, dtype)
     if name in REPEATED:
-        return [b""] * size
+        return Repeated([b""], np.zeros(size, np.uint16))
     return np.empty(0, np.uint8), np.zeros(size, np.int64)
 
 
