@@ -14,6 +14,7 @@ from tubeletx_train.data import (
     VideoRecord,
     load_videos,
     manifest,
+    plain_rows,
     read_manifest,
     scan_folder,
     write_manifest,
