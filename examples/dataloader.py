@@ -64,4 +64,6 @@ def main(folder: pathlib.Path, toy: bool) -> Tensor:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(pathlib.Path(sys.argv[1]), toy="toy" in sys.argv[2:])

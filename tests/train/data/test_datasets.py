@@ -206,7 +206,7 @@ def test_missing_videos_are_listed_and_stop_the_command(tmp_path, capsys):
     arguments = ["gym99", "--root", str(tmp_path / "videos"), "--annotations", str(tmp_path), "--output", str(output)]
     assert main(["manifest", *arguments]) == 2
     captured = capsys.readouterr()
-    assert "1 of 2 listed videos are missing" in captured.err
+    assert "1 of 2 videos are missing" in captured.err
     assert "--allow_missing true" in captured.err
     assert not output.exists()
     missing = tmp_path / "list_missing.csv"

@@ -259,7 +259,7 @@ def write_manifest_files(config: ManifestConfig, report: ManifestReport) -> None
     if report.missing and (not config.allow_missing or not report.records):
         total = len(report.missing) + len(report.records)
         raise DataError(
-            f"{len(report.missing)} of {total} listed videos are missing or unreadable below {config.root} "
+            f"{len(report.missing)} of {total} videos are missing or unreadable below {config.root} "
             f"(listed in {list_path}); no manifest was written"
             + ("" if not report.records else ", --allow_missing true writes it without them")
         )
