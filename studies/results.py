@@ -16,6 +16,7 @@ from tubeletx_train.config.tree import merge
 
 MAIN_MEASURE = "linear probe"
 _CONFIDENCE = 0.95
+_LEAST_VALUES = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Estimate:
 
     Attributes:
         mean: The mean.
-        half_width: Half of the interval, by Student's t; NaN of a single value.
+        half_width: Half of the interval, by Student's t; NaN of one or two values, of which two are equal too easily.
         count: Values.
     """
 
@@ -36,7 +37,9 @@ class Estimate:
     def of(cls, values: Sequence[float]) -> Estimate:
         """Of at least one value."""
         series = pd.Series(values, dtype=float)
-        quantile = float(stats.t.ppf((1 + _CONFIDENCE) / 2, max(len(series) - 1, 1)))
+        if len(series) < _LEAST_VALUES:
+            return cls(float(series.mean()), math.nan, len(series))
+        quantile = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(series) - 1))
         return cls(float(series.mean()), quantile * float(series.sem()), len(series))
 
     @property
