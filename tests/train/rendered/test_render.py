@@ -120,7 +120,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(name, package, 
         ("num_frames", 1, "num_frames: got 1, needs 2 or more"),
         ("clips_per_class", 0, "clips_per_class: got 0, needs 1 or more"),
         ("num_workers", 0, "num_workers: got 0, needs 1 or more"),
-        ("seed", -1, "seed: got -1, needs 0 or more"),
+        ("seed", -1, "seed: got -1, needs a whole number from 0"),
     ],
 )
 def test_settings_have_limits(setting, value, needed):

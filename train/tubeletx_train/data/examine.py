@@ -113,7 +113,7 @@ def _summary(good: Sequence[VideoRecord], bad: Sequence[BadVideo]) -> str:
     seconds = sum((record.num_frames or 0) / (record.fps or 1.0) for record in good)
     return (
         f"{line}; {min(frames)} to {max(frames)} frames, short side {min(sides)} to {max(sides)} pixels, "
-        f"{seconds / 3600:.1f} hours"
+        f"{seconds / 3600:.2g} hours"
     )
 
 
