@@ -78,7 +78,10 @@ def save_dump(content: Mapping[str, Any], path: Path) -> str:
         torch.save(dict(content), path)
     except (OSError, RuntimeError) as error:  # torch hides the error of a full disk behind its own
         return f"what led there could not be saved to {path} ({str(error).splitlines()[0]})"
-    return f"the batch, the weights and the optimiser's state were saved to {path}"
+    return (
+        f"the batch, the weights and the optimiser's state were saved to {path}; often a lower optim.lr, or "
+        "run.precision float32, is what helps"
+    )
 
 
 def non_finite_entries(state: Any, name: str = "") -> Iterator[str]:
