@@ -64,7 +64,7 @@ class Layer:
 LAYERS = {
     "loader": Layer(BATCH, 3, 5, ("torch", "opencv", "albumentations", "kornia")),
     "decoding": Layer(BATCH, 3, 5, ("torch", "opencv", "albumentations")),
-    "training step": Layer(2, 1, 2, ("torch",)),
+    "training step": Layer(2, 1, 24, ("torch",)),
 }
 
 
