@@ -64,7 +64,7 @@ class Layer:
 LAYERS = {
     "loader": Layer(BATCH, 3, 5, ("torch", "opencv", "albumentations", "kornia")),
     "decoding": Layer(BATCH, 3, 5, ("torch", "opencv", "albumentations")),
-    "training step": Layer(2, 1, 24, ("torch",)),
+    "training step": Layer(2, 1, 12, ("torch",)),
 }
 
 
@@ -234,6 +234,8 @@ def main() -> None:
     before = RESULTS / f"{stem}.json"
     found_before = json.loads(before.read_text()) if before.exists() else {}
     report: dict[str, Any] = {layer: found_before[layer] for layer in LAYERS if layer in found_before}
+    for layer in report.keys() - set(arguments.layers):
+        report[layer].setdefault("measured", {key: found_before[key] for key in ("date", "commit", "versions")})
     with tempfile.TemporaryDirectory() as name:
         videos = make_videos(pathlib.Path(name)) if set(arguments.layers) - {"loader"} else []
         for layer in arguments.layers:
