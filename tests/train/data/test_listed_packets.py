@@ -91,17 +91,17 @@ def test_times_and_plainness_are_those_of_the_packets(content, monkeypatch):
     assert open_content(content).is_plain() == checked.is_plain()
 
 
-def test_key_frames_that_do_not_start_anew(source, tmp_path, monkeypatch):
+def test_key_frames_that_do_not_start_anew(source, tmp_path):
     """x264's periodic intra refresh marks as key frames pictures that need those before."""
     path = tmp_path / "refresh.mp4"
     ffmpeg("-i", str(source), "-c:v", "libx264", "-bf", "0", "-x264-params", "intra-refresh=1:keyint=12", str(path))
     content = path.read_bytes()
-    checked = all_checked(monkeypatch, content)
+    expected = in_order(content)
     with av.open(io.BytesIO(content)) as container:
         keys = [entry.is_keyframe for entry in container.streams.video[0].index_entries]
     assert sum(keys) > 5
     for indices in some_indices(1, 20):
-        np.testing.assert_array_equal(open_content(content).read(indices), checked.read(indices))
+        np.testing.assert_array_equal(open_content(content).read(indices), expected[indices])
 
 
 @pytest.mark.parametrize("claimed", [2, 7, 12, 14, 24])

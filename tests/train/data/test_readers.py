@@ -24,7 +24,7 @@ from tubeletx_train.data.inspection import inspect_video
 from tubeletx_train.data.readers import ShardMember, require_reader, storage_path
 from tubeletx_train.data.readers.decord import DecordReader, decord_size
 from tubeletx_train.data.readers.pyav import PyAVReader
-from video_files import ffmpeg, frame_level, frame_numbers
+from video_files import ffmpeg, frame_level, frame_numbers, make_video
 
 VIDEO_READERS = ["decord", "decord_only", "pyav"]
 
@@ -126,6 +126,26 @@ def test_seeking_is_exact(tmp_path, write_video, name, codec):
         assert video.num_frames == 60
         for indices in ([40], [13, 14, 2], [59, 0], [11, 12, 35, 36], [7]):
             assert frame_numbers(video.read(indices)) == indices
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize(
+    "options", ["intra-refresh=1:bframes=0", "intra-refresh=1:bframes=2", "open-gop=1:bframes=3", "bframes=3"]
+)
+def test_pyav_gives_the_pixels_of_a_whole_pass(tmp_path, container, options):
+    # With intra refresh x264 marks as key frames pictures that are renewed part by part from there on.
+    path = tmp_path / f"made.{container}"
+    source = make_video(tmp_path / "source.mp4", frames=60)
+    ffmpeg("-i", str(source), "-c:v", "libx264", "-x264-params", f"{options}:keyint=12:scenecut=0", str(path))
+    with av.open(str(path)) as opened:
+        shown = [frame.to_ndarray(format="rgb24", interpolation="BICUBIC") for frame in opened.decode(video=0)]
+    everything = np.stack(shown)
+    rng = np.random.default_rng(0)
+    video = open_video(str(path), None, "pyav")
+    assert video.num_frames == len(everything) == 60
+    for count in (1, 1, 1, 2, 4, 8):
+        indices = rng.choice(60, count, replace=False)
+        np.testing.assert_array_equal(video.read(indices), everything[indices])
 
 
 @pytest.mark.parametrize("gop", [1, 5, 40])

@@ -115,7 +115,7 @@ class PyAVReader(BaseReader):
         keys = [number for number, is_key in enumerate(are_keys) if is_key]
         self._num_frames, self._times, self._keys = len(times), times, keys
         self._number = {time: number for number, time in enumerate(times)}
-        self._found_by_key_frames = True
+        self._found_by_key_frames = self._begins_at_each_key = True
         return True
 
     def _index_packets(self) -> None:
@@ -127,6 +127,7 @@ class PyAVReader(BaseReader):
         packets = 0
         cut = False
         closed = True
+        self._begins_at_each_key = True
         key: int | None = None
         try:
             for packet in self._container.demux(self._stream):
@@ -140,9 +141,13 @@ class PyAVReader(BaseReader):
                     continue
                 times.append(packet.pts)
                 if packet.is_keyframe:
-                    closed = closed and _starts_anew(packet)
-                    keys.append(packet.pts)
+                    begins = _starts_anew(packet)
+                    closed = closed and begins
                     key = packet.pts
+                    if begins or _is_intra(packet):
+                        keys.append(packet.pts)
+                    else:
+                        self._begins_at_each_key = False
                 elif key is not None and packet.pts is not None and packet.pts < key:
                     closed = False  # shown before the key frame that it follows: it needs the group before, too
         except (av.FFmpegError, ValueError, OSError):
@@ -153,8 +158,16 @@ class PyAVReader(BaseReader):
             raise VideoError(self._path, "holds no frames")
         self._num_frames = len(times)
         known = [time for time in times if time is not None]
+        # AVI files have no time stamps of showing: where none is earlier than that of the packet before, though frames
+        # change places, those made up are of the order of decoding.
+        made_up = (
+            "avi" in self._container.format.name.split(",")
+            and self._stream.codec_context.has_b_frames
+            and known == sorted(known)
+        )
         # Without time stamps of their own frames can only be counted from the first on.
-        self._number = {time: i for i, time in enumerate(sorted(known))} if len(set(known)) == len(times) else None
+        stamped = len(set(known)) == len(times) and not made_up
+        self._number = {time: i for i, time in enumerate(sorted(known))} if stamped else None
         self._keys = sorted(self._number[time] for time in keys if time is not None) if self._number else []
         self._times = sorted(known)
         self._found_by_key_frames = (
@@ -286,7 +299,7 @@ class PyAVReader(BaseReader):
             return
         assert self._number is not None
         last = {self._group(number): number for number in wanted}  # of each group
-        self._container.seek(self._times[wanted[0]], stream=self._stream, backward=True)
+        self._seek(wanted[0])
         for packet in self._packets():
             if not packet.size:
                 break  # what ends the stream
@@ -332,9 +345,19 @@ class PyAVReader(BaseReader):
         if index is None or self._number is None:
             self._open()
         else:
-            self._container.seek(self._times[index], stream=self._stream, backward=True)
+            self._seek(index)
         frames = (frame for packet in self._packets() for frame in packet.decode())
         yield from enumerate(frames) if self._number is None else self._numbered(frames)
+
+    def _seek(self, number: int) -> None:
+        """Go to where decoding has to begin for a frame."""
+        if not self._begins_at_each_key:
+            group = self._group(number)
+            if not group:
+                self._open()
+                return
+            number = self._keys[group - 1]  # the container would go to the last one before the frame
+        self._container.seek(self._times[number], stream=self._stream, backward=True)
 
     def _collect(
         self, wanted: list[int], frames: Iterator[tuple[int, Any]], found: dict[int, npt.NDArray[np.uint8]]
@@ -373,6 +396,8 @@ _UNITS: dict[str, tuple[int, int, int, frozenset[int]]] = {
     "h264": (4, 0, 0x1F, frozenset({5})),
     "hevc": (21, 1, 0x3F, frozenset(range(16, 21))),
 }
+# Of H.264, a slice of a picture that is no IDR.
+_SLICE = 1
 
 
 def _starts_anew(packet: Any) -> bool:
@@ -380,20 +405,43 @@ def _starts_anew(packet: Any) -> bool:
 
     H.264 and HEVC mark as key frames also pictures at which decoding can begin although later ones refer past them.
     """
-    context = packet.stream.codec_context
-    if context.name not in _UNITS:
+    name = packet.stream.codec_context.name
+    if name not in _UNITS:
         return True
-    place, shift, mask, fresh = _UNITS[context.name]
+    _, shift, mask, fresh = _UNITS[name]
+    return any((unit[0] >> shift) & mask in fresh for unit in _units(packet))
+
+
+def _is_intra(packet: Any) -> bool:
+    """Whether a key frame that does not start anew is whole when decoding begins there; True for all but H.264.
+
+    H.264 marks as key frames also pictures from which on the image is renewed part by part (intra refresh): what is
+    decoded from there on differs from what is decoded from the first frame on.
+    """
+    if packet.stream.codec_context.name != "h264":
+        return True
+    first = next((unit[1] for unit in _units(packet) if unit[0] & 0x1F == _SLICE and len(unit) > 1), 0)
+    # A set bit, as the first slice begins at block 0, then the type of the slice as an Exp-Golomb code: 2, or 7 where
+    # all slices of the picture are of that type.
+    return first >> 4 == 0b1011 or first == 0b10001000
+
+
+def _units(packet: Any) -> Iterator[bytes]:
+    """The units of a packet of H.264 or HEVC, each with its head."""
+    context = packet.stream.codec_context
     data, extra = bytes(packet), context.extradata or b""
     if data[:3] == b"\0\0\1" or data[:4] == b"\0\0\0\1":
-        return any((unit[0] >> shift) & mask in fresh for unit in data.split(b"\0\0\1") if unit)
+        yield from (unit for unit in data.split(b"\0\0\1") if unit)
+        return
+    place = _UNITS[context.name][0]
     length = (extra[place] & 3) + 1 if len(extra) > place else 4
     at = 0
     while at + length < len(data):
-        if (data[at + length] >> shift) & mask in fresh:
-            return True
-        at += length + int.from_bytes(data[at : at + length], "big")
-    return False
+        size = int.from_bytes(data[at : at + length], "big")
+        at += length
+        if size:
+            yield data[at : at + size]
+        at += size
 
 
 def orientation(frame: Any) -> tuple[bool, bool, bool]:
