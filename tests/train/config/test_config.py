@@ -189,6 +189,10 @@ MISTAKES = [
         lambda _: ["--tubelets.patch_sides", "nan", "3"],
         r"^tubelets\.patch_sides: got .*, needs a list of 2 finite numbers$",
     ),
+    (
+        lambda _: ["--tubelets.transforms", " "],
+        r"^tubelets\.transforms: got .*, needs a list of any of scale, rotation, shear$",
+    ),
     (lambda _: ["--data.strides", "a"], r"^data\.strides: got .*, needs a list of whole numbers$"),
     (lambda _: ["--tubelets.num_tubelets", "0"], r"^tubelets\.num_tubelets"),
     (lambda _: ["--data.num_frames", "0"], r"^data\.num_frames: got 0, needs 1 or more$"),

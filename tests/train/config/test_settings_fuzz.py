@@ -12,7 +12,7 @@ from tubeletx_train.config.labelled import EvaluateConfig, FinetuneConfig
 from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.repetition import CountTestConfig, CountVideosConfig, RepetitionConfig
-from tubeletx_train.config.settings import option_types
+from tubeletx_train.config.settings import describe_type, option_types
 from tubeletx_train.config.tree import flatten, to_tree
 from tubeletx_train.data.examine import CheckConfig
 from tubeletx_train.data.shards import ShardsConfig
@@ -51,6 +51,12 @@ TEXTS = st.one_of(
     st.floats().map(str),
     st.text(max_size=12),
 )
+
+
+@pytest.mark.parametrize("config_class", list(COMMANDS))
+def test_every_type_has_words(config_class):
+    for name, hint in option_types(config_class).items():
+        assert "typing" not in describe_type(hint), name
 
 
 @pytest.mark.parametrize("config_class", list(COMMANDS))

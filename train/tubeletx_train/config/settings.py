@@ -90,9 +90,11 @@ def _word(member: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(str, get_args(member)))
     if origin is tuple:
-        kinds = get_args(member)
-        count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
-        return f"a list of {count}{_PLURALS[kinds[0]]}"
+        kind, *more = get_args(member)
+        if get_origin(kind) is Literal:
+            return "a list of any of " + ", ".join(map(str, get_args(kind)))
+        count = "" if Ellipsis in more else f"{len(more) + 1} "
+        return f"a list of {count}{_PLURALS[kind]}"
     return _NOUNS.get(member, str(member))
 
 
