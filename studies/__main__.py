@@ -80,9 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
     side_by_side.add_argument("--commit", help="of the sources, where they lie outside of their repository")
     finetune = commands.add_parser("finetune", help="fine-tune the networks of complete runs of `lockstep` with labels")
-    finetune.add_argument("--output", default="runs/study", help="folder of the runs; default %(default)s")
-    finetune.add_argument("--arms", nargs="+", default=["long"], metavar="NAME", help="arms or groups")
-    finetune.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    _add_kept(finetune)
     finetune.add_argument(
         "--labelled", nargs="+", type=_labelled, required=True, metavar="NAME=MANIFEST", help="sets of `render`"
     )
@@ -90,9 +88,7 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("--epochs", type=int, default=30, help="default %(default)s")
     _add_jobs(finetune)
     judge = commands.add_parser("judge", help="judge the networks of complete runs of `lockstep` by labelled sets")
-    judge.add_argument("--output", default="runs/study", help="folder of the runs; default %(default)s")
-    judge.add_argument("--arms", nargs="+", default=["long"], metavar="NAME", help="arms or groups")
-    judge.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    _add_kept(judge)
     judge.add_argument("--labelled", nargs="+", type=_labelled, required=True, metavar="NAME=PATH", help="sets")
     judge.add_argument("--group_pattern", help=_GROUP_PATTERN_HELP)
     judge.add_argument("--device", default="auto")
@@ -107,6 +103,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_jobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", type=int, help="runs at once; default one for each GPU, or for each core without")
+
+
+def _add_kept(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", default="runs/study", help="folder of the runs; default %(default)s")
+    command.add_argument("--arms", nargs="+", default=["long"], metavar="NAME", help="arms or groups")
+    command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -211,9 +213,14 @@ def _in_processes(arguments: Sequence[str], count: int, end: float) -> int:
     return max(process.wait() for process in [subprocess.Popen(part) for part in parts])
 
 
-def _finetune(options: argparse.Namespace) -> int:
+def _kept(options: argparse.Namespace) -> tuple[Study, list[Run]]:
     study = Study(Path(options.output).absolute())
     runs = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
+    return study, runs
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    study, runs = _kept(options)
     return finetune_missing(
         study,
         runs,
@@ -225,8 +232,7 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    study = Study(Path(options.output).absolute())
-    runs = [Run(arm, seed) for seed in options.seeds for arm in chosen_arms(options.arms)]
+    study, runs = _kept(options)
     judge_networks(study, runs, dict(options.labelled), group_pattern=options.group_pattern, device=options.device)
     return 0
 

@@ -35,8 +35,9 @@ def judge_networks(
         name: Labelled.read(path, data, clips=LABELLED_CLIPS, group_pattern=group_pattern)
         for name, path in labelled.items()
     }
+    place = resolve_device(device)
     for run, result in tqdm(complete, desc="judging", unit="run", disable=None):
-        encoder = trained_net(*load_pretraining(study.encoder(run)), resolve_device(device)).eval().encoder
+        encoder = trained_net(*load_pretraining(study.encoder(run)), place).eval().encoder
         for name, videos in sets.items():
             result["labelled"] = result.get("labelled", {}) | read_out_labelled(
                 name, labelled_features(encoder, videos), videos

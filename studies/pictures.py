@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,14 +115,15 @@ def _bar(results: Results, arm: str, measure: str) -> Bar:
 
 def _share_curves(results: Results) -> dict[str, Curve]:
     curves = {}
-    for length, form in (("", ""), (", four times the steps", "_long")):
-        for name, arm in (("tubelet contrast (full)", FULL), ("temporal contrast", "temporal")):
-            points = []
-            for share, member in (*((share, f"{arm}_{share}") for share in SHARES), (100, arm)):
-                if found := results.estimate(member + form):
-                    points.append((float(share), found.mean, found.half_width))
-            if len(points) > 1:
-                curves[name + length] = points
+    methods = (("tubelet contrast (full)", FULL), ("temporal contrast", "temporal"))
+    lengths = (("", ""), (", four times the steps", "_long"))
+    for (length, form), (name, arm) in itertools.product(lengths, methods):
+        points = []
+        for share, member in (*((share, f"{arm}_{share}") for share in SHARES), (100, arm)):
+            if found := results.estimate(member + form):
+                points.append((float(share), found.mean, found.half_width))
+        if len(points) > 1:
+            curves[name + length] = points
     return curves
 
 

@@ -67,12 +67,11 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
         for place, name in enumerate(header):
             cells = starts[place :: len(header)], ends[place :: len(header)]
             if name in NUMBERS:
-                columns[name] = _numbers(name, block, characters, *cells)
-                continue
-            if name in REPEATED:
-                columns[name] = _repeated(name, block, characters, *cells)
-                continue
-            columns[name] = _paths(characters, *cells, folder)
+                columns[name] = _numbers(name, _told_apart(block, characters, *cells))
+            elif name in REPEATED:
+                columns[name] = _checked(name, _told_apart(block, characters, *cells))
+            else:
+                columns[name] = _paths(characters, *cells, folder)
         if "end" in columns:
             earliest = np.nan_to_num(np.asarray(columns.get("start", 0.0)))
             if (np.asarray(columns["end"]) <= earliest).any():
@@ -82,15 +81,8 @@ def parse_plain(block: bytes, header: Sequence[str], folder: bytes) -> tuple[dic
     return columns, len(closes)
 
 
-def _numbers(
-    name: str,
-    block: bytes,
-    characters: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-) -> npt.NDArray[Any]:
+def _numbers(name: str, cells: Repeated) -> npt.NDArray[Any]:
     """Numbers as a table holds them: those that differ are parsed once each. Raises ValueError."""
-    cells = _told_apart(block, characters, starts, ends)
     parse, _ = COLUMNS[name]
     dtype, missing = NUMBERS[name]
     values = [parse(text.decode()) if text else missing for text in cells.texts]
@@ -98,15 +90,8 @@ def _numbers(
     return numbers
 
 
-def _repeated(
-    name: str,
-    block: bytes,
-    characters: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-) -> Repeated:
-    """The cells of texts, those that differ looked at once each. Raises ValueError."""
-    cells = _told_apart(block, characters, starts, ends)
+def _checked(name: str, cells: Repeated) -> Repeated:
+    """Texts, those that differ looked at once each. Raises ValueError."""
     parse, _ = COLUMNS[name]
     for text in cells.texts:
         if text:
