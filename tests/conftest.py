@@ -1,6 +1,7 @@
 """Marks as slow what `slow_tests.txt` lists: a file, or a test function for all its parameters, one a line.
 
-The list is what `pytest --durations=0` finds slow; `make test-fast` leaves it out.
+The list is what `pytest --durations=0` finds slow; `make test-fast` leaves it out. What Hypothesis draws is the same in
+each run, so that a test does not fail by chance where nothing was changed; `--hypothesis-profile=default` draws anew.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 HERE = Path(__file__).parent
 SLOW = frozenset(HERE.joinpath("slow_tests.txt").read_text(encoding="utf-8").split())
+
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
