@@ -87,10 +87,20 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("--per_class", type=int, help="videos of a class to train on; default all")
     finetune.add_argument("--epochs", type=int, default=30, help="default %(default)s")
     _add_jobs(finetune)
-    judge = commands.add_parser("judge", help="judge the networks of complete runs of `lockstep` by labelled sets")
+    judge = commands.add_parser("judge", help="judge the networks of complete runs of `lockstep` afterwards")
     _add_kept(judge)
-    judge.add_argument("--labelled", nargs="+", type=_labelled, required=True, metavar="NAME=PATH", help="sets")
+    judge.add_argument(
+        "--labelled", nargs="+", type=_labelled, default=[], metavar="NAME=PATH", help="by labelled sets"
+    )
     judge.add_argument("--group_pattern", help=_GROUP_PATTERN_HELP)
+    judge.add_argument(
+        "--num_frames",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="T",
+        help="by the motion probe in clips of so many frames: in twice as many as in training motions are half as fast",
+    )
     judge.add_argument("--device", default="auto")
     collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
     collect.add_argument("lines", nargs="+")
@@ -233,7 +243,14 @@ def _finetune(options: argparse.Namespace) -> int:
 
 def _judge(options: argparse.Namespace) -> int:
     study, runs = _kept(options)
-    judge_networks(study, runs, dict(options.labelled), group_pattern=options.group_pattern, device=options.device)
+    judge_networks(
+        study,
+        runs,
+        dict(options.labelled),
+        group_pattern=options.group_pattern,
+        num_frames=options.num_frames,
+        device=options.device,
+    )
     return 0
 
 

@@ -298,6 +298,18 @@ def read_out_labelled(name: str, by_stage: dict[str, Tensor], videos: Labelled) 
     return accuracies
 
 
+def _of_split(data: DataConfig, split: str) -> DataConfig:
+    return dataclasses.replace(data, split=split, num_workers=0)
+
+
+def draw_motions(
+    data: DataConfig, *, fit_clips: int = FIT_CLIPS, judged_clips: int = JUDGED_CLIPS
+) -> tuple[ProbeTask, ProbeTask]:
+    """The motion probe's clips: over training videos, to fit on, and over held-out ones."""
+    fit = draw_motion_task(_of_split(data, TRAIN), fit_clips, _FIT_SEED)
+    return fit, draw_motion_task(_of_split(data, HELD_OUT), judged_clips, _JUDGE_SEED)
+
+
 def draw_measurements(
     config: PretrainConfig,
     labelled: Mapping[str, str],
@@ -317,17 +329,15 @@ def draw_measurements(
         judged_clips: To judge it by.
         pairs: Pairs of a retrieval set.
     """
-
-    def data(split: str) -> DataConfig:
-        return dataclasses.replace(config.data, split=split, num_workers=0)
-
-    videos, _ = prepare_videos(data(HELD_OUT), progress=False)
+    held_out = _of_split(config.data, HELD_OUT)
+    videos, _ = prepare_videos(held_out, progress=False)
     count = pairs * _PAIR_SETS
-    batches = held_out_batches(videos, data(HELD_OUT), count=count, batch_size=min(64, pairs), seed=_PAIR_SEED)
+    batches = held_out_batches(videos, held_out, count=count, batch_size=min(64, pairs), seed=_PAIR_SEED)
     pair = TubeletPair(config.tubelets, seed=_PAIR_SEED)
+    fit, judge = draw_motions(config.data, fit_clips=fit_clips, judged_clips=judged_clips)
     return Measurements(
-        fit=draw_motion_task(data(TRAIN), fit_clips, _FIT_SEED),
-        judge=draw_motion_task(data(HELD_OUT), judged_clips, _JUDGE_SEED),
+        fit=fit,
+        judge=judge,
         pairs=[draw_pair_set(batches, pair, pairs) for _ in range(_PAIR_SETS)],
         labelled={
             name: Labelled.read(path, config.data, clips=LABELLED_CLIPS, group_pattern=group_pattern)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ _TOLD_APART = """## Actions that differ by one thing
 The choice of the linear classifier, which is fitted on all classes, between two that differ in one thing alone, percent
 right; 50 is chance. Which way, how often and which first are not to be told without the order of the frames. First the
 mean over all such pairs, then those that differ by the way."""
+
+_SLOWER = """## Motions at another speed
+
+A motion takes the whole of its clip: in one of 16 frames it is half as fast as in one of 8. Frozen features of the
+networks as they were trained, the linear probe fitted and judged on clips of each length, percent right; 50 is
+chance."""
 
 _INTRODUCTION = """# What each part of the method brings, at a small size
 
@@ -83,6 +89,7 @@ def write_report(folder: Path, runs: Sequence[dict[str, Any]], manifest: Path) -
         *(_group(results, pictures, group) for group in groups() if group != "paper"),
         _queues(results, pictures),
         _pairs(results),
+        _slower(results),
         _told_apart(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
         _left_out(results),
@@ -175,17 +182,34 @@ def _queues(results: Results, pictures: dict[str, Path]) -> str:
 
 
 def _pairs(results: Results) -> str:
-    arms = results.ran(_PAIR_ARMS)
-    rows = []
-    for pair in MOTION_PAIRS:
-        name = " / ".join(pair)
-        cells = [str(Estimate.of([float(run["probe"]["pairs"][name]) for run in results.by_arm[arm]])) for arm in arms]
-        rows.append([name, *cells])
+    probes = {arm: [run["probe"] for run in results.by_arm[arm]] for arm in results.ran(_PAIR_ARMS)}
     return f"""## Motions that differ by one thing
 
 The linear probe's choice between the two, percent right; 50 is chance.
 
-{markdown(rows, ["pair", *(f"`{arm}`" for arm in arms)])}"""
+{_pairs_table(probes)}"""
+
+
+def _pairs_table(probes: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """A column for each arm, of what its runs' probes found."""
+    rows = []
+    for name in map(" / ".join, MOTION_PAIRS):
+        cells = [str(Estimate.of([float(probe["pairs"][name]) for probe in found])) for found in probes.values()]
+        rows.append([name, *cells])
+    return markdown(rows, ["pair", *(f"`{arm}`" for arm in probes)])
+
+
+def _slower(results: Results) -> str:
+    """The same motions in clips of other lengths."""
+    parts = []
+    for frames in results.probed_lengths:
+        runs = {arm: [run for run in runs if frames in run.get("probes", {})] for arm, runs in results.by_arm.items()}
+        runs = {arm: found for arm, found in runs.items() if found}
+        probes = {arm: [run["probes"][frames] for run in found] for arm, found in runs.items()}
+        trained_on = next(iter(runs.values()))[0]["config"]["data"]["num_frames"]
+        title = f"{frames} frames, as in training" if int(frames) == trained_on else f"{frames} frames"
+        parts.append(f"### {title}\n\n{_pairs_table(probes)}")
+    return "\n\n".join([_SLOWER, *parts]) if parts else ""
 
 
 def _told_apart(results: Results) -> str:

@@ -114,6 +114,11 @@ class Results:
                     found.setdefault(name, list(last[kind]))
         return found
 
+    @property
+    def probed_lengths(self) -> list[str]:
+        """Numbers of frames in the clips that networks were judged by afterwards, the shortest first."""
+        return sorted({frames for run in self.runs for frames in run.get("probes", {})}, key=int)
+
     def told(self, arm: str, name: str, kind: str, what: str) -> list[float]:
         """Accuracies in one thing of `told_apart`, a value for each seed that has one."""
         stages = [_last_stages(run).get(name, {}) for run in self.by_arm.get(arm, ())]

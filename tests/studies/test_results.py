@@ -189,6 +189,24 @@ def test_what_classes_differ_by_is_reported(tmp_path):
     assert "| left / right | 42.5 ± 6.2 |" in text
 
 
+def test_motions_in_clips_of_other_lengths_are_reported(tmp_path):
+    manifest = tmp_path / "videos.csv"
+    write_manifest(manifest, [VideoRecord("a.mp4", split="train"), VideoRecord("b.mp4", split="held_out")])
+    runs = [result_of(arm, seed, 0.3) for arm in (FULL, "temporal") for seed in (0, 1)]
+    frames = runs[0]["config"]["data"]["num_frames"]
+    pairs = {" / ".join(pair): 0.01 * place for place, pair in enumerate(MOTION_PAIRS)}
+    runs[2]["probes"] = {"16": {"pairs": pairs}, str(frames): runs[2]["probe"]}
+    report = write_report(tmp_path / "report", runs, manifest).read_text()
+    *_, found = report.split("## Motions at another speed")
+    shorter, longer = found.split("### 16 frames\n")
+    assert f"### {frames} frames, as in training\n" in shorter
+    assert "`temporal`" in shorter
+    assert f"`{FULL}`" not in shorter
+    rows = [line.split("|") for line in longer.splitlines() if " / " in line][: len(MOTION_PAIRS)]
+    assert [row[1].strip() for row in rows] == [" / ".join(pair) for pair in MOTION_PAIRS]
+    assert [float(row[2]) for row in rows] == list(range(len(MOTION_PAIRS)))
+
+
 def test_labelled_sets_are_drawn_with_their_chance(tmp_path):
     runs = [result_of(arm, 0, 0.4) for arm in (FULL, "temporal", "shared_8")]
     assert Results(runs).labelled_sets == {"actions": 0.25}

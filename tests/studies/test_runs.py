@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ import studies.runs
 from studies.__main__ import main
 from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, groups, shorter_form_of
 from studies.draw import draw
-from studies.measure import Labelled, Measurements, draw_measurements, embed, read_out_all, read_out_labelled
+from studies.measure import (
+    Labelled,
+    Measurements,
+    draw_measurements,
+    draw_motions,
+    embed,
+    read_out_all,
+    read_out_labelled,
+)
 from studies.pool import run_missing
 from studies.runs import Run, Study
 from studies.videos import write_study_manifest
@@ -293,8 +302,11 @@ def test_rendered_classes_that_differ_by_one_thing_are_told_apart():
         assert last["axes"]["way"] == pytest.approx(sum(last["opposites"].values()) / len(Gym.opposites))
 
 
-def test_kept_networks_are_judged_afterwards_as_runs_are(clips, manifest, tmp_path, capsys):
+def test_kept_networks_are_judged_afterwards_as_runs_are(clips, manifest, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("studies.judge.draw_motions", partial(draw_motions, fit_clips=40, judged_clips=20))
     study = Study(tmp_path / "study")
+    study.manifest.parent.mkdir()
+    write_manifest(study.manifest, read_manifest(manifest))
     run = Run(FULL, 0)
     config = config_from_tree(PretrainConfig, merge(toy_recipe(FULL), {"data": {"videos": str(manifest)}}), "study")
     moco = build_moco(config)
@@ -305,11 +317,16 @@ def test_kept_networks_are_judged_afterwards_as_runs_are(clips, manifest, tmp_pa
     videos.save(tmp_path / "set.npz")
     study.write_result(run, {"config": to_tree(config), "labelled": {"other": {"stem": {"linear": 0.5}}}})
     arguments = ["judge", "--output", str(study.root), "--labelled", f"set={tmp_path / 'set.npz'}", "--arms", FULL]
-    assert main([*arguments, "--device", "cpu"]) == 0
-    found = study.result(run)["labelled"]
-    assert found["other"] == {"stem": {"linear": 0.5}}
-    as_runs = read_out_all(embed(moco.query_net, dataclasses.replace(clips, labelled={"set": videos})))["labelled"]
-    assert found["set"] == as_runs["set"]
+    assert main([*arguments, "--device", "cpu", "--num_frames", "4", "7"]) == 0
+    found = study.result(run)
+    assert found["labelled"]["other"] == {"stem": {"linear": 0.5}}
+    as_runs = read_out_all(embed(moco.query_net, dataclasses.replace(clips, labelled={"set": videos})))
+    assert found["labelled"]["set"] == as_runs["labelled"]["set"]
+    assert found["probes"]["4"] == as_runs["probe"]
+    assert list(found["probes"]) == ["4", "7"]
+    assert found["probes"]["7"] != found["probes"]["4"]
+    assert main(["judge", "--output", str(study.root), "--arms", FULL]) == UsageError.exit_code
+    assert "--labelled, --num_frames: got neither" in capsys.readouterr().err
     study.encoder(run).unlink()
     assert main(arguments) == UsageError.exit_code
     assert "holds no network" in capsys.readouterr().err
