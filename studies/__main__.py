@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=[],
         metavar="T",
-        help="by the motion probe in clips of so many frames: in twice as many as in training motions are half as fast",
+        help="by clips of so many frames, the motion probe's and the sets': in twice as many a motion is half as fast",
     )
     judge.add_argument("--device", default="auto")
     collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")

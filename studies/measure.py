@@ -20,6 +20,7 @@ from torch import Tensor
 from studies.videos import HELD_OUT, TRAIN
 from tubeletx.pair import TubeletPair
 from tubeletx_train.common.checkpoint import save_checkpoint
+from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import DataConfig, normalize, prepare_videos, read_manifest
 from tubeletx_train.data.loader import held_out_batches
@@ -67,13 +68,21 @@ class Labelled:
             data: Frames, strides, size and reader of a clip.
             clips: Clips of a video.
             group_pattern: As in `tubeletx-train probe`, for sets without splits.
+
+        Raises:
+            UsageError: A file's clips are of another length.
+            DataError: See `read_labelled`.
         """
         if path.endswith(".npz"):
             with np.load(path) as file:
                 names, groups, splits = (file[name].tolist() for name in ("names", "groups", "splits"))
-                return cls(
-                    torch.from_numpy(file["clips"]), torch.from_numpy(file["labels"]), names, groups, splits or None
+                clips_there, labels = torch.from_numpy(file["clips"]), torch.from_numpy(file["labels"])
+            frames = clips_there.shape[3]
+            if frames != data.num_frames:
+                raise UsageError(
+                    f"{path}: holds clips of {frames} frames, needs {data.num_frames}; give the videos it was made of"
                 )
+            return cls(clips_there, labels, names, groups, splits or None)
         # One pattern serves all sets of a study; the names in a set with splits need not follow it.
         with_splits = Path(path).is_file() and any(record.split == "test" for record in read_manifest(path))
         videos, _ = read_labelled(path, data, clips=clips, group_pattern=None if with_splits else group_pattern)

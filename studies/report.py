@@ -27,11 +27,11 @@ The choice of the linear classifier, which is fitted on all classes, between two
 right; 50 is chance. Which way, how often and which first are not to be told without the order of the frames. First the
 mean over all such pairs, then those that differ by the way."""
 
-_SLOWER = """## Motions at another speed
+_BY_FRAMES = """## Clips of other lengths
 
-A motion takes the whole of its clip: in one of 16 frames it is half as fast as in one of 8. Frozen features of the
-networks as they were trained, the linear probe fitted and judged on clips of each length, percent right; 50 is
-chance."""
+Frozen features of the networks as they were trained, of clips of other numbers of frames; classifiers fitted and judged
+on clips of one length. A motion of the probe takes the whole of its clip, so that in one of twice the frames it is half
+as fast. Labelled videos are read at strides with which their clips last equally long."""
 
 _INTRODUCTION = """# What each part of the method brings, at a small size
 
@@ -89,8 +89,8 @@ def write_report(folder: Path, runs: Sequence[dict[str, Any]], manifest: Path) -
         *(_group(results, pictures, group) for group in groups() if group != "paper"),
         _queues(results, pictures),
         _pairs(results),
-        _slower(results),
         _told_apart(results),
+        _by_frames(results),
         _picture(pictures, "confusion", "Confusion matrix of the full method"),
         _left_out(results),
     ]
@@ -199,28 +199,30 @@ def _pairs_table(probes: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     return markdown(rows, ["pair", *(f"`{arm}`" for arm in probes)])
 
 
-def _slower(results: Results) -> str:
-    """The same motions in clips of other lengths."""
+def _by_frames(results: Results) -> str:
+    """The same networks judged by clips of other lengths."""
     parts = []
-    for frames in results.probed_lengths:
-        runs = {arm: [run for run in runs if frames in run.get("probes", {})] for arm, runs in results.by_arm.items()}
-        runs = {arm: found for arm, found in runs.items() if found}
-        probes = {arm: [run["probes"][frames] for run in found] for arm, found in runs.items()}
-        trained_on = next(iter(runs.values()))[0]["config"]["data"]["num_frames"]
-        title = f"{frames} frames, as in training" if int(frames) == trained_on else f"{frames} frames"
-        parts.append(f"### {title}\n\n{_pairs_table(probes)}")
-    return "\n\n".join([_SLOWER, *parts]) if parts else ""
+    for frames, judged in results.by_frames().items():
+        probes = {arm: [run["probe"] for run in runs] for arm, runs in judged.by_arm.items()}
+        parts += [f"### {frames} frames", _table(judged, list(judged.by_arm)), _pairs_table(probes)]
+        parts += _told_tables(judged)
+    return "\n\n".join([_BY_FRAMES, *parts]) if parts else ""
 
 
 def _told_apart(results: Results) -> str:
     """What the classes of rendered sets are told apart by."""
+    parts = _told_tables(results)
+    return "\n\n".join([_TOLD_APART, *parts]) if parts else ""
+
+
+def _told_tables(results: Results) -> list[str]:
     parts = []
     for name, axes in results.told_apart("axes").items():
         arms = [arm for arm in results.by_arm if results.told(arm, name, "axes", axes[0])]
-        parts += [f"### {name}", _told(results, name, "axes", axes, arms)]
+        parts += [f"#### {name}", _told(results, name, "axes", axes, arms)]
         if chosen := [arm for arm in arms if arm in _OPPOSITES_ARMS]:
             parts.append(_told(results, name, "opposites", results.told_apart("opposites")[name], chosen))
-    return "\n\n".join([_TOLD_APART, *parts]) if parts else ""
+    return parts
 
 
 def _told(results: Results, name: str, kind: str, whats: Sequence[str], arms: Sequence[str]) -> str:

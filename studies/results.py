@@ -114,10 +114,14 @@ class Results:
                     found.setdefault(name, list(last[kind]))
         return found
 
-    @property
-    def probed_lengths(self) -> list[str]:
-        """Numbers of frames in the clips that networks were judged by afterwards, the shortest first."""
-        return sorted({frames for run in self.runs for frames in run.get("probes", {})}, key=int)
+    def by_frames(self) -> dict[int, Results]:
+        """What runs came to afterwards on clips of other lengths, by the number of frames, the shortest first."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for run in self.runs:
+            for frames, measured in run.get("by_frames", {}).items():
+                whose = {name: run[name] for name in ("arm", "seed", "config")}
+                found.setdefault(int(frames), []).append(whose | measured)
+        return {frames: Results(found[frames]) for frames in sorted(found)}
 
     def told(self, arm: str, name: str, kind: str, what: str) -> list[float]:
         """Accuracies in one thing of `told_apart`, a value for each seed that has one."""

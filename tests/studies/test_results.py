@@ -193,18 +193,25 @@ def test_motions_in_clips_of_other_lengths_are_reported(tmp_path):
     manifest = tmp_path / "videos.csv"
     write_manifest(manifest, [VideoRecord("a.mp4", split="train"), VideoRecord("b.mp4", split="held_out")])
     runs = [result_of(arm, seed, 0.3) for arm in (FULL, "temporal") for seed in (0, 1)]
-    frames = runs[0]["config"]["data"]["num_frames"]
     pairs = {" / ".join(pair): 0.01 * place for place, pair in enumerate(MOTION_PAIRS)}
-    runs[2]["probes"] = {"16": {"pairs": pairs}, str(frames): runs[2]["probe"]}
+    longer = runs[0]["probe"] | {"linear": 0.7, "pairs": pairs}
+    labelled = {"gym": {"layer1": {"linear": 0.61, "knn": 0.5, "chance": 0.1, "axes": {"way": 0.75}, "opposites": {}}}}
+    runs[2]["by_frames"] = {"16": {"probe": longer, "labelled": labelled}, "8": {"probe": runs[2]["probe"]}}
+    assert list(Results(runs).by_frames()) == [8, 16]
     report = write_report(tmp_path / "report", runs, manifest).read_text()
-    *_, found = report.split("## Motions at another speed")
-    shorter, longer = found.split("### 16 frames\n")
-    assert f"### {frames} frames, as in training\n" in shorter
-    assert "`temporal`" in shorter
-    assert f"`{FULL}`" not in shorter
-    rows = [line.split("|") for line in longer.splitlines() if " / " in line][: len(MOTION_PAIRS)]
+    shorter, longer = (
+        report.split("## Clips of other lengths")[1].split("## What is not here")[0].split("### 16 frames")
+    )
+    assert "### 8 frames" in shorter
+    for part, probe in ((shorter, "30.0"), (longer, "70.0")):
+        row, *_ = [line.split("|") for line in part.splitlines() if line.startswith("| `temporal` ")]
+        assert row[5].strip() == probe
+        assert f"| `{FULL}`" not in part
+    rows = [line.split("|") for line in longer.splitlines() if " / " in line]
     assert [row[1].strip() for row in rows] == [" / ".join(pair) for pair in MOTION_PAIRS]
     assert [float(row[2]) for row in rows] == list(range(len(MOTION_PAIRS)))
+    assert "| 61.0" in longer
+    assert "| 75.0" in longer
 
 
 def test_labelled_sets_are_drawn_with_their_chance(tmp_path):

@@ -13,6 +13,7 @@ import studies.runs
 from studies.__main__ import main
 from studies.arms import FULL, REFERENCES, all_arms, arm_recipe, groups, shorter_form_of
 from studies.draw import draw
+from studies.judge import lasting_as_long
 from studies.measure import (
     Labelled,
     Measurements,
@@ -30,7 +31,7 @@ from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import merge, to_tree
-from tubeletx_train.data import VideoRecord, read_manifest, write_manifest
+from tubeletx_train.data import DataConfig, VideoRecord, read_manifest, write_manifest
 from tubeletx_train.evaluation.motion_probe import motion_probe
 from tubeletx_train.evaluation.pair_retrieval import held_out_retrieval
 from tubeletx_train.evaluation.pretrained import save_pretraining, untrained_net
@@ -317,19 +318,34 @@ def test_kept_networks_are_judged_afterwards_as_runs_are(clips, manifest, tmp_pa
     videos.save(tmp_path / "set.npz")
     study.write_result(run, {"config": to_tree(config), "labelled": {"other": {"stem": {"linear": 0.5}}}})
     arguments = ["judge", "--output", str(study.root), "--labelled", f"set={tmp_path / 'set.npz'}", "--arms", FULL]
-    assert main([*arguments, "--device", "cpu", "--num_frames", "4", "7"]) == 0
+    assert main([*arguments, "--device", "cpu"]) == 0
     found = study.result(run)
     assert found["labelled"]["other"] == {"stem": {"linear": 0.5}}
     as_runs = read_out_all(embed(moco.query_net, dataclasses.replace(clips, labelled={"set": videos})))
     assert found["labelled"]["set"] == as_runs["labelled"]["set"]
-    assert found["probes"]["4"] == as_runs["probe"]
-    assert list(found["probes"]) == ["4", "7"]
-    assert found["probes"]["7"] != found["probes"]["4"]
+    assert "by_frames" not in found
+    assert main([*arguments, "--device", "cpu", "--num_frames", "4"]) == 0
+    assert study.result(run) == found | {
+        "by_frames": {"4": {"probe": as_runs["probe"], "labelled": as_runs["labelled"]}}
+    }
+    assert main(["judge", "--output", str(study.root), "--arms", FULL, "--num_frames", "7"]) == 0
+    of_seven = study.result(run)["by_frames"]["7"]
+    assert of_seven["labelled"] == {}
+    assert of_seven["probe"] != as_runs["probe"]
+    assert main([*arguments, "--num_frames", "7"]) == UsageError.exit_code
+    assert "set.npz: holds clips of 4 frames, needs 7" in capsys.readouterr().err
     assert main(["judge", "--output", str(study.root), "--arms", FULL]) == UsageError.exit_code
     assert "--labelled, --num_frames: got neither" in capsys.readouterr().err
     study.encoder(run).unlink()
     assert main(arguments) == UsageError.exit_code
     assert "holds no network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("num_frames", "stride"), [(4, 4), (8, 2), (16, 1), (32, 1)])
+def test_clips_of_another_length_last_as_long(num_frames, stride):
+    data = DataConfig(videos="x", num_frames=8, strides=(3, 1, 2))
+    found = lasting_as_long(data, num_frames)
+    assert (found.num_frames, found.strides) == (num_frames, (stride,))
 
 
 def test_names_in_a_set_with_splits_need_not_follow_the_pattern_of_groups(tmp_path):

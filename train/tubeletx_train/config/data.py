@@ -147,6 +147,11 @@ class DataConfig(ReadingConfig):
         if not self.strides or min(self.strides) < 1:
             raise ValueError(f"strides: got {self.strides}, needs one or more whole numbers of 1 or more")
 
+    @property
+    def middle_stride(self) -> int:
+        """The one of `strides` that labelled videos are judged at."""
+        return sorted(self.strides)[len(self.strides) // 2]
+
 
 class Normalization(NamedTuple):
     """What is subtracted from colours in [0, 1], and what they are then divided by; red, green, blue."""

@@ -35,7 +35,7 @@ class LabelledClips:
 
     Attributes:
         origin: The manifest or folder they are of, for messages.
-        clips: (N, V, 3, T, S, S) uint8, V clips of each of N videos.
+        clips: (N, V, 3, T, S, S) uint8, V clips of each of N videos; one where no video is longer than a clip.
         labels: (N,) int64, indices into `names`.
         groups: N names of who or what a video shows, or None.
         splits: N names of splits, None where unknown.
@@ -96,10 +96,13 @@ def read_labelled(
     if not read:
         raise NoUsableVideos(f"{path}: not one of its {len(records)} videos can be read (the first: {bad[0]})")
     kept = [records[item.place] for item in read]
+    views_of_a_video = max(len(item.views) for item in read)
     labelled = LabelledClips(
         origin=path,
         # A video no longer than a clip gives one, which then stands for all.
-        clips=torch.stack([item.views.expand(clips, -1, -1, -1, -1) for item in read]).permute(0, 1, 5, 2, 3, 4),
+        clips=torch.stack([item.views.expand(views_of_a_video, -1, -1, -1, -1) for item in read]).permute(
+            0, 1, 5, 2, 3, 4
+        ),
         labels=torch.tensor([names.index(str(record.label)) for record in kept]),
         groups=_groups(path, kept, group_pattern),
         splits=[record.split for record in kept],
@@ -124,7 +127,7 @@ def _views(data: DataConfig, clips: int) -> LabelledDataConfig:
     return LabelledDataConfig(
         num_frames=data.num_frames,
         fps=None,
-        stride=sorted(data.strides)[len(data.strides) // 2],
+        stride=data.middle_stride,
         short="hold",
         crop_size=data.crop_size,
         decode_size=data.decode_size,

@@ -32,7 +32,7 @@ CEILING_CLIPS = 1024
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Settings of a probe; clips are drawn as the checkpoint's run drew them.
+    """Settings of a probe; clips are drawn as the checkpoint's run drew them, where nothing else is said.
 
     Attributes:
         checkpoint: A checkpoint of `pretrain`, or the folder of a run, whose newest it then is.
@@ -46,6 +46,9 @@ class ProbeConfig:
         fit_split: Fit on rows of this split; with labels null means "train".
         fit_count: With motions: clips fitted on.
         count: With motions: clips judged by.
+        num_frames: Frames of a clip; null as in the run. A network takes clips of any length, and tells fast motion
+            better in longer ones, where less of it comes to each frame.
+        stride: With labels: from frame to frame of a clip; null takes the middle one of the run's.
         clips: With labels: clips of a video, evenly spaced, whose features are averaged.
         group_pattern: With labels: regular expression whose first group, found in a file's name, names the video's
             group; each is judged by classifiers fitted on the others. Null: `split` is judged by `fit_split` where
@@ -65,6 +68,8 @@ class ProbeConfig:
     fit_split: str | None = None
     fit_count: int = 1600
     count: int = 800
+    num_frames: int | None = None
+    stride: int | None = None
     clips: int = 4
     group_pattern: str | None = None
     ceiling_steps: int = 0
@@ -75,7 +80,7 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, len(MOTION_NAMES), "fit_count")
-        require_at_least(self, 1, "count", "clips")
+        require_at_least(self, 1, "count", "num_frames", "stride", "clips")
         require_at_least(self, 0, "ceiling_steps", "num_workers")
         require_seed(self)
         if self.task == "labels" and self.videos is None:
@@ -97,6 +102,13 @@ class ProbeReport:
     untrained: Readout
     names: tuple[str, ...]
     ceiling: float | None = None
+
+
+def with_frames(data: DataConfig, num_frames: int | None, stride: int | None) -> DataConfig:
+    """The same clips of another number of frames, or at another stride, where one is given."""
+    return dataclasses.replace(
+        data, num_frames=num_frames or data.num_frames, strides=data.strides if stride is None else (stride,)
+    )
 
 
 def draw_motion_task(data: DataConfig, count: int, seed: int) -> ProbeTask:
@@ -121,6 +133,7 @@ def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
         UsageError: The checkpoint or the videos cannot be used; one line says why.
     """
     trained, weights = load_pretraining(config.checkpoint)
+    trained = dataclasses.replace(trained, data=with_frames(trained.data, config.num_frames, config.stride))
     device = resolve_device(config.device)
     if config.output is not None:
         writable_folder(config.output)
