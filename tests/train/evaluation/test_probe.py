@@ -16,6 +16,7 @@ from tubeletx_train.evaluation.ceiling import supervised_ceiling
 from tubeletx_train.evaluation.labelled import read_labelled
 from tubeletx_train.evaluation.motion_probe import ProbeTask, draw_probe_task, motion_probe
 from tubeletx_train.evaluation.motions import MOTION_NAMES, MOTION_PAIRS, motion_tubelets
+from tubeletx_train.evaluation.probe import with_frames
 from tubeletx_train.evaluation.readout import read_out, read_out_by_group
 from tubeletx_train.figures.confusion import confusion_picture
 from tubeletx_train.models import build_encoder
@@ -241,7 +242,7 @@ def classes(write_video, tmp_path_factory):
 
 
 def test_labelled_videos_from_a_folder(classes):
-    data = DataConfig(videos=str(classes), num_frames=4, crop_size=16, decode_size=32)
+    data = DataConfig(videos=str(classes), num_frames=4, strides=(2,), crop_size=16, decode_size=32)
     videos, bad = read_labelled(str(classes), data, clips=2, group_pattern=r"(p\d)_")
     assert videos.clips.shape == (6, 2, 3, 4, 16, 16)
     assert videos.names == ["blue", "red"]
@@ -252,6 +253,14 @@ def test_labelled_videos_from_a_folder(classes):
         read_labelled(str(classes), data, clips=1, group_pattern=r"q(\d)")
     with pytest.raises(DataError, match="two classes"):
         read_labelled(str(classes / "red"), data, clips=1)
+
+
+@pytest.mark.parametrize(("num_frames", "stride", "views"), [(4, 2, 3), (6, 2, 1), (11, 1, 1), (10, 1, 3)])
+def test_videos_that_fit_into_one_clip_give_one(classes, num_frames, stride, views):
+    """Of 9, 10 and 11 frames: they are embedded once, and a longer one keeps what is asked for."""
+    data = with_frames(DataConfig(videos=str(classes), crop_size=16, decode_size=32), num_frames, stride)
+    videos, _ = read_labelled(str(classes), data, clips=3)
+    assert videos.clips.shape == (6, views, 3, num_frames, 16, 16)
 
 
 def test_probe_and_evaluation_see_the_same_pixels(classes):
@@ -280,6 +289,9 @@ def test_the_command_reads_motions(checkpoint, videos, tmp_path, capsys):
     }
     assert 0 <= content["trained"]["linear"] <= 1
     assert (tmp_path / "confusion.png").stat().st_size > 0
+    assert main([*command, "--num_workers", "0", "--num_frames", "9", "--output", str(tmp_path / "longer")]) == 0
+    longer = json.loads((tmp_path / "longer" / "probe.json").read_text())
+    assert longer["untrained"]["confusion"] != content["untrained"]["confusion"]
 
 
 def test_the_command_reads_labels_by_group_by_split_and_one_by_one(checkpoint, classes, tmp_path, capsys):
@@ -295,6 +307,8 @@ def test_the_command_reads_labels_by_group_by_split_and_one_by_one(checkpoint, c
     ]
     manifest.write_text("\n".join(["path,label,split", *rows]) + "\n")
     assert main([*command, str(manifest)]) == 0
+    assert main([*command, str(manifest), "--num_frames", "7", "--stride", "1", "--output", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "probe.json").read_text())["num_frames"] == 7
     assert main([*command, str(manifest), "--split", "validation"]) == 2
     assert "no labelled video of split 'validation'" in capsys.readouterr().err
 

@@ -139,7 +139,13 @@ def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
         writable_folder(config.output)
     report = (_probe_motions if config.task == "motion" else _probe_labels)(config, trained, weights, device)
     if config.output is not None:
-        made = {"task": config.task, "checkpoint": config.checkpoint, **made_on(device, "float32")}
+        frames = trained.data.num_frames
+        made = {
+            "task": config.task,
+            "checkpoint": config.checkpoint,
+            "num_frames": frames,
+            **made_on(device, "float32"),
+        }
         _write(report, Path(config.output), made)
     return report
 
@@ -189,7 +195,7 @@ def _fitted_data(config: ProbeConfig, trained: PretrainConfig) -> DataConfig:
     return dataclasses.replace(data, source="videos", videos=videos, split=config.fit_split)
 
 
-def _write(report: ProbeReport, folder: Path, made: Mapping[str, str]) -> None:
+def _write(report: ProbeReport, folder: Path, made: Mapping[str, Any]) -> None:
     content: dict[str, Any] = {name: dataclasses.asdict(readout) for name, readout in _readouts(report).items()}
     content |= {"names": list(report.names), **made}
     if report.ceiling is not None:
