@@ -263,6 +263,86 @@ def test_a_header_that_counts_a_frame_too_many_is_forgiven(tmp_path, write_video
         open_video(str(path))
 
 
+def scrolling(path: Path, frames: int = 60) -> Path:
+    """A video of noise that moves, so that a frame decoded from the wrong place differs much from the right one."""
+    noise = np.random.default_rng(0).integers(0, 255, (48 + frames, 64 + frames, 3), np.uint8)
+    images = np.stack([noise[i : 48 + i, i : 64 + i] for i in range(frames)])
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x48", "-r", "10", "-i", "-"]
+    ffmpeg(*raw, "-c:v", "libx264", "-crf", "10", str(path), stdin=images.tobytes())
+    return path
+
+
+# Key frames that follow each other at once are decoded before the first of them is shown.
+CLOSE_KEYS = ("-c:v", "libx264", "-bf", "3", "-x264-params", "keyint=12:min-keyint=1", "-force_key_frames", "3.6,3.7")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("h264.avi", ("-c:v", "libx264", "-bf", "0", "-g", "12")),
+        ("h264.asf", ("-c:v", "libx264", "-g", "12")),
+        ("wmv2.wmv", ("-c:v", "wmv2", "-q:v", "3", "-g", "12", "-r", "25")),
+        ("close.flv", CLOSE_KEYS),
+        ("close.mp4", (*CLOSE_KEYS, "-use_editlist", "0")),
+        ("close.mkv", CLOSE_KEYS),
+        ("fragments.mp4", (*CLOSE_KEYS, "-movflags", "frag_keyframe+empty_moov")),
+    ],
+)
+def test_a_checked_file_gives_the_same_frames_wherever_one_begins(tmp_path, name, codec):
+    path = str(tmp_path / name)
+    ffmpeg("-i", str(scrolling(tmp_path / "source.mp4")), *codec, "-pix_fmt", "yuv420p", path)
+    found = inspect_video(path, "decord")
+    everything = open_video(path, None, "pyav").read(range(found.num_frames)).astype(int)
+    video = open_video(path, None, found.reader or "decord", (found.width, found.height))
+    rng = np.random.default_rng(0)
+    for indices in [*rng.permutation(found.num_frames)[:, None], *rng.integers(0, found.num_frames, (20, 4))]:
+        assert np.abs(video.read(indices) - everything[indices]).mean((1, 2, 3)).max() < 4, indices
+
+
+def test_an_avi_file_with_dropped_frames_or_without_a_count_is_whole(tmp_path, write_video):
+    codec = ("-c:v", "mpeg4", "-q:v", "1", "-g", "12")
+    source = write_video(tmp_path / "source.avi", frames=50, codec=codec)
+    gaps = tmp_path / "gaps.avi"
+    # Where frames are missing this format holds empty ones, which the header counts.
+    ffmpeg("-i", str(source), "-vf", "select=lt(n\\,20)+not(mod(n\\,7))", "-fps_mode", "vfr", *codec, str(gaps))
+    streamed = tmp_path / "streamed.avi"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(source), *codec, "-f", "avi", "-"]
+    streamed.write_bytes(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    for path, shown in ((gaps, [*range(20), 21, 28, 35, 42, 49]), (streamed, list(range(50)))):
+        for reader in ("decord", "pyav"):
+            video = open_video(str(path), reader=reader)
+            assert frame_numbers(video.read(range(video.num_frames))) == shown
+            assert frame_numbers(video.read([21])) == shown[21:22]
+        np.testing.assert_allclose(open_video(str(path), reader="pyav").seconds, np.array(shown) / 10)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        with pytest.raises(VideoError, match="cannot be opened as a video"):
+            open_video(str(path))
+
+
+def test_a_cover_picture_is_no_video_and_the_largest_of_several_streams_is_read(tmp_path, write_video):
+    source = write_video(tmp_path / "source.mp4")
+    cover = tmp_path / "cover.png"
+    ffmpeg("-i", str(source), "-frames:v", "1", str(cover))
+    sound = tmp_path / "sound.mp4"
+    ffmpeg(
+        *("-f", "lavfi", "-i", "sine=d=1", "-i", str(cover), "-map", "0", "-map", "1"),
+        *("-c:v", "png", "-disposition:v:0", "attached_pic", str(sound)),
+    )
+    with pytest.raises(VideoError, match="holds no video stream"):
+        open_video(str(sound))
+    small = tmp_path / "small.mkv"
+    ffmpeg(
+        "-i", str(source), "-map", "0", "-map", "0", "-c:v:1", "copy", "-c:v:0", "mjpeg", "-s:v:0", "16x16", str(small)
+    )
+    first = tmp_path / "first.mkv"
+    ffmpeg("-i", str(cover), "-i", str(source), "-map", "0", "-map", "1", "-c", "copy", str(first))
+    for path in (small, first):
+        for reader in VIDEO_READERS:
+            video = open_video(str(path), reader=reader)
+            assert video.num_frames == 40
+            assert video.read([3]).shape == (1, 48, 64, 3)
+
+
 def test_videos_are_closed_when_they_are_let_go(videos):
     gc.collect()
     gc.disable()  # not by luck of a collection

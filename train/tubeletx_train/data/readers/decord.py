@@ -18,8 +18,9 @@ decord.logging.set_level(decord.logging.QUIET)
 class DecordReader(BaseReader):
     """decord, single-threaded: workers are the parallelism.
 
-    Seeking is exact in most MP4, Matroska, WebM and AVI files. In AVI with B-frames, open groups of pictures, MP4 cut
-    by an edit list and MPEG transport streams decord misses by up to some thirty frames, or repeats the last one.
+    Seeking is exact in most MP4, Matroska, WebM, FLV and AVI files. In AVI with B-frames or H.264, open groups of
+    pictures, intra refresh, MP4 cut by an edit list, ASF and MPEG transport streams decord misses by up to some thirty
+    frames, or repeats the last one; elsewhere `PyAVReader.is_plain` tells.
     Whether it reads a damaged file may differ from one time to the next, as its decoder runs ahead in a thread.
     """
 

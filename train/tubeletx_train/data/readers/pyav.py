@@ -20,6 +20,14 @@ from tubeletx_train.data.readers.protocol import BaseReader, damaged, scaled_siz
 
 _FINEST = 1 << 20  # of frames a second, their denominator
 
+# Containers in which seeks find key frames by their times; AVI is another such, but for H.264 and HEVC.
+_SOUGHT_EXACTLY = frozenset({"mov", "matroska", "flv"})
+
+# Bytes that a frame takes of an AVI file at least, also an empty one.
+_LEAST_CHUNK = 8
+
+_ATTACHED_PICTURE = 1024  # FFmpeg's flag
+
 # Packets up to which passing over them is quicker than a seek.
 _NEAR = 64
 
@@ -87,9 +95,10 @@ class PyAVReader(BaseReader):
             self._container = av.open(self._media.source(), "r", metadata_errors="ignore")
         except (av.FFmpegError, ValueError, OSError) as error:
             raise VideoError(self._path, f"cannot be opened as a video ({_cause(error)})") from None
-        if not self._container.streams.video:
+        stream = _video_stream(self._container)
+        if stream is None:
             raise VideoError(self._path, "holds no video stream")
-        self._stream = self._container.streams.video[0]
+        self._stream: Any = stream
         if self._stream.codec_context is None:
             raise VideoError(self._path, "cannot be opened as a video (no decoder for it)")
         self._stream.codec_context.thread_count = 1
@@ -101,7 +110,7 @@ class PyAVReader(BaseReader):
         shown out of its order. What the index cannot tell `_packets` checks.
         """
         content, stream = self._media.content, self._stream
-        if content is None or "mp4" not in self._container.format.name.split(",") or _has_fragments(content):
+        if content is None or "mp4" not in self._formats() or _has_fragments(content):
             return False
         entries = getattr(stream, "index_entries", ())  # later versions of PyAV
         if not len(entries) or len(entries) != stream.frames or stream.codec_context.has_b_frames:
@@ -122,10 +131,10 @@ class PyAVReader(BaseReader):
         """Number the frames in the order in which they are shown."""
         times: list[int | None] = []
         keys: list[int | None] = []
-        # AVI files are written whose header counts one frame more than there are.
-        stated = self._stream.frames - ("avi" in self._container.format.name.split(","))
         packets = 0
+        reached = 0  # AVI numbers its frames, those that were dropped while it was recorded too
         cut = False
+        self._keys_apart = True
         closed = True
         self._begins_at_each_key = True
         key: int | None = None
@@ -136,6 +145,7 @@ class PyAVReader(BaseReader):
                 if packet.is_corrupt:
                     raise VideoError(self._path, "cannot be opened as a video (the file is cut off or damaged)")
                 packets += 1
+                reached = packets if packet.dts is None else packet.dts + 1
                 if packet.is_discard:
                     cut = True  # by an edit list
                     continue
@@ -143,6 +153,8 @@ class PyAVReader(BaseReader):
                 if packet.is_keyframe:
                     begins = _starts_anew(packet)
                     closed = closed and begins
+                    if key is not None and packet.dts is not None and packet.dts <= key:
+                        self._keys_apart = False
                     key = packet.pts
                     if begins or _is_intra(packet):
                         keys.append(packet.pts)
@@ -152,28 +164,39 @@ class PyAVReader(BaseReader):
                     closed = False  # shown before the key frame that it follows: it needs the group before, too
         except (av.FFmpegError, ValueError, OSError):
             raise VideoError(self._path, "cannot be opened as a video (the file is cut off or damaged)") from None
-        if packets < stated:
+        is_avi = "avi" in self._formats()
+        if max(packets, reached if is_avi else 0) < self._stated_frames():
             raise VideoError(self._path, "cannot be opened as a video (the file is cut off or damaged)")
         if not times:
             raise VideoError(self._path, "holds no frames")
         self._num_frames = len(times)
         known = [time for time in times if time is not None]
-        # AVI files have no time stamps of showing: where none is earlier than that of the packet before, though frames
-        # change places, those made up are of the order of decoding.
+        # AVI and ASF files have no time stamps of showing: where none is earlier than that of the packet before, though
+        # frames change places, those made up are of the order of decoding.
         made_up = (
-            "avi" in self._container.format.name.split(",")
-            and self._stream.codec_context.has_b_frames
-            and known == sorted(known)
+            (is_avi or "asf" in self._formats()) and self._stream.codec_context.has_b_frames and known == sorted(known)
         )
         # Without time stamps of their own frames can only be counted from the first on.
         stamped = len(set(known)) == len(times) and not made_up
         self._number = {time: i for i, time in enumerate(sorted(known))} if stamped else None
         self._keys = sorted(self._number[time] for time in keys if time is not None) if self._number else []
         self._times = sorted(known)
-        self._found_by_key_frames = (
-            self._number is not None and closed and not cut and "mpegts" not in self._container.format.name
-        )
+        self._found_by_key_frames = self._number is not None and closed and not cut and "mpegts" not in self._formats()
         self._is_checked = True
+
+    def _formats(self) -> list[str]:
+        """The container's, by FFmpeg's names."""
+        names: list[str] = self._container.format.name.split(",")
+        return names
+
+    def _stated_frames(self) -> int:
+        """Frames that there must be by the header; 0 where it does not tell."""
+        stated: int = self._stream.frames
+        if "avi" not in self._formats():
+            return stated
+        # Files are written whose header counts one frame more than there are, and, by programs that cannot go back to
+        # it, files that count more than they can hold.
+        return stated - 1 if stated * _LEAST_CHUNK <= self._container.size else 0
 
     @property
     def num_frames(self) -> int:
@@ -202,10 +225,11 @@ class PyAVReader(BaseReader):
     def is_plain(self) -> bool:
         """Whether a decoder that seeks to key frames and turns frames by right angles reads the file exactly.
 
-        No edit list, no open group of pictures, no transport stream, a time stamp for each frame, no mirrored frames.
+        A container in which a seek finds the key frame asked for, no edit list, no open group of pictures, a time stamp
+        for each frame, no mirrored frames.
         """
         self._check_packets()
-        if not self._found_by_key_frames:
+        if not (self._found_by_key_frames and self._is_found_exactly()):
             return False
         try:
             _, frame = next(self._frames_from(None))
@@ -213,6 +237,15 @@ class PyAVReader(BaseReader):
             return False
         transposed, left_right, upside_down = orientation(frame)
         return (left_right != upside_down) == transposed
+
+    def _is_found_exactly(self) -> bool:
+        """Whether a seek to the time at which a key frame is shown comes out there: of what was tried, see the tests.
+
+        Where frames are sought by when they are decoded, it comes out at the next key frame if that is decoded by then.
+        """
+        if "avi" in self._formats():  # decord crashes at counts that cannot be
+            return self._stream.codec_context.name not in _UNITS and self._stated_frames() > 0
+        return self._keys_apart and not _SOUGHT_EXACTLY.isdisjoint(self._formats())
 
     def _decode(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         wanted = indices.tolist()
@@ -375,6 +408,18 @@ class PyAVReader(BaseReader):
         width, height = scaled_size(frame.width, frame.height, self._short_side)
         pixels: npt.NDArray[np.uint8] = self._resizer(frame, width, height, "rgb24").to_ndarray()
         return upright(pixels, orientation(frame))
+
+
+def _video_stream(container: Any) -> Any | None:
+    """The stream that players show, and other decoders read, of several; None where there is at most a cover picture.
+
+    Earlier versions of PyAV do not tell: then it is the first.
+    """
+    streams = container.streams
+    if not streams.video:
+        return None
+    stream = streams.best("video") if hasattr(streams, "best") else streams.video[0]
+    return None if getattr(stream, "disposition", 0) & _ATTACHED_PICTURE else stream
 
 
 def _has_fragments(content: bytes) -> bool:

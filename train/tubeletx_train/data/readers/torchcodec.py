@@ -13,7 +13,11 @@ from tubeletx_train.data.readers.protocol import BaseReader, damaged, scaled_siz
 
 
 class TorchCodecReader(BaseReader):
-    """TorchCodec on the CPU, single-threaded, with exact seeking; frames are resized after they are decoded."""
+    """TorchCodec on the CPU, single-threaded, in its exact mode; frames are resized after they are decoded.
+
+    Of MP4, Matroska and WebM files it gives the frames that PyAV gives. Of H.264 of intra refresh, AVI with B-frames,
+    time stamps below zero and MPEG program streams TorchCodec 0.13 gives others; at transport streams it fails.
+    """
 
     def __init__(self, media: Media, short_side: int | None, size: tuple[int, int] | None) -> None:
         super().__init__(media.path)
