@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -16,6 +17,7 @@ _BLUE, _GREY, _RED = "#2f6fb0", "#8a93a3", "#c44e52"
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c6d31")
 # Curves of more points have none of them marked.
 _MOST_MARKED = 12
+_LEGEND_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def interval_bars(
     all_axes[0].set_ylim(bottom=0)
     all_axes[0].set_ylabel(ylabel)
     if lines:
-        all_axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+        _legend_below(figure, all_axes[0])
     return _save(figure, path)
 
 
@@ -90,7 +92,7 @@ def curves_picture(
         ylabel: What the curves measure.
         chance: What guessing gets, where the curves are shares; None for other numbers, about zero.
     """
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.4 + 0.2 * -(-len(curves) // _LEGEND_COLUMNS)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, (name, points) in enumerate(curves.items()):
@@ -103,12 +105,18 @@ def curves_picture(
     axes.set_ylabel(ylabel)
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    _legend_below(figure, axes)
     axes.spines[["top", "right"]].set_visible(False)
     if chance is not None:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return _save(figure, path)
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """Name what is drawn where nothing is."""
+    names = axes.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=8)
 
 
 def _save(figure: Figure, path: str | Path) -> Path:

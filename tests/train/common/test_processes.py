@@ -38,3 +38,47 @@ def test_ctrl_c_while_the_server_imports_is_the_main_process_to_answer(tmp_path)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does
     output, errors = program.communicate(timeout=100)
     assert (output, errors, program.returncode) == ("imported\nalive\n", "", 0)
+
+
+INTERRUPTED = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
+from tubeletx_train.common.processes import ctrl_c_held, forkserver_context
+
+connect = forkserver.connect_to_new_process
+
+def connect_at_ctrl_c(fds):
+    os.killpg(os.getpgid(0), signal.SIGINT)
+    return connect(fds)
+
+forkserver.connect_to_new_process = connect_at_ctrl_c
+
+def work():
+    return 1
+
+if __name__ == "__main__":
+    executor = ProcessPoolExecutor(2, mp_context=forkserver_context("os"))
+    try:
+        with ctrl_c_held():
+            found = [executor.submit(work) for _ in range(4)]
+            os.write(1, b"started\\n")
+    except KeyboardInterrupt:
+        os.write(1, b"interrupted\\n")
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+"""
+
+
+def test_ctrl_c_while_an_executor_starts_its_processes_waits_for_them(tmp_path):
+    (tmp_path / "program.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("started\ninterrupted\n", "", 0)

@@ -286,6 +286,25 @@ def test_settings_that_are_gone_count_only_where_they_were_changed(tmp_path):
         train_toy(toy_config(tmp_path / "changed"))
 
 
+def test_what_a_checkpoint_does_not_tell_of_its_run_is_not_compared(tmp_path):
+    class LaterTask(ToyTask):
+        def identity(self):
+            return super().identity() | {"kind of labels": "names"}
+
+    class OtherTask(ToyTask):
+        def identity(self):
+            return super().identity() | {"kind of labels": "numbers"}
+
+    class StoppedLaterTask(LaterTask, StoppedTask):
+        pass
+
+    for name, stopped in (("old", StoppedTask), ("new", StoppedLaterTask)):
+        train_toy(toy_config(tmp_path / name), stopped)
+    with pytest.raises(UsageError, match="other settings: the kind of labels"):
+        train_toy(toy_config(tmp_path / "new"), OtherTask)
+    assert train_toy(toy_config(tmp_path / "old"), LaterTask).step == 12
+
+
 @contextmanager
 def full_disk(room=512):
     """Writing a file past so many bytes fails as on a full disk."""

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from tubeletx_train.common.errors import LoaderError
-from tubeletx_train.common.processes import exit_with_parent, forkserver_context
+from tubeletx_train.common.processes import ctrl_c_held, exit_with_parent, forkserver_context
 
 # Seconds for a process to start; it imports torch from what may be a slow network disk.
 _START_TIMEOUT = 120.0
@@ -76,7 +76,8 @@ class _Worker(Generic[Item, Result]):
         context = forkserver_context(self.preload)
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.work), daemon=True)
-        self.process.start()
+        with ctrl_c_held():
+            self.process.start()
         theirs.close()  # so that the death of the process reads as end of file here
         started = False
         try:

@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
+from types import FrameType
 
 
 def forkserver_context(preload: str) -> ForkServerContext:
@@ -25,6 +28,31 @@ def forkserver_context(preload: str) -> ForkServerContext:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+@contextmanager
+def ctrl_c_held() -> Iterator[None]:
+    """Context of what starts processes: Ctrl-C acts when they are started.
+
+    In the middle it would take from a child what it is about to open (semaphores by their names, its end of a pipe),
+    and the child would say so in a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main one alone
+        yield
+        return
+    came = False
+
+    def hold(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal came
+        came = True
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def exit_with_parent() -> None:

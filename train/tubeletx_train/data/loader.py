@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tubeletx import KeptMemoryLoader
 from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.errors import LoaderError
-from tubeletx_train.common.processes import exit_with_parent, forkserver_context
+from tubeletx_train.common.processes import ctrl_c_held, exit_with_parent, forkserver_context
 from tubeletx_train.config.data import DataConfig
 from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.drawn import DrawnDataset, VideoDataset
@@ -142,7 +142,7 @@ class ClipLoader(Generic[Batch]):
             NoUsableVideos: Draw after draw met unreadable videos.
         """
         try:
-            with _no_advice():
+            with _no_advice(), ctrl_c_held():
                 iterator = iter(self._loader)
             while (batch := self._next(iterator)) is not None:
                 yield batch

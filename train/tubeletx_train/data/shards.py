@@ -34,7 +34,7 @@ from tubeletx_train.common.errors import LoaderError
 from tubeletx_train.common.files import file_digest, replaced_file, writable_folder, write_json, write_text
 from tubeletx_train.common.limits import require_at_least, require_positive
 from tubeletx_train.common.lock import locked_folder
-from tubeletx_train.common.processes import exit_with_parent, forkserver_context
+from tubeletx_train.common.processes import ctrl_c_held, exit_with_parent, forkserver_context
 from tubeletx_train.data.bad_videos import BadVideo, name_some
 from tubeletx_train.data.check import with_finding
 from tubeletx_train.data.errors import DataError, NoUsableVideos, VideoError
@@ -291,11 +291,12 @@ def _write_all(
         num_workers, mp_context=forkserver_context("tubeletx_train.data"), initializer=exit_with_parent
     )
     try:
-        waiting = {
-            executor.submit(write_shard, _shard_path(folder, number), shard): number
-            for number, shard in enumerate(shards)
-            if number not in done
-        }
+        with ctrl_c_held():
+            waiting = {
+                executor.submit(write_shard, _shard_path(folder, number), shard): number
+                for number, shard in enumerate(shards)
+                if number not in done
+            }
         for future in as_completed(waiting):
             number = waiting[future]
             done[number] = future.result()

@@ -281,7 +281,8 @@ class _Loop(Generic[Batch]):
         after = less_defaults(current, default_settings(self._task.config), saved)
         differing = _differences(before, after, free)
         identity = self._task.identity()
-        changed = [what for what in identity if state["identity"].get(what) != identity[what]]
+        # Versions may differ in these, too; what the checkpoint does not tell cannot be compared.
+        changed = [what for what in identity if state["identity"].get(what, identity[what]) != identity[what]]
         lists = self._task.video_lists()
         other_videos = [_difference_of(what, state.get("videos", {}), lists) for what in changed if what in lists]
         differing += [f"the {what}" for what in changed if what not in lists]

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torchmetrics.functional.classification import multiclass_accuracy
 
+_TOP = 5
 _RETRIEVAL_SIZES = (1, 5, 10, 20, 50)
 _QUERIES_AT_ONCE = 1024
 
 
 def recognition_metrics(scores: Tensor, targets: Tensor, *, absent_as_zero: bool = False) -> dict[str, float]:
-    """Top-1, top-5 and mean class accuracy, as shares.
+    """Top-1, top-5 (of more than five classes) and mean class accuracy, as shares.
 
     Args:
         scores: (N, C) of the videos, higher is likelier.
@@ -30,14 +31,14 @@ def recognition_metrics(scores: Tensor, targets: Tensor, *, absent_as_zero: bool
 
     # A single output leaves torchmetrics nothing to tell apart.
     if num_classes == 1:
-        return {"top1": 1.0, "top5": 1.0, "mean_class_accuracy": 1.0}
+        return {"top1": 1.0, "mean_class_accuracy": 1.0}
     present = torch.bincount(targets, minlength=num_classes) > 0
     per_class = accuracy("none")
-    return {
-        "top1": accuracy("micro").item(),
-        "top5": accuracy("micro", min(5, num_classes)).item(),
-        "mean_class_accuracy": (per_class[present].sum() / (num_classes if absent_as_zero else present.sum())).item(),
-    }
+    metrics = {"top1": accuracy("micro").item()}
+    if num_classes > _TOP:
+        metrics["top5"] = accuracy("micro", _TOP).item()
+    counted = num_classes if absent_as_zero else present.sum()
+    return metrics | {"mean_class_accuracy": (per_class[present].sum() / counted).item()}
 
 
 def multilabel_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
@@ -63,7 +64,7 @@ def multilabel_metrics(scores: Tensor, targets: Tensor) -> dict[str, float]:
 def retrieval_metrics(query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor) -> dict[str, float]:
     """Recall at 1, 5, 10, 20, 50: the share of queries with their own class among that many nearest of the gallery.
 
-    Nearness is the cosine; a smaller gallery is taken whole.
+    Nearness is the cosine. Sizes that take in the whole gallery say nothing, and are left out but for 1.
 
     Args:
         query: (N, D) features of the test videos.
@@ -81,4 +82,4 @@ def retrieval_metrics(query: Tensor, query_labels: Tensor, gallery: Tensor, gall
         ]
     )
     hits = gallery_labels[nearest] == query_labels[:, None]
-    return {f"r@{k}": hits[:, :k].any(1).double().mean().item() for k in _RETRIEVAL_SIZES}
+    return {f"r@{k}": hits[:, :k].any(1).double().mean().item() for k in _RETRIEVAL_SIZES if k == 1 or k < len(gallery)}

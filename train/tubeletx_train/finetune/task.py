@@ -208,7 +208,7 @@ def finetune(config: FinetuneConfig) -> tuple[TrainingResult, dict[str, float]]:
     with open_run(config.run) as run:
         # What is wrong with these is said before the videos are looked at, which takes its time.
         run.ranks.share(config.optim.batch_size, "optim.batch_size")
-        load_pretrained(config.checkpoint, config.model)
+        load_pretrained(config.checkpoint, config.model, quiet=True)
         with run.ranks.main_first():
             videos = prepare_labelled_videos(config, run.output)
         task = Finetuning(config, videos, run)

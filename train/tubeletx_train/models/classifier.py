@@ -48,8 +48,13 @@ class PretrainedEncoder:
     source: str
 
 
-def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> PretrainedEncoder:
+def load_pretrained(checkpoint: str | Path, config: EncoderConfig, *, quiet: bool = False) -> PretrainedEncoder:
     """An encoder as its checkpoint has it, and its settings unless `config` says otherwise; or one from "scratch".
+
+    Args:
+        checkpoint: File, folder of a run, or "scratch".
+        config: What is to be other than in the checkpoint.
+        quiet: Do not log what the checkpoint filled.
 
     Raises:
         CheckpointError: The file cannot be read, or does not fit the encoder.
@@ -63,5 +68,6 @@ def load_pretrained(checkpoint: str | Path, config: EncoderConfig) -> Pretrained
     if checkpoint == SCRATCH:
         return PretrainedEncoder(encoder, settings, SCRATCH)
     report = load_encoder_weights(encoder, checkpoint, config.allow_missing)
-    _logger.info("%s: %s", checkpoint, report)
+    if not quiet:
+        _logger.info("%s: %s", checkpoint, report)
     return PretrainedEncoder(encoder, settings, report.source)

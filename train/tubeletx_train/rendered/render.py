@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tubeletx_train.common.errors import CommandError
 from tubeletx_train.common.files import explain_full_disk, writable_folder, write_json
 from tubeletx_train.common.lock import locked_folder
-from tubeletx_train.common.processes import exit_with_parent, forkserver_context
+from tubeletx_train.common.processes import ctrl_c_held, exit_with_parent, forkserver_context
 from tubeletx_train.data import DataError, VideoRecord, write_manifest
 from tubeletx_train.rendered.config import RenderConfig, SetName
 from tubeletx_train.rendered.sets import RenderedSet, Renderer, rendered_set
@@ -154,7 +154,8 @@ def _render_all(folder: Path, config: RenderConfig, missing: list[_Place], total
         disable=None if progress else True,
     )
     try:
-        waiting = [executor.submit(_render_some, folder, chunk) for chunk in _chunks(missing)]
+        with ctrl_c_held():
+            waiting = [executor.submit(_render_some, folder, chunk) for chunk in _chunks(missing)]
         for future in as_completed(waiting):
             bar.update(future.result())
     except BrokenProcessPool as error:

@@ -65,7 +65,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
     with open_run(config.run) as run:
         # What is wrong with these is said before the videos are looked at, which takes its time.
         run.ranks.share(config.optim.batch_size, "optim.batch_size")
-        load_pretrained(config.checkpoint, config.model)
+        load_pretrained(config.checkpoint, config.model, quiet=True)
         with run.ranks.main_first():
             index = run.output / _INDEX_FILE
             train, bad_videos = check_training_videos(load_videos(data.train, data.train_split), data, index)
