@@ -277,6 +277,13 @@ def test_what_is_seldom_meant_is_said_before_training(caplog):
         [*train, *labelled("Run", folder="more")], test
     )
     assert "the label -1, which often stands for none" in said(labelled("0", "-1"), labelled("0", folder="test"))
+    numbered = [labelled("1", "2", "9"), labelled("1", folder="test")]
+    assert "the indices of classes, from 0 to 9 here: 7 of those have no video (0, 3, 4, 5, 6 ...)" in said(*numbered)
+    assert isinstance(said(labelled("0", "1", "2"), labelled("1", folder="test")), list)
+    assert "all videos are of one class" in said(labelled("run"), labelled("run", folder="test"))
+    assert "training videos listed more than once: '/train/0.mp4' (1 in all)" in said([*train, train[0]], test)
+    other = dataclasses.replace(test[0], label="jump")
+    assert "test videos listed with different labels: '/test/0.mp4' (1 in all)" in said(train, [*test, other])
     assert "trained and tested on alike: '/train/0.mp4' (1 in all)" in said(train, [*test, train[0]])
     apart = [dataclasses.replace(train[0], start=5.0), dataclasses.replace(train[0], end=5.0)]
     assert isinstance(said([*train[1:], apart[0]], [*test, apart[1]]), list)  # of one file, but nothing in common

@@ -49,6 +49,8 @@ def test_accepts_a_byte_order_mark_and_any_column_order(tmp_path):
     ("text", "message"),
     [
         ("", ":1: the first line must name the columns"),
+        ("path;label\na.mp4;run\n", ":1: .* it reads 'path;label' .cells are separated by commas, not by semicolons"),
+        ("path\tlabel\na.mp4\trun\n", ":1: .* .cells are separated by commas, not by tabs"),
         ("a.mp4\nb.mp4\n", ":1: the first line must name the columns"),
         ("path,lable\na.mp4,1\n", "lable"),
         ("path,path\na.mp4,1\n", "each once"),

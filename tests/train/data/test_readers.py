@@ -510,6 +510,7 @@ def test_variable_frame_rate_counts_frames_not_time(videos, tmp_path, reader):
         ("noise.mp4", "cannot be opened"),
         ("sound.mp4", "no video stream"),
         ("missing.mp4", "no such file"),
+        ("sub\\\\missing.mp4", "no such file .a backslash is part of a name here"),
     ],
 )
 def test_unreadable_files_give_one_line(broken, reader, name, reason):

@@ -15,7 +15,7 @@ from tubeletx_train.data.errors import DataError
 _log = logging.getLogger(__name__)
 
 VIDEO_EXTENSIONS = frozenset(
-    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905 - reads better
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905 - reads better
 )
 ZIP_EXTENSION = ".zip"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections import Counter
@@ -75,8 +76,8 @@ def listed_test_videos(config: LabelledDataConfig) -> Sequence[VideoRecord]:
 def review_splits(train: Sequence[VideoRecord], test: Sequence[VideoRecord], num_classes: int | None) -> None:
     """Log what is trained and tested on, and a warning for what is seldom meant.
 
-    That is: labels that no training video has, classes of `num_classes` that no video has, labels that differ in case
-    only, -1, and videos in both splits.
+    That is: labels that no training video has, classes that no video has, a single class, labels that differ in case
+    only, -1, videos in both splits, and videos listed twice.
 
     Raises:
         DataError: None of the test videos' labels is trained on.
@@ -107,6 +108,10 @@ def review_splits(train: Sequence[VideoRecord], test: Sequence[VideoRecord], num
         )
     if num_classes is not None and len(trained | tested) < num_classes:
         _logger.warning("data.num_classes is %d, but the videos are of %d classes", num_classes, len(trained | tested))
+    elif numbers and written:
+        _review_numbers({int(label) for label in trained | tested})
+    if len(trained | tested) == 1 and (num_classes or 1) == 1:
+        _logger.warning("all videos are of one class: there is nothing to tell apart, and every answer is right")
     alike: dict[str, list[str]] = {}
     for label in sorted(trained | tested):
         alike.setdefault(label.casefold(), []).append(label)
@@ -115,9 +120,40 @@ def review_splits(train: Sequence[VideoRecord], test: Sequence[VideoRecord], num
             _logger.warning("%s are classes of their own, though they differ in case only", _some(labels))
     if "-1" in written:
         _logger.warning("the label -1, which often stands for none, is a class of its own here")
+    for title, records in (("training", train), ("test", test)):
+        _review_repeats(title, records)
     both = sorted(_in_both(train, test))
     if both:
         _logger.warning("trained and tested on alike: %s (%d in all)", _some(both), len(both))
+
+
+def _review_numbers(classes: Collection[int]) -> None:
+    """Log a warning where a class has no video below the largest, as of a list that is numbered from 1."""
+    highest = max(classes)
+    empty = highest + 1 - len(classes)
+    if not empty:
+        return
+    first = itertools.islice((number for number in range(highest) if number not in classes), _NAMES_SHOWN)
+    _logger.warning(
+        "labels that are numbers are the indices of classes, from 0 to %d here: %d of those have no video (%s)",
+        highest,
+        empty,
+        ", ".join(map(str, first)) + (" ..." if empty > _NAMES_SHOWN else ""),
+    )
+
+
+def _review_repeats(title: str, records: Sequence[VideoRecord]) -> None:
+    """Log a warning for videos, or stretches of them, that a list holds more than once."""
+    known: dict[tuple[str, float | None, float | None], list[VideoRecord]] = {}
+    for record in records:
+        known.setdefault((record.path, record.start, record.end), []).append(record)
+    repeated = {path: rows for (path, *_), rows in known.items() if len(rows) > 1}
+    unsure = [path for path, rows in repeated.items() if len({(row.label, row.labels) for row in rows}) > 1]
+    if unsure:
+        _logger.warning("%s videos listed with different labels: %s (%d in all)", title, _some(unsure), len(unsure))
+    if len(repeated) > len(unsure):
+        alike = repeated.keys() - set(unsure)
+        _logger.warning("%s videos listed more than once: %s (%d in all)", title, _some(alike), len(alike))
 
 
 def _in_both(train: Sequence[VideoRecord], test: Sequence[VideoRecord]) -> set[str]:

@@ -100,9 +100,17 @@ def _header(path: Path, rows: Iterator[list[str]]) -> list[str]:
     if "path" not in header or unknown or len(set(header)) < len(header):
         raise ManifestError(
             f"{path}:1: the first line must name the columns, each once, 'path' among them, from "
-            f"{', '.join(COLUMNS)}; it reads {','.join(header)!r}"
+            f"{', '.join(COLUMNS)}; it reads {','.join(header)!r}{_other_separator(header)}"
         )
     return header
+
+
+def _other_separator(header: Sequence[str]) -> str:
+    """A clause where a file's cells seem to be separated by something else, as spreadsheets do in some languages."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            return f" (cells are separated by commas, not by {name})"
+    return ""
 
 
 def _read_csv(path: Path, lines: Iterable[str], header: list[str] | None, before: int, builder: TableBuilder) -> int:

@@ -89,7 +89,8 @@ class Media:
             if os.path.islink(storage_path(path)):
                 reason = f"is a link to {os.readlink(storage_path(path))}, which does not exist"
                 raise VideoError(path, reason) from None
-            raise VideoError(path, "no such file") from None
+            windows = " (a backslash is part of a name here; folders are separated by /)" if "\\" in path else ""
+            raise VideoError(path, f"no such file{windows}") from None
         except OSError as error:
             raise VideoError(path, f"cannot be read ({error.strerror})") from None
         except ValueError:
