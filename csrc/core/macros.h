@@ -24,6 +24,15 @@
 #define TUBELETX_OUTLINE
 #endif
 
+// Before a loop whose rounds do not depend on each other, which its compiler cannot see.
+#if defined(__clang__)
+#define TUBELETX_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define TUBELETX_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define TUBELETX_INDEPENDENT
+#endif
+
 // Before a loop whose arrays must stay in registers, and before one whose code shall stay short. Host compilers need no
 // such hints, and warn of them.
 #ifdef __CUDA_ARCH__

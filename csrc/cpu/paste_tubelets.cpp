@@ -212,7 +212,7 @@ TUBELETX_INLINE void warp_row(int64_t channel, int32_t count, Block<Pixel>& row)
   using Number = Real<Pixel>;
   Number* light = row.light[channel];
   for (int32_t first = 0; first < count; first += kVector) {
-#pragma GCC ivdep
+    TUBELETX_INDEPENDENT
     for (int32_t i = first; i < first + kVector; ++i) {
       const Number warped = weigh<Number>(row.weight[0][i], row.weight[1][i], row.weight[2][i], row.weight[3][i],
                                           row.taps.get(0, i, channel), row.taps.get(1, i, channel),

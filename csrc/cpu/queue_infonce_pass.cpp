@@ -71,8 +71,12 @@ using Vector = typename VectorOf<T>::Type;
 
 namespace in_avx512 {
 
+#ifdef __clang__  // which knows no such preference, and would drop all of the list for it
+#define TUBELETX_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi2,fma")))
+#else
 #define TUBELETX_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi2,fma,prefer-vector-width=512")))
+#endif
 template <typename T>
 struct VectorOf {
   typedef T Type __attribute__((vector_size(64)));

@@ -9,26 +9,31 @@
 
 namespace tubeletx::cpu {
 
-/// Eight doubles at any address. Written out, since the compiler left to itself vectorises along the taps, shuffling.
-typedef double Lanes __attribute__((vector_size(64), aligned(8), may_alias));
+/// Eight doubles. Written out, since the compiler left to itself vectorises along the taps, shuffling.
+typedef double Lanes __attribute__((vector_size(64)));
 inline constexpr int64_t kLanes = 8;
 
-inline const Lanes& lanes_at(const double* values) { return *reinterpret_cast<const Lanes*>(values); }
-inline Lanes& lanes_at(double* values) { return *reinterpret_cast<Lanes*>(values); }
+/// The same at any address: a member of a packed struct, since clang forgets what alignment a type's name lowers.
+struct __attribute__((packed, may_alias)) LanesAnywhere {
+  Lanes lanes;
+};
+
+inline const LanesAnywhere& at(const double* values) { return *reinterpret_cast<const LanesAnywhere*>(values); }
+inline LanesAnywhere& at(double* values) { return *reinterpret_cast<LanesAnywhere*>(values); }
 
 /// kVectors * kLanes points from `begin` on: independent sums, so that one can be added to while others are under way.
 template <int kVectors>
 inline void smooth_block(const double* padded, const double* taps, int64_t radius, int64_t begin, double* smoothed) {
   const double* middle = padded + radius + begin;
   Lanes sum[kVectors];
-  for (int v = 0; v < kVectors; ++v) sum[v] = taps[0] * lanes_at(middle + v * kLanes);
+  for (int v = 0; v < kVectors; ++v) sum[v] = taps[0] * at(middle + v * kLanes).lanes;
   for (int64_t k = 1; k <= radius; ++k) {
     for (int v = 0; v < kVectors; ++v) {
       const double* here = middle + v * kLanes;
-      sum[v] += taps[k] * (lanes_at(here - k) + lanes_at(here + k));
+      sum[v] += taps[k] * (at(here - k).lanes + at(here + k).lanes);
     }
   }
-  for (int v = 0; v < kVectors; ++v) lanes_at(smoothed + begin + v * kLanes) = sum[v];
+  for (int v = 0; v < kVectors; ++v) at(smoothed + begin + v * kLanes).lanes = sum[v];
 }
 
 /// Every smoothed_point, with the same bits: each lane adds in the same order. Inline into a multiversioned function.
@@ -45,16 +50,16 @@ inline void smooth(const double* padded, const double* taps, int64_t radius, int
 /// span_of, eight values at a time.
 inline Span wide_span_of(const double* values, int64_t count) {
   if (count < kLanes) return span_of(values, count);
-  Lanes low = lanes_at(values + count - kLanes);
+  Lanes low = at(values + count - kLanes).lanes;
   Lanes high = low;
   for (int64_t i = 0; i + kLanes <= count; i += kLanes) {
-    const Lanes& next = lanes_at(values + i);
+    const Lanes next = at(values + i).lanes;
     low = next < low ? next : low;
     high = next > high ? next : high;
   }
   double ends[2 * kLanes];
-  lanes_at(ends) = low;
-  lanes_at(ends + kLanes) = high;
+  at(ends).lanes = low;
+  at(ends + kLanes).lanes = high;
   return span_of(ends, 2 * kLanes);
 }
 
