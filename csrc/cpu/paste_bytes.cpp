@@ -97,8 +97,9 @@ bool suits_vectors(const ByteLayer& layer, const Footprint& footprint) {
 
 Layout layout_of(const ByteFrame& frame) {
   const ClipView& first = frame.clips[0];
-  bool packed = frame.channels == kColours, planar = packed;
-  packed = packed && frame.height * first.row_stride <= std::numeric_limits<int32_t>::max();
+  // Pieces count in 32 bits; a row's stride may be beyond any product with the height.
+  const bool countable = first.row_stride <= std::numeric_limits<int32_t>::max() / frame.height;
+  bool packed = frame.channels == kColours && countable, planar = packed;
   for (int64_t v = 0; v < frame.num_clips; ++v) {
     const ClipView& clip = frame.clips[v];
     const bool alike = clip.row_stride == first.row_stride;

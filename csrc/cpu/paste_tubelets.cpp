@@ -436,9 +436,8 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
                      const Tensor& order, const std::optional<Tensor>& offsets) {
   const PasteInputs inputs = check_paste(clips, "clips", /*allow_bytes=*/true, patches, patch_size, centers, linear,
                                          shape, edge, opacity, order, offsets);
-  check_distinct(clips);
   check_paste_values(inputs.arguments);
-  prepare_to_write(clips, "clips");
+  check_written(clips, patches);
   paste(inputs, patches.scalar_type());
 }
 

@@ -38,8 +38,7 @@ void paste_tubelets_(const TensorList& clips, const Tensor& patches, const Tenso
   const Device device(patches);
   const PasteInputs inputs = check_paste(clips, "clips", /*allow_bytes=*/true, patches, patch_size, centers, linear,
                                          shape, edge, opacity, order, offsets);
-  check_distinct(clips);
-  prepare_to_write(clips, "clips");
+  check_written(clips, patches);
   with_pixel(patches.scalar_type(), [&](auto pixel) { paste<decltype(pixel)>(inputs.arguments, patches, device); });
 }
 

@@ -121,17 +121,23 @@ inline PasteInputs check_paste(const std::vector<Tensor>& clips, const char* cli
   return inputs;
 }
 
-/// Refuses clips that share memory, with themselves or with each other, where that shows without a search.
+/// Refuses clips that share memory, with themselves or with each other.
 inline void check_distinct(const std::vector<Tensor>& clips) {
   for (size_t index = 0; index < clips.size(); ++index) {
-    if (clips[index].numel() == 0) continue;
     check_no_overlap(clips[index], "clips", "clip " + std::to_string(index) + " ");
     for (size_t other = 0; other < index; ++other) {
-      if (clips[index].data_ptr() == clips[other].data_ptr()) {
-        fail("clips: clips ", other, " and ", index, " are the same memory; in-place pasting needs distinct clips");
+      if (share_memory(clips[index], clips[other])) {
+        fail("clips: clips ", other, " and ", index, " share memory; in-place pasting needs distinct clips");
       }
     }
   }
+}
+
+/// What may be written in place.
+inline void check_written(const std::vector<Tensor>& clips, const Tensor& patches) {
+  check_distinct(clips);
+  for (const Tensor& clip : clips) check_apart(patches, "patches", clip, "clips");
+  prepare_to_write(clips, "clips");
 }
 
 /// The clips before pasting, which only the gradient of an own alpha needs; empty without one.

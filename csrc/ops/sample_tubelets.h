@@ -67,6 +67,11 @@ inline SamplerPlan check_sample_tubelets(const Tensor& sample_ids, int64_t num_f
   check_frame_extent(num_frames, "num_frames");
   check_frame_extent(height, "height");
   check_frame_extent(width, "width");
+  const int64_t most = std::numeric_limits<int64_t>::max() / numbers_of_tubelet(num_frames);
+  if (sample_ids.size(0) > most / static_cast<int64_t>(settings.num_tubelets[0])) {
+    fail("sample_ids: got shape ", shape_text(sample_ids), ", needs fewer for ", settings.num_tubelets[0],
+         " tubelets of ", num_frames, " frames each: more than 2^63 numbers");
+  }
   return make_sampler_plan(settings, num_frames, height, width);
 }
 

@@ -4,6 +4,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <numeric>
@@ -71,18 +72,78 @@ inline void check_no_overlap(const Tensor& tensor, const char* name, const std::
   }
 }
 
-/// Refuses a source that may lie in the memory that is written.
-inline void check_apart(const Tensor& source, const char* source_name, const Tensor& target, const char* target_name) {
-  const auto range = [](const Tensor& tensor) {
-    int64_t last = 0;
-    for (int64_t axis = 0; axis < tensor.dim(); ++axis) last += (tensor.size(axis) - 1) * tensor.stride(axis);
-    const auto begin = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
-    return std::pair(begin, begin + static_cast<uintptr_t>((last + 1) * tensor.element_size()));
+namespace detail {
+
+/// Where the elements of a tensor may lie: bytes from `begin` on.
+inline int64_t span_bytes(const Tensor& tensor) {
+  int64_t last = 0;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) last += (tensor.size(axis) - 1) * tensor.stride(axis);
+  return (last + 1) * tensor.element_size();
+}
+
+/// `low` to `high` steps of `stride` bytes each.
+struct Steps {
+  int64_t stride, low, high;
+};
+
+/// Whether some number of steps of each kind leads to within `before` bytes under a place or `behind` above it. The
+/// longest steps come first, so that for tensors laid out alike few numbers of each are possible; where `budget` ends,
+/// the answer is yes.
+inline bool leads_to(const std::vector<Steps>& all, size_t next, int64_t place, int64_t before, int64_t behind,
+                     int64_t& budget) {
+  if (--budget < 0) return true;
+  if (next == all.size()) return -before < place && place < behind;
+  int64_t low = 0, high = 0;  // where the steps after these may lead
+  for (size_t after = next + 1; after < all.size(); ++after) {
+    low += all[after].low * all[after].stride;
+    high += all[after].high * all[after].stride;
+  }
+  const auto [stride, fewest, most] = all[next];
+  const int64_t excess = place - high - behind;  // what these steps must pass
+  const int64_t least = excess / stride + (excess % stride < 0 ? 0 : 1);
+  for (int64_t count = std::max(fewest, least); count <= most; ++count) {
+    const int64_t rest = place - count * stride;
+    if (rest <= low - before) break;
+    if (leads_to(all, next + 1, rest, before, behind, budget)) return true;
+  }
+  return false;
+}
+
+}  // namespace detail
+
+/// Whether an element of the one tensor lies in the memory of one of the other. Views of one tensor that take turns in
+/// it, such as its channels, share none.
+inline bool share_memory(const Tensor& one, const Tensor& other) {
+  if (one.numel() == 0 || other.numel() == 0) return false;
+  const int64_t place =
+      static_cast<const char*>(other.const_data_ptr()) - static_cast<const char*>(one.const_data_ptr());
+  if (place >= detail::span_bytes(one) || -place >= detail::span_bytes(other)) return false;
+  std::vector<detail::Steps> steps;
+  const auto add = [&](int64_t stride, int64_t low, int64_t high) {
+    for (detail::Steps& known : steps) {
+      if (known.stride == stride) {
+        known.low += low;
+        known.high += high;
+        return;
+      }
+    }
+    if (stride > 0 && low < high) steps.push_back({stride, low, high});
   };
-  if (source.numel() == 0 || target.numel() == 0) return;
-  const auto [source_begin, source_end] = range(source);
-  const auto [target_begin, target_end] = range(target);
-  if (source_begin < target_end && target_begin < source_end) {
+  for (int64_t axis = 0; axis < one.dim(); ++axis) {
+    add(one.stride(axis) * one.element_size(), 0, one.size(axis) - 1);
+  }
+  for (int64_t axis = 0; axis < other.dim(); ++axis) {
+    add(other.stride(axis) * other.element_size(), 1 - other.size(axis), 0);
+  }
+  std::sort(steps.begin(), steps.end(),
+            [](const detail::Steps& a, const detail::Steps& b) { return a.stride > b.stride; });
+  int64_t budget = 10000;
+  return detail::leads_to(steps, 0, place, other.element_size(), one.element_size(), budget);
+}
+
+/// Refuses a source that lies in the memory that is written.
+inline void check_apart(const Tensor& source, const char* source_name, const Tensor& target, const char* target_name) {
+  if (share_memory(source, target)) {
     fail(source_name, ": lies in the memory of ", target_name, ", which is written; pass a clone()");
   }
 }

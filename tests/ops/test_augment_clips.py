@@ -325,6 +325,11 @@ def test_refuses_what_would_be_overwritten_while_it_is_read() -> None:
     memory = drawn_clip(0, 2, 3, 8, 9)
     with pytest.raises(ValueError, match=r"^clips: lies in the memory of outputs"):
         augment_clips_([memory], [memory])
+    # A tensor of both clips of each sample is none of these.
+    pairs = torch.zeros(2, 2, 3, 8, 9, 3, dtype=torch.uint8).permute(0, 1, 5, 2, 3, 4)
+    augment_clips_([pairs[:, 0], pairs[:, 1]], [memory, memory])
+    assert torch.equal(pairs[:, 0], memory)
+    assert torch.equal(pairs[:, 1], memory)
     with pytest.raises(ValueError, match=r"^outputs: lies in the memory of outputs"):
         augment_clips_([OUT, OUT], [CLIP, CLIP])
     with pytest.raises(ValueError, match=r"^color: is given, needs outputs of floats"):

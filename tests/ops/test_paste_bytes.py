@@ -117,6 +117,19 @@ def test_poses_beyond_the_narrow_ones(alpha: bool) -> None:
 
 
 @pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("channels_first", [False, True], ids=["packed", "planar"])
+def test_rows_that_lie_farther_apart_than_32_bits_count(channels_first: bool) -> None:
+    case = draw(33, torch.uint8, clips=1, batch=1, frames=1, height=2, width=20)
+    row = 1 << 32  # bytes; what nobody touches takes no memory
+    strides = (1, 64, 1, row, 1) if channels_first else (1, 1, 1, row, 3)
+    clip = torch.empty(row + 256, dtype=torch.uint8).as_strided(case.clips[0].shape, strides)
+    clip.copy_(case.clips[0])
+    (expected,) = paste_bytes(stacked(case.clips), case.patches.numpy(), *geometry_arrays(case))
+    paste_tubelets_([clip], case.patches, *case.geometry)
+    np.testing.assert_array_equal(clip.numpy(), expected)
+
+
+@pytest.mark.usefixtures("instructions")
 def test_a_wide_patch_and_a_wide_frame() -> None:
     """Sides past 2^14 texels, and columns past 2^23, where float32 has no halves left."""
     width = 2**24

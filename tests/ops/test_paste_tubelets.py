@@ -516,10 +516,45 @@ def test_in_place_refuses_an_expanded_clip(axis: int) -> None:
         paste_tubelets_([narrow], case.patches, *case.geometry)
 
 
-def test_in_place_refuses_the_same_clip_twice() -> None:
-    case = draw(25)
-    with pytest.raises(ValueError, match=r"^clips: clips 0 and 1 are the same memory"):
-        paste_tubelets_([case.clips[0], case.clips[0]], case.patches, *case.geometry)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("other", ["same", "batch", "frames", "pixels", "layout"])
+def test_in_place_refuses_clips_that_share_memory(other: str, dtype: torch.dtype) -> None:
+    case = draw(25, dtype, batch=2, clips=2, frames=3, height=9, width=8)
+    longer = torch.zeros(3, 3, 4, 10, 9, dtype=dtype)
+    first = longer[:2, :, :3, :9, :8]
+    second = {
+        "same": first,
+        "batch": longer[1:, :, :3, :9, :8],
+        "frames": longer[:2, :, 1:, :9, :8],
+        "pixels": longer[1:, :, 1:, 1:, 1:],
+        # Rows and columns exchanged in memory, from a pixel on that the first clip has.
+        "layout": longer[:2, :, :3, 1, 1].as_strided((2, 3, 3, 9, 8), (1080, 360, 90, 1, 9), 10),
+    }[other]
+    with pytest.raises(ValueError, match=r"^clips: clips 0 and 1 share memory"):
+        paste_tubelets_([second, first], case.patches, *case.geometry)
+    assert not longer.any()
+
+
+@pytest.mark.parametrize("axis", range(6))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_in_place_takes_clips_that_take_turns_in_memory(axis: int, dtype: torch.dtype) -> None:
+    case = draw(26, dtype, clips=2, frames=3, height=9, width=11)
+    both = torch.stack(case.clips, axis).contiguous()
+    paste_tubelets_(list(both.unbind(axis)), case.patches, *case.geometry)
+    for pasted, expected in zip(both.unbind(axis), case.run(), strict=True):
+        assert torch.equal(pasted, expected)
+
+
+def test_in_place_refuses_patches_in_the_memory_of_clips() -> None:
+    case = draw(27, clips=1, tubelets=1, height=9, width=11)
+    clip = case.clips[0]
+    patches = clip[:, None, :, 0, :5, :5]
+    case = replace(case, patches=patches, patch_size=torch.full_like(case.patch_size, 5))
+    with pytest.raises(ValueError, match=r"^patches: lies in the memory of clips"):
+        paste_tubelets_([clip], case.patches, *case.geometry)
+    (pasted,) = case.run()
+    paste_tubelets_([clip], patches.clone(), *case.geometry)
+    assert torch.equal(pasted, clip)
 
 
 def test_malformed_calls_end_in_exceptions() -> None:

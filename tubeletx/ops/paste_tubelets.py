@@ -73,8 +73,8 @@ def paste_tubelets(
         ValueError: An argument has the wrong shape, dtype, device or, on the CPU, value, or the geometry requires a
             gradient; the message names it.
         TypeError: An argument is no tensor.
-        NotImplementedError: An argument carries a forward-mode tangent, or a second derivative of pasting with alpha is
-            asked for.
+        NotImplementedError: An argument carries a forward-mode tangent or is differentiated by `torch.func`, or a
+            second derivative of pasting with alpha is asked for.
     """
     clips = list(clips)
     geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
@@ -102,8 +102,9 @@ def paste_tubelets_(
     one of them raises.
 
     Raises:
-        ValueError: As for `paste_tubelets`; also where clips share memory as far as that shows at once (an expanded
-            clip, the same clip twice), and where a gradient would be needed, which only `paste_tubelets` gives.
+        ValueError: As for `paste_tubelets`; also where clips share memory with themselves (an expanded clip), each
+            other (overlapping parts of a video) or the patches, and where a gradient would be needed, which only
+            `paste_tubelets` gives.
         TypeError: As for `paste_tubelets`.
         NotImplementedError: As for `paste_tubelets`.
     """
