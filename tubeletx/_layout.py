@@ -64,6 +64,8 @@ def check_layout(layout: str | None) -> None:
     """Refuses what is no layout."""
     if layout is None or layout == FLATTENED:
         return
+    if not isinstance(layout, str):
+        raise TypeError(f"layout: got {layout!r}, needs a string, such as 'BTHWC', or None")
     if set(layout) | {"B"} != set(_CANONICAL):
         raise ValueError(f"layout: got {layout!r}, needs an order of the letters BCTHW, of CTHW, or '{FLATTENED}'")
     if len(set(layout)) != len(layout):

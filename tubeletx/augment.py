@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tubeletx._layout import axes_of, check_layout
+from tubeletx._settings import check_flag, check_number, check_numbers, check_range, make_plain
 from tubeletx.config import TubeletConfig
-from tubeletx.ops._arguments import require_integer
+from tubeletx.ops._arguments import require_integers, require_seed
 from tubeletx.ops.augment_clips import augment_clips_
 from tubeletx.ops.sample_augmentation import sample_augmentation
 from tubeletx.sampler import TubeletSampler
@@ -20,6 +20,7 @@ from tubeletx.tubelets import Tubelets
 
 __all__ = ["AugmentClips", "AugmentConfig", "Augmentation"]
 
+_SMALLEST, _LARGEST = 1e-6, 1e6
 _OUTPUTS = (torch.float32, torch.bfloat16, torch.float16, torch.uint8)
 
 Pair = tuple[float, float]
@@ -59,28 +60,18 @@ class AugmentConfig:
     std: Triple = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        for name in ("area", "ratio", "mean", "std"):  # lists, as a YAML file gives them, become tuples
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, tuple(value))
-        for name, highest in (("area", 1), ("ratio", math.inf)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if len(value) != 2 or not 0 < value[0] <= value[1] <= highest or math.isinf(value[1]):
-                raise ValueError(f"{name}: got {value}, needs two positive numbers, the smaller first")
+        make_plain(self)
+        if self.area is not None:
+            check_range("area", self.area, _SMALLEST, 1)
+        check_range("ratio", self.ratio, _SMALLEST, _LARGEST)
         for name in ("flip", "jitter", "grayscale"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, needs a probability")
+            check_number(name, getattr(self, name), 0, 1)
         for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}, needs 0 or more")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue: got {self.hue}, needs 0 to 0.5 turns")
-        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean: got {self.mean}, needs three finite numbers")
-        if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
-            raise ValueError(f"std: got {self.std}, needs three positive numbers")
+            check_number(name, getattr(self, name), 0, _LARGEST)
+        check_number("hue", self.hue, 0, 0.5)
+        check_flag("same_color", self.same_color)
+        check_numbers("mean", self.mean, 3, 3, -_LARGEST, _LARGEST, "three numbers")
+        check_numbers("std", self.std, 3, 3, _SMALLEST, _LARGEST, "three positive numbers")
 
     def settings(self) -> list[float]:
         """The list of settings that `tubeletx.ops.sample_augmentation` takes."""
@@ -152,20 +143,21 @@ class AugmentClips(nn.Module):
 
         Raises:
             ValueError: An argument is out of range; the message names it.
+            TypeError: An argument has another type.
         """
         super().__init__()
         check_layout(layout)
-        sides = (size, size) if isinstance(size, int) else tuple(size)
+        sides = require_integers(size if isinstance(size, tuple | list) else (size, size), "size")
         if len(sides) != 2 or min(sides) < 1:
             raise ValueError(f"size: got {size}, needs a positive number of pixels, or two, (H, W)")
-        self.size = (require_integer(sides[0], "size"), require_integer(sides[1], "size"))
+        self.size = (sides[0], sides[1])
         if dtype not in _OUTPUTS:
             raise ValueError(f"dtype: got {dtype}, needs {' or '.join(map(str, _OUTPUTS))}")
         self.config = AugmentConfig() if config is None else config
         if not isinstance(self.config, AugmentConfig):
             raise TypeError(f"config: got {config!r}, needs an AugmentConfig or None")
         self.sampler = None if tubelets is None else TubeletSampler(tubelets, seed)
-        self.seed = require_integer(seed, "seed")
+        self.seed = require_seed(seed)
         self.dtype = dtype
         self.layout = layout
         self._settings = self.config.settings()

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from tubeletx._settings import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_numbers,
+    check_probabilities,
+    check_range,
+    check_transforms,
+    make_plain,
+)
 from tubeletx.ops.sample_tubelets import setting_lengths
 
 __all__ = ["TubeletConfig"]
@@ -107,44 +118,41 @@ class TubeletConfig:
     shear_axis_probabilities: Triple = (1, 0, 0)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # lists, as a YAML file gives them, become tuples
-            value = getattr(self, field.name)
-            if isinstance(value, Iterable) and not isinstance(value, str | tuple):
-                object.__setattr__(self, field.name, tuple(value))
-        _check_integer("num_tubelets", self.num_tubelets, 1, 4096)
-        _check_number("reference_size", self.reference_size, 1, _MAX_LENGTH)
-        _check_range("patch_sides", self.patch_sides, 1, _MAX_LENGTH)
-        _check_grid("patch_scales", self.patch_scales, 0, 1, _MAX_LENGTH)
-        _check_grid("patch_ratios", self.patch_ratios, 1, 1e-3, 1e3)
-        _check_number("patch_jitter", self.patch_jitter, 0, 10)
-        _check_choice("patch_source", self.patch_source, _PATCH_SOURCES)
-        _check_probabilities("shape_probabilities", self.shape_probabilities)
-        _check_number("soft_edge_probability", self.soft_edge_probability, 0, 1)
-        _check_range("edge_range", self.edge_range, 0, 1)
-        _check_range("opacity_range", self.opacity_range, 0, 1)
-        _check_choice("motion", self.motion, _MOTIONS)
-        _check_integer("num_points", self.num_points, 1, 1024)
-        _check_number("sigma", self.sigma, 0, 1024)
+        make_plain(self)
+        check_integer("num_tubelets", self.num_tubelets, 1, 4096)
+        check_number("reference_size", self.reference_size, 1, _MAX_LENGTH)
+        check_range("patch_sides", self.patch_sides, 1, _MAX_LENGTH)
+        check_numbers("patch_scales", self.patch_scales, 0, _MAX_GRID, 1, _MAX_LENGTH)
+        check_numbers("patch_ratios", self.patch_ratios, 1, _MAX_GRID, 1e-3, 1e3)
+        check_number("patch_jitter", self.patch_jitter, 0, 10)
+        check_choice("patch_source", self.patch_source, _PATCH_SOURCES)
+        check_probabilities("shape_probabilities", self.shape_probabilities)
+        check_number("soft_edge_probability", self.soft_edge_probability, 0, 1)
+        check_range("edge_range", self.edge_range, 0, 1)
+        check_range("opacity_range", self.opacity_range, 0, 1)
+        check_choice("motion", self.motion, _MOTIONS)
+        check_integer("num_points", self.num_points, 1, 1024)
+        check_number("sigma", self.sigma, 0, 1024)
         if self.extent is not None:
-            _check_range("extent", self.extent, 0, _MAX_LENGTH)
+            check_range("extent", self.extent, 0, _MAX_LENGTH)
             if self.extent[1] == 0:
                 raise ValueError("extent: got (0, 0), needs a positive size; use motion='static' for a still tubelet")
-        _check_range("displacement", self.displacement, 0, _MAX_LENGTH)
+        check_range("displacement", self.displacement, 0, _MAX_LENGTH)
         if self.velocity is not None:
-            _check_number("velocity", self.velocity, 1e-6, _MAX_LENGTH)
+            check_number("velocity", self.velocity, 1e-6, _MAX_LENGTH)
         for name in ("inside", "shared_keyframes", "accumulate"):
-            _check_flag(name, getattr(self, name))
-        _check_probabilities("keyframe_probabilities", self.keyframe_probabilities)
-        _check_choice("keyframe_placement", self.keyframe_placement, _PLACEMENTS)
-        _check_probabilities("easing_probabilities", self.easing_probabilities)
-        _check_transforms("transforms", self.transforms)
-        _check_range("scale_range", self.scale_range, 1e-3, 1e3)
-        _check_range("rotation_range", self.rotation_range, -1e6, 1e6)
-        _check_range("shear_range", self.shear_range, -1e3, 1e3)
-        _check_number("scale_rate", self.scale_rate, 0, 10)
-        _check_number("rotation_rate", self.rotation_rate, 0, 1e3)
-        _check_number("shear_rate", self.shear_rate, 0, 10)
-        _check_probabilities("shear_axis_probabilities", self.shear_axis_probabilities)
+            check_flag(name, getattr(self, name))
+        check_probabilities("keyframe_probabilities", self.keyframe_probabilities)
+        check_choice("keyframe_placement", self.keyframe_placement, _PLACEMENTS)
+        check_probabilities("easing_probabilities", self.easing_probabilities)
+        check_transforms("transforms", self.transforms, _TRANSFORMS)
+        check_range("scale_range", self.scale_range, 1e-3, 1e3)
+        check_range("rotation_range", self.rotation_range, -1e6, 1e6)
+        check_range("shear_range", self.shear_range, -1e3, 1e3)
+        check_number("scale_rate", self.scale_rate, 0, 10)
+        check_number("rotation_rate", self.rotation_rate, 0, 1e3)
+        check_number("shear_rate", self.shear_rate, 0, 10)
+        check_probabilities("shear_axis_probabilities", self.shear_axis_probabilities)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> TubeletConfig:
@@ -161,7 +169,7 @@ class TubeletConfig:
         Raises:
             ValueError: There is no such preset or field, or a field's value is out of range.
         """
-        if name not in _PRESETS:
+        if not isinstance(name, str) or name not in _PRESETS:
             raise ValueError(f"preset: got {name!r}, needs one of {tuple(_PRESETS)}")
         unknown = set(overrides) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
@@ -247,57 +255,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "scale_rate": 0.025,
     },
 }
-
-
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{name}: got {value!r}, needs a number in [{low:g}, {high:g}]")
-
-
-def _check_integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name}: got {value!r}, needs an integer in [{low}, {high}]")
-
-
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: got {value!r}, needs True or False")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: got {value!r}, needs one of {choices}")
-
-
-def _check_transforms(name: str, value: object) -> None:
-    if not isinstance(value, tuple) or any(transform not in _TRANSFORMS for transform in value):
-        raise ValueError(f"{name}: got {value!r}, needs a tuple of any of {_TRANSFORMS}")
-
-
-def _check_tuple(name: str, value: object, length: int, low: float, high: float, needs: str) -> None:
-    if not isinstance(value, tuple) or len(value) != length:
-        raise ValueError(f"{name}: got {value!r}, needs {needs}")
-    for number in value:
-        _check_number(name, number, low, high)
-
-
-def _check_range(name: str, value: Pair, low: float, high: float) -> None:
-    _check_tuple(name, value, 2, low, high, "two numbers, the smaller first")
-    if value[0] > value[1]:
-        raise ValueError(f"{name}: got {value!r}, needs the smaller number first")
-
-
-def _check_probabilities(name: str, value: Triple) -> None:
-    _check_tuple(name, value, 3, 0, 1, "three probabilities")
-    if abs(sum(value) - 1) > 1e-6:
-        raise ValueError(f"{name}: got {value!r}, which sum to {sum(value):g}, need to sum to 1")
-
-
-def _check_grid(name: str, value: tuple[float, ...], shortest: int, low: float, high: float) -> None:
-    if not isinstance(value, tuple) or not shortest <= len(value) <= _MAX_GRID:
-        raise ValueError(f"{name}: got {value!r}, needs a tuple of {shortest} to {_MAX_GRID} numbers")
-    for number in value:
-        _check_number(name, number, low, high)
 
 
 def _padded(values: tuple[float, ...], length: int) -> tuple[float, ...]:

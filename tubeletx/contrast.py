@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubeletx.ops._arguments import FLOATS, require_integer
+from tubeletx.ops._arguments import FLOATS, check_dtype, require_integer, require_seed, require_tensors
 from tubeletx.ops.enqueue import enqueue_
-from tubeletx.ops.queue_infonce import queue_infonce
+from tubeletx.ops.queue_infonce import check_temperature, queue_infonce
 
 
 class QueueInfoNCEOutput(NamedTuple):
@@ -35,7 +35,8 @@ class QueueInfoNCE(nn.Module):
         temperature: positive and finite; `temperature` may be changed later. An `nn.Parameter` of one element
             is learned.
         dtype: of the queue: float32, float16, bfloat16 or float64, in which case the loss is float64 too.
-        seed: of the unit vectors that fill the queue at first; the global generators are left alone.
+        seed: of the unit vectors that fill the queue at first, any 64-bit integer, signed or not; the global generators
+            are left alone.
         normalize: scale queries, keys and negatives to unit length, in float32 or wider. Without it the scores are
             scalar products of the features as they come.
 
@@ -64,11 +65,10 @@ class QueueInfoNCE(nn.Module):
             raise ValueError(f"size: got {size}, needs 0 or a positive integer")
         if dtype not in FLOATS:
             raise ValueError(f"dtype: got {dtype}, needs {' or '.join(map(str, FLOATS))}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature: got {temperature}, needs a positive finite number")
+        check_temperature(temperature)
         self.temperature = temperature
         self.normalize = normalize
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(require_seed(seed))
         negatives = F.normalize(torch.randn(size, dim, generator=generator, device="cpu"), dim=1)
         device = torch.get_default_device()
         self.register_buffer("queue", negatives.to(device=device, dtype=dtype))
@@ -89,23 +89,26 @@ class QueueInfoNCE(nn.Module):
 
         Raises:
             ValueError: as `tubeletx.ops.queue_infonce`.
+            TypeError: likewise.
         """
         if own_negatives is not None:
-            own_negatives = self._features(own_negatives.detach())
-        loss, rank = queue_infonce(
-            self._features(query), self._features(key), self.queue, self.temperature, own_negatives
-        )
+            own_negatives = self._features("own_negatives", own_negatives).detach()
+        query, key = self._features("query", query), self._features("key", key)
+        loss, rank = queue_infonce(query, key, self.queue, self.temperature, own_negatives)
         return QueueInfoNCEOutput(loss, rank)
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Replaces the oldest negatives by these keys, (B, D); B may be any size."""
+        keys = self._features("keys", keys)
         if len(self.queue):
-            enqueue_(self.queue, self.pointer, self._features(keys))
+            enqueue_(self.queue, self.pointer, keys)
 
     def oldest(self, count: int) -> Tensor:
         """The keys that `count` new ones would replace, (min(count, K), D), the oldest first."""
-        size = len(self.queue)
+        size, count = len(self.queue), require_integer(count, "count")
+        if count < 0:
+            raise ValueError(f"count: got {count}, needs 0 or more")
         places = torch.arange(min(count, size), device=self.queue.device) + self.pointer
         return self.queue.index_select(0, places.remainder(max(size, 1)))
 
@@ -114,7 +117,9 @@ class QueueInfoNCE(nn.Module):
         size, dim = self.queue.shape
         return f"dim={dim}, size={size}, temperature={self.temperature}, dtype={self.queue.dtype}"
 
-    def _features(self, features: Tensor) -> Tensor:
+    def _features(self, name: str, features: Tensor) -> Tensor:
+        require_tensors(**{name: features})
+        check_dtype(features, name, *FLOATS)
         # Of float64 features the length is taken in float64, whatever the queue's dtype.
         wide = torch.promote_types(features.dtype, torch.promote_types(self.queue.dtype, torch.float32))
         features = features.to(wide)

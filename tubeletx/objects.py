@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tubeletx.ops._arguments import check_shape, require_integer, require_tensors
 from tubeletx.ops.paste_objects import choose_objects, fit_objects
 from tubeletx.tubelets import Tubelets
 
@@ -53,6 +54,8 @@ class ObjectPatches(nn.Module):
             ValueError: The folder holds no PNG, or one that cannot be read or that shows nothing; the message names it.
             ImportError: Pillow is not installed; tubeletx itself does not need it.
         """
+        if not pathlib.Path(folder).is_dir():
+            raise ValueError(f"folder: {folder} is no folder")
         entries = sorted(entry for entry in pathlib.Path(folder).glob("*") if not entry.name.startswith("."))
         files = [entry for entry in entries if entry.suffix.lower() == ".png" and entry.is_file()]
         if not files:
@@ -101,7 +104,13 @@ class ObjectPatches(nn.Module):
         Returns:
             RGBA patches, (B, M, 4, size, size) uint8, and the tubelets fitted to them: `fitted.paste(clips, patches)`
             stretches each object to the box of its tubelet. Boxes and coverage stay those of `tubelets`.
+
+        Raises:
+            ValueError: An argument is out of range, or there is not one sample id for each of the tubelets' samples.
+            TypeError: An argument has another type.
         """
+        require_tensors(sample_ids=sample_ids)
+        check_shape(sample_ids, "sample_ids", (len(tubelets),), "one id for each sample of tubelets")
         objects = self.choose(sample_ids, tubelets.num_tubelets, seed=seed, epoch=epoch)
         patches, size = fit_objects(*self.images, objects, tubelets.patch_size)
         return patches, tubelets.fitted(size, (self.size, self.size))
@@ -120,6 +129,7 @@ class ObjectPatches(nn.Module):
         return f"{len(self)} objects, size={self.size}"
 
     def _fill(self, names: list[str], images: Iterable[Image.Image], size: int) -> None:
+        size = require_integer(size, "size")
         if size < 1:
             raise ValueError(f"size: got {size}, needs a positive number of pixels")
         self.names = names
@@ -166,6 +176,8 @@ def _read(file: pathlib.Path) -> Image.Image:
 
 
 def _from_array(name: str, image: npt.NDArray[np.uint8]) -> Image.Image:
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{name}: got {type(image).__name__}, needs a NumPy array")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 4:
         raise ValueError(f"{name}: got {image.dtype} of shape {image.shape}, needs uint8 of (H, W, 4)")
     return _cut(name, _pillow().fromarray(np.ascontiguousarray(image)))

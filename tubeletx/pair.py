@@ -62,18 +62,22 @@ class TubeletPair(nn.Module):
             Both clips with the tubelets on them, and the tubelets.
 
         Raises:
-            ValueError: An argument has another shape, dtype or device than the above; the message names it.
+            ValueError: An argument has another shape, dtype or device than the above, or the clips share memory that is
+                written; the message names it.
+            TypeError: An argument is no tensor.
         """
+        require_tensors(clip_1=clip_1, clip_2=clip_2, sample_ids=sample_ids)
         shape = clip_1.shape
         if len(shape) != 5:
             raise ValueError(f"clip_1: got shape {tuple(shape)}, needs (B, C, T, H, W)")
         axes = axes_of(clip_1, self.layout, shape[0], name="clip_1")
         if clip_2.shape != shape:
             raise ValueError(f"clip_2: got shape {tuple(clip_2.shape)}, needs that of clip_1, {tuple(shape)}")
-        require_tensors(sample_ids=sample_ids)
+        if clip_2.dtype != clip_1.dtype:
+            raise ValueError(f"clip_2: got dtype {clip_2.dtype}, needs that of clip_1, {clip_1.dtype}")
         if sample_ids.shape != (axes.batch,):
             raise ValueError(f"sample_ids: got shape {tuple(sample_ids.shape)}, needs one id a clip, ({axes.batch},)")
-        if clip_1.dtype == clip_2.dtype == torch.uint8:
+        if clip_1.dtype == torch.uint8:
             if not self.inplace:
                 clip_1, clip_2 = clip_1.clone(), clip_2.clone()
             tubelets = self.sampler.paste_crops([axes.arrange(clip_1), axes.arrange(clip_2)], sample_ids, epoch=epoch)

@@ -202,11 +202,13 @@ class PasteTubelets(nn.Module):
                 return torch.full((1,), sample_ids, dtype=torch.int64)
             ids = sample_ids if isinstance(sample_ids, Tensor) else torch.as_tensor(sample_ids)
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"sample_ids: got {sample_ids!r}, needs integers of 64 bits") from error
+            raise ValueError(f"sample_ids: got {sample_ids!r}, needs integers of 64 bits with a sign") from error
         if ids.dtype == torch.int64:
             return ids.reshape(-1)
         if ids.numel() and (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):
             raise ValueError(f"sample_ids: got {ids.dtype}, needs integers")
+        if ids.dtype == torch.uint64 and (ids.to(torch.int64) < 0).any():
+            raise ValueError("sample_ids: got integers beyond 2^63 - 1, needs integers of 64 bits with a sign")
         return ids.reshape(-1).to(torch.int64)
 
     def _paste(self, clips: list[Tensor], ids: Tensor, epoch: int | Tensor) -> list[Tensor]:
@@ -230,18 +232,28 @@ class PasteTubelets(nn.Module):
         return tubelets.paste(clips, patches, inplace=self.inplace)
 
 
+_DTYPES = "Befd"  # NumPy's letters of uint8 and of floats
+
+
 def _shared(clip: Any, inplace: bool) -> Any:
     """A clip whose memory torch can share: itself, or a copy where that is neither possible nor needed."""
     if isinstance(clip, Tensor):
         return clip
     if not isinstance(clip, np.ndarray):
         raise TypeError(f"clips: got {type(clip).__name__}, needs a tensor, a NumPy array, a list of them or a mapping")
+    dtype = clip.dtype
+    if dtype.char not in _DTYPES or not dtype.isnative:
+        raise ValueError(
+            f"clips: got dtype {dtype.str}, needs uint8, float16, float32 or float64 in this machine's byte order"
+        )
     if not clip.flags.writeable:
-        if inplace:
-            raise ValueError("clips: got a read-only array, which cannot be pasted onto in place; pass a copy()")
-        return clip.copy()
-    if min(clip.strides, default=0) < 0:
-        if inplace:
-            raise ValueError("clips: got an array with a negative stride, such as a flipped one; pass a copy()")
-        return clip.copy()
-    return clip
+        reason = "a read-only array, which cannot be pasted onto in place"
+    elif min(clip.strides, default=0) < 0:
+        reason = "an array with a negative stride, such as a flipped one"
+    elif dtype.itemsize > 1 and any(stride % dtype.itemsize for stride in clip.strides):
+        reason = "an array whose elements stand at no multiple of their size, such as a field of records"
+    else:
+        return clip
+    if inplace:
+        raise ValueError(f"clips: got {reason}; pass a copy()")
+    return clip.copy()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tubeletx.config import TubeletConfig
 from tubeletx.objects import ObjectPatches
-from tubeletx.ops._arguments import require_integer
+from tubeletx.ops._arguments import require_seed
 from tubeletx.ops.paste_objects import paste_objects_
 from tubeletx.ops.sample_and_paste import sample_and_paste_packed_
 from tubeletx.ops.sample_tubelets import sample_packed
@@ -35,13 +35,14 @@ class TubeletSampler:
 
         Raises:
             TypeError: `config` is no `TubeletConfig`, or `seed` no integer.
+            ValueError: `seed` has more than 64 bits.
         """
         self.config = TubeletConfig() if config is None else config
         if not isinstance(self.config, TubeletConfig):
             raise TypeError(
                 f'config: got {config!r}, needs a TubeletConfig, such as TubeletConfig.preset("paper"), or None'
             )
-        self.seed = require_integer(seed, "seed")
+        self.seed = require_seed(seed)
         self._settings = self.config.settings()
 
     def __call__(

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Flow", "Tracks", "cell_centers"]
+from tubeletx.ops._arguments import require_integers
+
+__all__ = ["Flow", "Tracks", "cell_centers", "check_grid"]
 
 
 class Tracks(NamedTuple):
@@ -39,10 +41,16 @@ class Flow(NamedTuple):
     owner: Tensor
 
 
+def check_grid(grid: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of cells, in integers."""
+    counts = require_integers(grid, "grid")
+    if len(counts) != 2 or min(counts) < 1:
+        raise ValueError(f"grid: got {counts}, needs (rows, columns), each at least 1")
+    return counts[0], counts[1]
+
+
 def cell_centers(grid: tuple[int, int], height: int, width: int, device: torch.device) -> Tensor:
     """Centres of `grid`, rows and columns of cells that divide a frame evenly; (rows * columns, 2), [x, y]."""
-    if len(grid) != 2 or any(count < 1 for count in grid):
-        raise ValueError(f"grid: got {tuple(grid)}, needs (rows, columns), each at least 1")
     rows, columns = (
         (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * (size / count)
         for count, size in zip(grid, (height, width), strict=True)

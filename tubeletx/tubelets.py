@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tubeletx.ops._arguments import (
+    check_geometry,
+    check_positive,
+    check_shape,
+    check_tensor,
+    require_integer,
+    require_integers,
+    require_tensors,
+)
 from tubeletx.ops.crop_patches import crop_patches
 from tubeletx.ops.paste_tubelets import paste_tubelets, paste_tubelets_
 from tubeletx.ops.sample_tubelets import FIELDS, PackedTubelets
 from tubeletx.ops.track_points import track_points
-from tubeletx.tracks import Flow, Tracks, cell_centers
+from tubeletx.tracks import Flow, Tracks, cell_centers, check_grid
 
 __all__ = ["Tubelets"]
 
@@ -106,6 +114,7 @@ class Tubelets:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Tubelets:
         """The same tubelets on another device."""
+        device = torch.device(device)
         return self._replace(
             {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
         )
@@ -114,12 +123,28 @@ class Tubelets:
         """B."""
         return self.batch_size
 
-    def __getitem__(self, index: int | slice | Sequence[int] | npt.NDArray[Any] | Tensor) -> Tubelets:
-        """Some of the samples. An integer of any type gives a batch of one, so that every result is a batch."""
-        if isinstance(index, Tensor | np.ndarray) and index.ndim == 0:
-            index = index.reshape(1)
-        if isinstance(index, int | np.integer):
-            index = int(index)
+    def __getitem__(self, index: int | slice | list[int] | list[bool] | npt.NDArray[Any] | Tensor) -> Tubelets:
+        """Some of the samples. An integer of any type gives a batch of one, so that every result is a batch.
+
+        Args:
+            index: An integer, a slice, or a list, array or tensor of integers or of a bool for each sample; nothing
+                that reaches for other axes than that of the samples.
+
+        Raises:
+            IndexError: There is no such sample, or `index` has more than one axis.
+            TypeError: `index` is something else.
+        """
+        if isinstance(index, list):
+            index = np.asarray(index) if index else np.zeros(0, np.int64)
+        if isinstance(index, Tensor | np.ndarray):
+            if index.ndim > 1:
+                raise IndexError(f"index: got shape {tuple(index.shape)}, needs one axis, that of the samples")
+            index = torch.as_tensor(index) if isinstance(index, Tensor) or index.dtype.kind in "iub" else index
+            if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex():
+                raise TypeError(f"index: got {index.dtype}, needs integers or bools")
+            index = index.reshape(-1) if index.dtype == torch.bool else index.reshape(-1).long()
+        elif not isinstance(index, slice):
+            index = require_integer(index, "index")
             if not -self.batch_size <= index < self.batch_size:
                 raise IndexError(f"index: got {index}, needs one of {self.batch_size} samples")
             index %= self.batch_size
@@ -185,7 +210,7 @@ class Tubelets:
         Raises:
             ValueError: `cell` does not divide the clip.
         """
-        self._cells(cell)
+        cell, _ = self._cells(cell)
         size = (self.num_frames, self.height, self.width)
         if per_tubelet:
             each = self._one_by_one().coverage(cell)
@@ -196,7 +221,7 @@ class Tubelets:
         clip = torch.zeros((batch, 1, *size), dtype=torch.uint8, device=self.device)
         ones = torch.ones((batch, tubelets, 1, *self.max_patch_size), dtype=torch.uint8, device=self.device)
         solid.paste([clip], ones, inplace=True)
-        return functional.avg_pool3d(clip.float(), tuple(cell))[:, 0]
+        return functional.avg_pool3d(clip.float(), cell)[:, 0]
 
     def track(self, points: Tensor, point_frame: Tensor) -> Tracks:
         """Follows points through the clip, exactly: what each shows, where that lies in all frames, whether it is seen.
@@ -230,11 +255,12 @@ class Tubelets:
         Raises:
             ValueError: `grid` is none, or `frame` none of the clip's.
         """
+        frame, grid = require_integer(frame, "frame"), check_grid(grid)
         if not 0 <= frame < self.num_frames:
             raise ValueError(f"frame: got {frame}, needs one of the clip's {self.num_frames} frames")
         points = cell_centers(grid, self.height, self.width, self.device).expand(self.batch_size, -1, -1)
         start = torch.full((1, 1), frame, dtype=torch.int32, device=self.device).expand(points.shape[:2])
-        return Tracks(*(_split(part, tuple(grid)) for part in self.track(points, start)))
+        return Tracks(*(_split(part, grid) for part in self.track(points, start)))
 
     def flow(self, grid: tuple[int, int] = (14, 14), step: int = 1) -> Flow:
         """Motion of what lies at the centre of each cell of a grid, from each frame to a later or earlier one.
@@ -250,6 +276,9 @@ class Tubelets:
         Raises:
             ValueError: `grid` is none.
         """
+        grid = check_grid(grid)
+        # Farther than all frames is as far as they go.
+        step = max(-self.num_frames, min(require_integer(step, "step"), self.num_frames))
         places, visibility, owner = self._on_grid(grid, (step,))
         start = cell_centers(grid, self.height, self.width, self.device).reshape(*grid, 2)
         return Flow(places[..., 0, :] - start, visibility[..., 0], owner)
@@ -270,7 +299,8 @@ class Tubelets:
         Raises:
             ValueError: `cell` does not divide the clip, or `samples` is not positive.
         """
-        count = self._cells(cell)
+        cell, count = self._cells(cell)
+        samples = require_integer(samples, "samples")
         if samples < 1:
             raise ValueError(f"samples: got {samples}, needs at least 1")
         grid = (count[1] * samples, count[2] * samples)
@@ -330,19 +360,50 @@ class Tubelets:
 
         Raises:
             ValueError: The file holds something else.
+            OSError: It cannot be read.
         """
-        content = torch.load(path, map_location=device, weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # whatever torch's reader makes of bytes that are something else
+            raise ValueError(f"path: {path} does not hold tubelets, or is damaged ({type(error).__name__})") from error
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(content, dict) or set(content) != names:
             raise ValueError(f"path: {path} does not hold tubelets")
-        return cls(**content)
+        tubelets = cls(**content)
+        try:
+            tubelets._check()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"path: {path} does not hold tubelets: {error}") from error
+        return tubelets.to(device)
 
-    def _cells(self, cell: tuple[int, int, int]) -> tuple[int, int, int]:
-        """How many cells divide the clip along T, H and W."""
+    def _check(self) -> None:
+        """Refuses fields of other types, shapes and dtypes than theirs."""
+        require_tensors(**self.tensors())
+        self.height, self.width = require_integer(self.height, "height"), require_integer(self.width, "width")
+        check_positive(self.height, "height")
+        check_positive(self.width, "width")
+        largest = require_integers(self.max_patch_size, "max_patch_size")
+        if len(largest) != 2 or min(largest) < 1:
+            raise ValueError(f"max_patch_size: got {largest}, needs a height and a width of at least 1")
+        self.max_patch_size = (largest[0], largest[1])
+        check_shape(self.centers, "centers", (None, None, None, 2), "(B, M, T, 2)")
+        each = (self.batch_size, self.num_tubelets)
+        geometry = (self.centers, self.linear, self.shape, self.edge, self.opacity, self.order)
+        lies_with = (self.centers, "centers")
+        check_geometry(*each, self.num_frames, *geometry, *lies_with)
+        check_tensor(self.patch_frame, "patch_frame", torch.int32, each, "(B, M)", *lies_with)
+        check_tensor(self.patch_box, "patch_box", torch.int32, (*each, 4), "(B, M, 4)", *lies_with)
+
+    def _cells(self, cell: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """The checked cell, and how many of it divide the clip along T, H and W."""
         size = (self.num_frames, self.height, self.width)
-        if len(cell) != 3 or any(part < 1 or whole % part for part, whole in zip(cell, size, strict=True)):
-            raise ValueError(f"cell: got {tuple(cell)}, needs divisors of (T, H, W) = {size}")
-        return size[0] // cell[0], size[1] // cell[1], size[2] // cell[2]
+        parts = require_integers(cell, "cell")
+        if len(parts) != 3 or any(part < 1 or whole % part for part, whole in zip(parts, size, strict=True)):
+            raise ValueError(f"cell: got {parts}, needs divisors of (T, H, W) = {size}")
+        frames, height, width = parts
+        return (frames, height, width), (size[0] // frames, size[1] // height, size[2] // width)
 
     def _track(self, points: Tensor, point_frame: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return track_points(

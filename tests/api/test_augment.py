@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -118,3 +120,16 @@ def test_a_tensor_in_the_place_of_a_list_is_refused() -> None:
 def test_refuses_settings(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"^(size|layout|dtype): got"):
         AugmentClips(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [32.0, "32", None, (32, "a"), (8.5, 9)])
+def test_sizes_are_integers(size: Any) -> None:
+    with pytest.raises(TypeError, match=r"^size: got"):
+        AugmentClips(size)
+
+
+def test_sizes_and_seeds_of_numpy() -> None:
+    assert AugmentClips(np.int64(32)).size == (32, 32)
+    assert AugmentClips([np.int64(8), 9], seed=2**64 - 1).size == (8, 9)
+    with pytest.raises(ValueError, match=r"^seed: got"):
+        AugmentClips(8, seed=2**64)

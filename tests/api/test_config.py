@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -167,3 +168,25 @@ def test_refuses_unknown_presets_and_fields():
         TubeletConfig.preset("papers")
     with pytest.raises(ValueError, match=r"^sigmas: "):
         TubeletConfig.preset("paper", sigmas=3)
+
+
+def test_numbers_of_numpy_become_pythons_own():
+    config = TubeletConfig(
+        num_tubelets=np.int64(3),
+        sigma=np.float32(2),
+        patch_sides=np.array([8, 16]),
+        inside=np.bool_(True),
+        transforms=np.array(["scale"]),
+        velocity=np.array(4.0),
+    )
+    plain = TubeletConfig(
+        num_tubelets=3, sigma=2, patch_sides=(8, 16), inside=True, transforms=("scale",), velocity=4.0
+    )
+    assert config == plain
+    assert repr(config).replace("2.0", "2") == repr(plain)
+
+
+def test_refuses_what_is_no_name_of_a_preset():
+    for name in (["paper"], None, 3):
+        with pytest.raises(ValueError, match=r"^preset: got"):
+            TubeletConfig.preset(name)

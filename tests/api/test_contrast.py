@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from reference import queue_infonce as reference
 from tubeletx.contrast import QueueInfoNCE
@@ -246,3 +248,55 @@ def test_features_of_another_size() -> None:
         module(features(0, 3, 7), features(1, 3, 7))
     with pytest.raises(ValueError, match=r"^keys: "):
         module.enqueue(features(0, 3, 7))
+
+
+@pytest.mark.parametrize("value", ["0.2", None, [0.2]])
+def test_a_temperature_is_a_number(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^temperature: got"):
+        QueueInfoNCE(8, 16, temperature=value)
+
+
+def test_a_temperature_has_one_element() -> None:
+    with pytest.raises(ValueError, match=r"^temperature: got shape \(2,\)"):
+        QueueInfoNCE(8, 16, temperature=torch.ones(2))
+
+
+def test_a_learned_temperature_on_meta() -> None:
+    with torch.device("meta"):
+        module = QueueInfoNCE(8, 16, temperature=nn.Parameter(torch.tensor(0.2)))
+    assert module.temperature.device.type == "meta"
+
+
+def test_seeds() -> None:
+    assert torch.equal(QueueInfoNCE(8, 16, seed=np.int64(3)).queue, QueueInfoNCE(8, 16, seed=3).queue)
+    with pytest.raises(TypeError, match=r"^seed: got 1.5"):
+        QueueInfoNCE(8, 16, seed=1.5)
+    with pytest.raises(ValueError, match=r"^seed: got"):
+        QueueInfoNCE(8, 16, seed=2**64)
+
+
+@pytest.mark.parametrize("name", ["query", "key", "own_negatives"])
+def test_features_are_tensors_of_floats(name: str) -> None:
+    features = {"query": torch.randn(4, 8), "key": torch.randn(4, 8), "own_negatives": torch.randn(4, 2, 8)}
+    for wrong in (features[name].long(), features[name] + 0j):  # whose imaginary part would be dropped
+        with pytest.raises(ValueError, match=f"^{name}: got dtype"):
+            QueueInfoNCE(8, 16)(**features | {name: wrong})
+    with pytest.raises(TypeError, match=f"^{name}: got ndarray"):
+        QueueInfoNCE(8, 16)(**features | {name: features[name].numpy()})
+
+
+@pytest.mark.parametrize("size", [0, 16])
+def test_keys_are_tensors_of_floats(size: int) -> None:
+    module = QueueInfoNCE(8, size)
+    with pytest.raises(ValueError, match=r"^keys: got dtype"):
+        module.enqueue(torch.zeros(2, 8, dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"^keys: got list"):
+        module.enqueue([1])
+
+
+def test_how_many_are_the_oldest() -> None:
+    module = QueueInfoNCE(8, 16)
+    with pytest.raises(ValueError, match=r"^count: got -1"):
+        module.oldest(-1)
+    with pytest.raises(TypeError, match=r"^count: got 1.5"):
+        module.oldest(1.5)

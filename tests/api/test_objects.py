@@ -183,7 +183,7 @@ def test_moves_with_its_module():
 
 
 def test_refuses_folders(tmp_path):
-    with pytest.raises(ValueError, match=r"^folder: .*nowhere holds no \*\.png"):
+    with pytest.raises(ValueError, match=r"^folder: .*nowhere is no folder"):
         ObjectPatches(tmp_path / "nowhere")
     Image.fromarray(GENERATOR.integers(0, 256, (40, 40, 4), dtype=np.uint8)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -209,6 +209,32 @@ def test_refuses_folders(tmp_path):
 def test_refuses_images(images, size, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         ObjectPatches.from_images(images, size)
+
+
+def test_draws_for_samples_of_int64_alone():
+    """Others would be multiplied in 32 bits, and choose other objects."""
+    objects = ObjectPatches.from_images([solid(8, 8)] * 5)
+    for ids in (torch.arange(3, dtype=torch.int32), torch.zeros((2, 3), dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"^sample_ids: got"):
+            objects.choose(ids, 2)
+    with pytest.raises(TypeError, match=r"^sample_ids: got list"):
+        objects.choose([1], 2)
+    with pytest.raises(ValueError, match=r"^epoch: got -1"):
+        objects.choose(torch.arange(3), 2, epoch=-1)
+    with pytest.raises(TypeError, match=r"^epoch: got 1.5"):
+        objects.choose(torch.arange(3), 2, epoch=1.5)
+    with pytest.raises(TypeError, match=r"^seed: got 1.5"):
+        objects.choose(torch.arange(3), 2, seed=1.5)
+    tubelets = TubeletSampler()(torch.arange(2), num_frames=4, height=32, width=32)
+    with pytest.raises(ValueError, match=r"^sample_ids: got shape \(3,\)"):
+        objects.draw(tubelets, torch.arange(3))
+
+
+def test_refuses_images_and_sizes_of_other_types():
+    with pytest.raises(TypeError, match=r"^images\[0\]: got list"):
+        ObjectPatches.from_images([[[1]]])
+    with pytest.raises(TypeError, match=r"^size: got 16.0"):
+        ObjectPatches.from_images([solid(8, 8)], size=16.0)
 
 
 def test_without_pillow_says_what_to_install(folder, monkeypatch):

@@ -3,6 +3,7 @@ import torch
 
 from tubeletx.config import TubeletConfig
 from tubeletx.pair import TubeletPair
+from tubeletx.paste import PasteTubelets
 from tubeletx.sampler import TubeletSampler
 
 IDS = torch.tensor([5, 6, 7])
@@ -176,3 +177,33 @@ def test_compiles_without_breaks():
         assert torch.equal(got[0], want[0])
         assert torch.equal(got[1], want[1])
         assert torch.equal(got[2].centers, want[2].centers)
+
+
+@pytest.mark.parametrize("name", ["clip_1", "clip_2"])
+def test_refuses_what_is_no_tensor(name):
+    clip = torch.zeros(2, 3, 4, 32, 32, dtype=torch.uint8)
+    for other in ([1], clip.numpy(), None):
+        with pytest.raises(TypeError, match=f"^{name}: got"):
+            TubeletPair()(**{"clip_1": clip, "clip_2": clip, "sample_ids": torch.arange(2), name: other})
+
+
+def test_names_the_clip_of_another_dtype():
+    clip = torch.zeros(2, 3, 4, 32, 32)
+    with pytest.raises(ValueError, match=r"^clip_2: got dtype torch.uint8"):
+        TubeletPair()(clip, clip.byte(), torch.arange(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_overlapping_parts_of_a_video_are_not_pasted_onto_in_place(dtype):
+    video = torch.zeros(2, 3, 6, 32, 32, dtype=dtype)
+    clips = video[:, :, :4], video[:, :, 2:]
+    with pytest.raises(ValueError, match=r"^clips: clips 0 and 1 share memory"):
+        TubeletPair(inplace=True)(*clips, torch.arange(2))
+    expected = TubeletPair()(clips[0].clone(), clips[1].clone(), torch.arange(2))
+    assert all(map(torch.equal, TubeletPair()(*clips, torch.arange(2))[:2], expected[:2]))
+
+
+@pytest.mark.parametrize("make", [TubeletPair, PasteTubelets])
+def test_a_layout_is_a_string(make):
+    with pytest.raises(TypeError, match=r"^layout: got 5"):
+        make(layout=5)

@@ -361,3 +361,35 @@ def test_objects_go_onto_clips_of_three_channels(channels: int) -> None:
     with pytest.raises(ValueError, match=f"^clips: got {channels} channels, needs 3"):
         PasteTubelets(patches=objects)(clips, 0)
     assert not clips.any()
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<i2", "<u2", "O", "?"])
+def test_refuses_arrays_of_other_dtypes(dtype):
+    for inplace in (False, True):
+        with pytest.raises(ValueError, match=r"^clips: got dtype"):
+            PasteTubelets(inplace=inplace)(np.zeros((4, 32, 32, 3), dtype), 0)
+
+
+def test_a_field_of_records_is_copied_out_of_place():
+    records = np.zeros((4, 32, 32, 3), [("flag", "u1"), ("value", "f4")])
+    records["value"] = np.random.default_rng(0).random(records.shape)
+    with pytest.raises(ValueError, match=r"^clips: got an array whose elements stand"):
+        PasteTubelets()(records["value"], 0)
+    pasted = PasteTubelets(inplace=False)(records["value"], 0)
+    np.testing.assert_array_equal(pasted, PasteTubelets()(records["value"].copy(), 0))
+
+
+def test_ids_of_uint64_do_not_wrap():
+    ids = np.array([2**63 + 5], np.uint64)
+    with pytest.raises(ValueError, match=r"^sample_ids: got integers beyond"):
+        PasteTubelets()(frames_of(0), ids)
+    np.testing.assert_array_equal(
+        PasteTubelets()(frames_of(0), np.array([5], np.uint64)), PasteTubelets()(frames_of(0), 5)
+    )
+
+
+def test_overlapping_parts_of_a_video_are_not_pasted_onto_in_place():
+    video = np.zeros((6, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"^clips: clips 0 and 1 share memory"):
+        PasteTubelets()([video[:4], video[2:]], 0)
+    assert not video.any()

@@ -101,3 +101,23 @@ def test_compiles_without_breaks():
         for name, tensor in want.tensors().items():
             assert torch.equal(getattr(got, name), tensor)
         assert got.max_patch_size == want.max_patch_size
+
+
+def test_a_seed_of_more_than_64_bits_is_refused_at_once():
+    for seed in (2**64, -(2**63) - 1):
+        with pytest.raises(ValueError, match=r"^seed: got .*, needs a 64-bit integer"):
+            TubeletSampler(seed=seed)
+
+
+@pytest.mark.parametrize("name", ["num_frames", "height", "width", "epoch"])
+def test_numbers_beyond_64_bits(name):
+    arguments = {"num_frames": 4, "height": 32, "width": 32, name: 2**70}
+    with pytest.raises(ValueError, match=f"^{name}: got .*, needs a 64-bit integer"):
+        TubeletSampler()(torch.arange(2), **arguments)
+
+
+def test_more_numbers_than_64_bits_count():
+    config = TubeletConfig(num_tubelets=4096)
+    ids = torch.zeros(1, dtype=torch.int64).expand(2**40)
+    with pytest.raises(ValueError, match=r"^sample_ids: got shape \(1099511627776,\), needs fewer"):
+        TubeletSampler(config)(ids, num_frames=2**24, height=32, width=32)

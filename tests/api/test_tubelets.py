@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import io
 import math
 import pickle
@@ -82,6 +83,39 @@ def test_indexing_always_gives_a_batch(tubelets):
     assert [part.batch_size for part in tubelets] == [1] * 6
 
 
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [
+        ((0, 1), TypeError),
+        ((slice(None), 0), TypeError),
+        (None, TypeError),
+        (..., TypeError),
+        (0.5, TypeError),
+        ("a", TypeError),
+        (["a"], TypeError),
+        ([0.5], TypeError),
+        (torch.zeros(2), TypeError),
+        (torch.zeros((2, 2), dtype=torch.int64), IndexError),
+        ([[0]], IndexError),
+        (99, IndexError),
+    ],
+)
+def test_refuses_indices_of_anything_but_samples(tubelets, index, error):
+    with pytest.raises(error, match=r"^index: got"):
+        tubelets[index]
+
+
+def test_small_integers_and_empty_lists_are_indices_too(tubelets):
+    for dtype in (torch.uint8, torch.int32):
+        assert tubelets[torch.tensor([0, 0], dtype=dtype)].centers.equal(tubelets[[0, 0]].centers)
+    assert len(tubelets[[]]) == 0
+
+
+def test_to_takes_no_dtype(tubelets):
+    with pytest.raises(TypeError, match="device"):
+        tubelets.to(torch.float16)
+
+
 def test_to(tubelets):
     moved = tubelets.to("meta")
     assert moved.device.type == "meta"
@@ -159,6 +193,64 @@ def still(shape, centers, size, frames=2, height=32, width=48):
         width=width,
         max_patch_size=(size[1], size[0]),
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "hello there", "PK", "dict", {"height": "a"}, {"height": 0}, {"max_patch_size": 5}, {"shape": "text"}],
+)
+def test_load_refuses_what_is_something_else(tubelets, tmp_path, content):
+    path = tmp_path / "tubelets.pt"
+    if isinstance(content, dict):
+        fields = {field.name: getattr(tubelets, field.name) for field in dataclasses.fields(tubelets)}
+        torch.save(fields | content, path)
+    elif content == "dict":
+        torch.save(tubelets.tensors(), path)
+    else:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"^path: .* does not hold tubelets"):
+        Tubelets.load(path)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Tubelets)][:8])
+def test_load_refuses_fields_of_another_shape_or_dtype(tubelets, tmp_path, field):
+    path = tmp_path / "tubelets.pt"
+    for spoil in (lambda tensor: tensor.double(), lambda tensor: tensor[..., None]):
+        spoiled = copy.deepcopy(tubelets)
+        setattr(spoiled, field, spoil(getattr(tubelets, field)))
+        spoiled.save(path)
+        with pytest.raises(ValueError, match=r"^path: .* does not hold tubelets: \w+: got"):
+            Tubelets.load(path)
+
+
+def test_load_of_no_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Tubelets.load(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("cell", lambda tubelets: tubelets.coverage((1.0, 1, 1))),
+        ("cell", lambda tubelets: tubelets.coverage(16)),
+        ("cell", lambda tubelets: tubelets.speed((1.0, 1, 1))),
+        ("samples", lambda tubelets: tubelets.speed((1, 1, 1), samples=1.5)),
+        ("grid", lambda tubelets: tubelets.tracks(14)),
+        ("grid", lambda tubelets: tubelets.tracks((2.5, 2))),
+        ("frame", lambda tubelets: tubelets.tracks((2, 2), frame=0.5)),
+        ("grid", lambda tubelets: tubelets.flow((2.5, 2))),
+        ("step", lambda tubelets: tubelets.flow((2, 2), step=0.5)),
+    ],
+)
+def test_what_is_counted_is_an_integer(tubelets, name, call):
+    with pytest.raises(TypeError, match=f"^{name}: got"):
+        call(tubelets)
+
+
+def test_a_step_beyond_all_frames_shows_nothing(tubelets):
+    far = tubelets.flow((2, 3), step=2**40)
+    assert not far.displacement.any()
+    assert not far.visibility.any()
 
 
 def test_coverage_of_a_still_rectangle():

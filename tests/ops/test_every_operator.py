@@ -278,6 +278,21 @@ def test_a_gradient_is_given_or_refused(name: str, argument: str) -> None:
 WRITTEN = [(name, argument) for name, call in calls().items() for argument in call.written]
 
 
+@pytest.mark.parametrize(("name", "argument"), GRADIENTS)
+@pytest.mark.parametrize(
+    "transform", [torch.func.grad, torch.func.jacrev, torch.func.hessian], ids=lambda f: f.__name__
+)
+def test_transforms_of_torch_func_are_refused_by_name(transform: Callable[..., Any], name: str, argument: str) -> None:
+    call = calls()[name]
+
+    def total(tensor: Tensor) -> Tensor:
+        result = call.with_tensor(argument, tensor)()
+        return (result[0] if isinstance(result, list | tuple) else result).float().sum()
+
+    with pytest.raises(NotImplementedError, match=f"^{argument}: "):
+        transform(total)(call.tensors()[argument])
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(("name", "argument"), WRITTEN)
 def test_writing_counts_a_version(name: str, argument: str, compiled: bool) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -137,11 +138,34 @@ def test_refuses(name: str, arguments: dict[str, Any]) -> None:
         ("grayscale", 2),
         ("mean", (0, 0)),
         ("std", (1, 0, 1)),
+        # Of other types than a YAML file or a call should give them.
+        ("area", 0.5),
+        ("area", (0.5, "1")),
+        ("ratio", "ab"),
+        ("flip", "0.5"),
+        ("jitter", None),
+        ("brightness", "much"),
+        ("hue", None),
+        ("same_color", "no"),
+        ("same_color", 1),
+        ("mean", 0.5),
+        ("std", (1, 1, "1")),
     ],
 )
 def test_the_config_refuses_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{name}: got"):
         AugmentConfig(**{name: value})
+
+
+def test_the_config_takes_numbers_of_numpy() -> None:
+    config = AugmentConfig(flip=np.float32(0.25), mean=np.zeros(3), same_color=np.bool_(True))
+    assert config == AugmentConfig(flip=0.25, mean=(0, 0, 0), same_color=True)
+
+
+@pytest.mark.parametrize("sizes", [3, "ab", (8.5, 8), [(8, 8)]])
+def test_sizes_are_integers(sizes: Any) -> None:
+    with pytest.raises(TypeError, match=r"^sizes: got"):
+        sample_augmentation(IDS, sizes, AugmentConfig().settings())
 
 
 def test_operator_is_well_formed() -> None:

@@ -7,7 +7,7 @@ call that is only traced must be refused as well, and so must one that mixes rea
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -30,9 +30,11 @@ __all__ = [
     "refuse_gradient",
     "refuse_tangents",
     "require_integer",
+    "require_integers",
     "require_list",
+    "require_seed",
     "require_tensors",
-    "signed_64_bits",
+    "signed_seed",
 ]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -65,25 +67,38 @@ def are_plain(tensors: Sequence[Any]) -> bool:
     return True
 
 
-def require_integer(value: Any, name: str) -> int:
-    """The integer that `value` is, whatever its type; symbolic ones stay as they are."""
-    if type(value) is int or isinstance(value, torch.SymInt):
+def require_integer(value: Any, name: str, most: int = (1 << 63) - 1) -> int:
+    """The integer of 64 bits that `value` is, whatever its type; symbolic ones stay as they are."""
+    if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
-    try:
-        return operator.index(value)
-    except TypeError:
-        shown = repr(value) if isinstance(value, float | str) else type(value).__name__
-        raise TypeError(f"{name}: got {shown}, needs an integer") from None
+    if type(value) is not int:
+        try:
+            value = operator.index(value)
+        except TypeError:
+            shown = repr(value) if isinstance(value, float | str) else type(value).__name__
+            raise TypeError(f"{name}: got {shown}, needs an integer") from None
+    if not -(1 << 63) <= value <= most:
+        raise ValueError(f"{name}: got {value}, needs a 64-bit integer")
+    return value  # type: ignore[no-any-return]
 
 
-def signed_64_bits(value: Any, name: str) -> int:
-    """The two's complement of any 64-bit integer, signed or not."""
-    integer = require_integer(value, name)
-    if type(integer) is not int:
-        return integer
-    if not -(1 << 63) <= integer < 1 << 64:
-        raise ValueError(f"{name}: got {integer}, needs a 64-bit integer")
-    return integer if integer < 1 << 63 else integer - (1 << 64)
+def require_integers(values: Any, name: str) -> tuple[int, ...]:
+    """The integers of a sequence."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        shown = repr(values) if isinstance(values, int | float | str) else type(values).__name__
+        raise TypeError(f"{name}: got {shown}, needs a sequence of integers")
+    return tuple(require_integer(value, name) for value in values)
+
+
+def require_seed(value: Any) -> int:
+    """The 64-bit integer, signed or not, that `value` is."""
+    return require_integer(value, "seed", most=(1 << 64) - 1)
+
+
+def signed_seed(value: Any) -> int:
+    """Its two's complement."""
+    seed = require_seed(value)
+    return seed - (1 << 64) if type(seed) is int and seed >= 1 << 63 else seed
 
 
 def refuse_gradient(function: str, **arguments: Tensor | None) -> None:
@@ -96,12 +111,31 @@ def refuse_gradient(function: str, **arguments: Tensor | None) -> None:
 
 
 def refuse_tangents(function: str, **arguments: Tensor | None) -> None:
-    """Refuses arguments with a forward-mode tangent: the operators would go on without it."""
-    if forward_ad._current_level < 0:  # outside of dual_level(), as nearly always
+    """Refuses arguments with a forward-mode tangent: the operators would go on without it.
+
+    Also what a transform of torch.func differentiates, where torch's own message would speak of its innards.
+    """
+    if forward_ad._current_level >= 0:  # within dual_level(), as seldom
+        for name, tensor in arguments.items():
+            if tensor is not None and _has_tangent(tensor):
+                raise NotImplementedError(f"{name}: carries a forward-mode tangent, which {function} does not pass on")
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return
     for name, tensor in arguments.items():
-        if tensor is not None and _has_tangent(tensor):
-            raise NotImplementedError(f"{name}: carries a forward-mode tangent, which {function} does not pass on")
+        if tensor is not None and _is_tracked(tensor):
+            raise NotImplementedError(
+                f"{name}: is differentiated by torch.func, which {function} does not support; use backward() or "
+                "torch.autograd.grad"
+            )
+
+
+def _is_tracked(tensor: Tensor) -> bool:
+    innards = torch._C._functorch
+    while innards.is_functorch_wrapped_tensor(tensor):
+        if innards.is_gradtrackingtensor(tensor):
+            return True
+        tensor = innards.get_unwrapped(tensor)
+    return False
 
 
 def _has_tangent(tensor: Tensor) -> bool:

@@ -73,7 +73,8 @@ def augment_clips_(
     for field in tubelets:
         arguments.refuse_tangents("augment_clips_", tubelets=field)
         arguments.refuse_gradient("augment_clips_", tubelets=field)
-    _operator(outputs, clips, windows, flips, color, normalization, tubelets, largest_patch)
+    largest = arguments.require_integers(largest_patch, "largest_patch")
+    _operator(outputs, clips, windows, flips, color, normalization, tubelets, largest)
 
 
 def _fake(

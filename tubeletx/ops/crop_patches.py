@@ -31,12 +31,15 @@ def crop_patches(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, size: tup
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, device or, on the CPU, value; the message names it.
-        TypeError: An argument is no tensor, or `size` no pair of integers.
-        NotImplementedError: `clip` carries a forward-mode tangent.
+        TypeError: An argument is no tensor, or `size` not of integers.
+        NotImplementedError: `clip` carries a forward-mode tangent, or is differentiated by `torch.func`.
     """
     arguments.require_tensors(clip=clip, patch_frame=patch_frame, patch_box=patch_box)
     arguments.refuse_tangents("crop_patches", clip=clip)
-    height, width = (arguments.require_integer(side, "size") for side in size)
+    sides = arguments.require_integers(size, "size")
+    if len(sides) != 2:
+        raise ValueError(f"size: got {sides}, needs (Hp, Wp)")
+    height, width = sides
     return _operator(clip, patch_frame, patch_box, height, width)  # type: ignore[no-any-return]
 
 

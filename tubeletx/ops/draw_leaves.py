@@ -66,10 +66,12 @@ def draw_leaves(
         TypeError: `sample_ids` is no tensor, or a size, `seed` or `epoch` no integer.
     """
     arguments.require_tensors(sample_ids=sample_ids)
+    if not isinstance(radius, Sequence):
+        raise TypeError(f"radius: got {type(radius).__name__}, needs the smallest and the largest")
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
     return _operator(  # type: ignore[no-any-return]
         sample_ids,
-        arguments.signed_64_bits(seed, "seed"),
+        arguments.signed_seed(seed),
         epoch,
         arguments.require_integer(num_frames, "num_frames"),
         arguments.require_integer(height, "height"),

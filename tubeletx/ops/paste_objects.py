@@ -52,7 +52,7 @@ def paste_objects_(
     arguments.require_tensors(sample_ids=sample_ids, texels=texels, sizes=sizes, first_row=first_row)
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
     _operator(
-        clips, sample_ids, arguments.signed_64_bits(seed, "seed"), epoch, settings, texels, sizes, first_row,
+        clips, sample_ids, arguments.signed_seed(seed), epoch, settings, texels, sizes, first_row,
         epoch_tensor,
     )  # fmt: skip
 
@@ -61,13 +61,19 @@ def choose_objects(
     sample_ids: Tensor, num_tubelets: int, num_objects: int, *, seed: int = 0, epoch: int | Tensor = 0
 ) -> Tensor:
     """An object for each tubelet, each with the same chance; (B, M) int64."""
-    seed = _mix(seed % _INT64)
+    arguments.require_tensors(sample_ids=sample_ids)
+    seed = _mix(arguments.require_seed(seed) % _INT64)
     key: int | Tensor
-    if type(epoch) is int:
-        key = _signed(_mix(seed + epoch))
+    if isinstance(epoch, Tensor):
+        arguments.check_samples(sample_ids, 0, epoch)
+        key = _mix_tensor(epoch.reshape(()) + _signed((seed + _GOLDEN) % _INT64))
     else:
-        epoch = epoch.reshape(()) if isinstance(epoch, Tensor) else torch.full((), epoch, dtype=torch.int64)
-        key = _mix_tensor(epoch + _signed((seed + _GOLDEN) % _INT64))
+        epoch = arguments.require_integer(epoch, "epoch")
+        arguments.check_samples(sample_ids, epoch, None)
+        if type(epoch) is int:
+            key = _signed(_mix(seed + epoch))
+        else:
+            key = _mix_tensor(torch.full((), epoch, dtype=torch.int64) + _signed((seed + _GOLDEN) % _INT64))
     places = torch.arange(num_tubelets, device=sample_ids.device) * _signed(_GOLDEN)
     bits = _mix_tensor(sample_ids[:, None] * _signed(_MULTIPLIERS[0]) + (places + key))
     # The high half of a product of 31 bits and the count: even to one part in 2^31 / count.

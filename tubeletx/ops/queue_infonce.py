@@ -10,7 +10,7 @@ from torch import Tensor
 import tubeletx._library  # noqa: F401  (registers the operators)
 from tubeletx.ops import _arguments as arguments
 
-__all__ = ["queue_infonce"]
+__all__ = ["check_temperature", "queue_infonce"]
 
 _operator = torch.ops.tubeletx.queue_infonce.default
 _backward_operator = torch.ops.tubeletx.queue_infonce_backward.default
@@ -55,8 +55,8 @@ def queue_infonce(
     Raises:
         ValueError: an argument has a wrong shape, dtype or device, the temperature is not positive and finite (a tensor
             is looked at on the CPU only), or ``queue`` or ``own_negatives`` requires a gradient.
-        TypeError: an argument is no tensor.
-        NotImplementedError: an argument carries a forward-mode tangent.
+        TypeError: an argument is no tensor, or the temperature no number.
+        NotImplementedError: an argument carries a forward-mode tangent, or is differentiated by `torch.func`.
     """
     tensors = {"query": query, "key": key, "queue": queue}
     if own_negatives is not None:
@@ -64,6 +64,7 @@ def queue_infonce(
     arguments.require_tensors(**tensors)
     arguments.refuse_gradient("queue_infonce", queue=queue, own_negatives=own_negatives)
     arguments.refuse_tangents("queue_infonce", **tensors)
+    check_temperature(temperature)
     if isinstance(temperature, Tensor):
         arguments.refuse_tangents("queue_infonce", temperature=temperature)
         query, key, temperature = _divide(query, key, temperature)
@@ -72,16 +73,24 @@ def queue_infonce(
     return loss, rank
 
 
+def check_temperature(temperature: Any) -> None:
+    """Refuses what is no temperature; of tensors only those on the CPU are looked at."""
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1:
+            raise ValueError(
+                f"temperature: got shape {tuple(temperature.shape)}, needs a number, or a tensor of one element"
+            )
+        if temperature.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        temperature = float(temperature.detach())
+    elif isinstance(temperature, str) or not hasattr(temperature, "__float__"):
+        raise TypeError(f"temperature: got {temperature!r}, needs a number, or a tensor of one element")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: got {temperature}, needs a positive finite number")
+
+
 def _divide(query: Tensor, key: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, float]:
     """The temperature of 1 that gives the same loss, and to the given one its gradient."""
-    if temperature.numel() != 1:
-        raise ValueError(
-            f"temperature: got shape {tuple(temperature.shape)}, needs a number, or a tensor of one element"
-        )
-    if temperature.device.type == "cpu" and not torch.compiler.is_compiling():
-        value = float(temperature.detach())
-        if not 0 < value < float("inf"):
-            raise ValueError(f"temperature: got {value}, needs a positive finite number")
     wide = torch.promote_types(query.dtype, torch.float32)
     return query.to(wide) / temperature.reshape(()), key.to(wide), 1.0
 

@@ -64,8 +64,8 @@ def sample_and_paste_packed_(
     arguments.require_list("clips", clips)
     arguments.require_tensors(sample_ids=sample_ids)
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
-    seed = arguments.signed_64_bits(seed, "seed")
-    numbers, integers = _operator(clips, sample_ids, seed, epoch, settings, largest_patch, epoch_tensor)
+    seed, largest = arguments.signed_seed(seed), arguments.require_integers(largest_patch, "largest_patch")
+    numbers, integers = _operator(clips, sample_ids, seed, epoch, settings, largest, epoch_tensor)
     return PackedTubelets(numbers, integers, sample_ids.shape[0], int(settings[0]), clips[0].shape[2])
 
 

@@ -50,9 +50,10 @@ def sample_augmentation(
         TypeError: An argument has another type.
     """
     arguments.require_tensors(sample_ids=sample_ids)
+    sizes = arguments.require_integers(sizes, "sizes")
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
     return _operator(  # type: ignore[no-any-return]
-        sample_ids, arguments.signed_64_bits(seed, "seed"), epoch, sizes, settings, epoch_tensor
+        sample_ids, arguments.signed_seed(seed), epoch, sizes, settings, epoch_tensor
     )
 
 

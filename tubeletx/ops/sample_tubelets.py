@@ -134,7 +134,7 @@ def sample_packed(
     epoch_tensor, epoch = (epoch, 0) if isinstance(epoch, Tensor) else (None, arguments.require_integer(epoch, "epoch"))
     numbers, integers = _operator(
         sample_ids,
-        arguments.signed_64_bits(seed, "seed"),
+        arguments.signed_seed(seed),
         epoch,
         num_frames,
         arguments.require_integer(height, "height"),
