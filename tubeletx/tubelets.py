@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +123,10 @@ class Tubelets:
     def __len__(self) -> int:
         """B."""
         return self.batch_size
+
+    def __iter__(self) -> Iterator[Tubelets]:
+        """The samples, each a batch of one."""
+        return (self[index] for index in range(self.batch_size))
 
     def __getitem__(self, index: int | slice | list[int] | list[bool] | npt.NDArray[Any] | Tensor) -> Tubelets:
         """Some of the samples. An integer of any type gives a batch of one, so that every result is a batch.

@@ -3,6 +3,7 @@ import dataclasses
 import io
 import math
 import pickle
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -109,6 +110,13 @@ def test_small_integers_and_empty_lists_are_indices_too(tubelets):
     for dtype in (torch.uint8, torch.int32):
         assert tubelets[torch.tensor([0, 0], dtype=dtype)].centers.equal(tubelets[[0, 0]].centers)
     assert len(tubelets[[]]) == 0
+
+
+def test_samples_one_after_the_other(tubelets):
+    assert isinstance(tubelets, Iterable)
+    each = list(tubelets)
+    assert all(len(one) == 1 for one in each)
+    assert torch.cat([one.centers for one in each]).equal(tubelets.centers)
 
 
 def test_to_takes_no_dtype(tubelets):
