@@ -205,21 +205,21 @@ def _by_frames(results: Results) -> str:
     for frames, judged in results.by_frames().items():
         probes = {arm: [run["probe"] for run in runs] for arm, runs in judged.by_arm.items()}
         parts += [f"### {frames} frames", _table(judged, list(judged.by_arm)), _pairs_table(probes)]
-        parts += _told_tables(judged)
+        parts += _told_tables(judged, "####")
     return "\n\n".join([_BY_FRAMES, *parts]) if parts else ""
 
 
 def _told_apart(results: Results) -> str:
     """What the classes of rendered sets are told apart by."""
-    parts = _told_tables(results)
+    parts = _told_tables(results, "###")
     return "\n\n".join([_TOLD_APART, *parts]) if parts else ""
 
 
-def _told_tables(results: Results) -> list[str]:
+def _told_tables(results: Results, heading: str) -> list[str]:
     parts = []
     for name, axes in results.told_apart("axes").items():
         arms = [arm for arm in results.by_arm if results.told(arm, name, "axes", axes[0])]
-        parts += [f"#### {name}", _told(results, name, "axes", axes, arms)]
+        parts += [f"{heading} {name}", _told(results, name, "axes", axes, arms)]
         if chosen := [arm for arm in arms if arm in _OPPOSITES_ARMS]:
             parts.append(_told(results, name, "opposites", results.told_apart("opposites")[name], chosen))
     return parts
