@@ -53,9 +53,9 @@ inline Span wide_span_of(const double* values, int64_t count) {
   Lanes low = at(values + count - kLanes).lanes;
   Lanes high = low;
   for (int64_t i = 0; i + kLanes <= count; i += kLanes) {
-    const Lanes next = at(values + i).lanes;
-    low = next < low ? next : low;
-    high = next > high ? next : high;
+    const LanesAnywhere& next = at(values + i);  // no copy: GCC would hold it in memory, and take as long again
+    low = next.lanes < low ? next.lanes : low;
+    high = next.lanes > high ? next.lanes : high;
   }
   double ends[2 * kLanes];
   at(ends).lanes = low;

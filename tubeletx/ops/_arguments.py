@@ -69,9 +69,9 @@ def are_plain(tensors: Sequence[Any]) -> bool:
 
 def require_integer(value: Any, name: str, most: int = (1 << 63) - 1) -> int:
     """The integer of 64 bits that `value` is, whatever its type; symbolic ones stay as they are."""
-    if isinstance(value, torch.SymInt):
-        return value  # type: ignore[return-value]
     if type(value) is not int:
+        if isinstance(value, torch.SymInt):
+            return value  # type: ignore[return-value]
         try:
             value = operator.index(value)
         except TypeError:
@@ -84,10 +84,11 @@ def require_integer(value: Any, name: str, most: int = (1 << 63) - 1) -> int:
 
 def require_integers(values: Any, name: str) -> tuple[int, ...]:
     """The integers of a sequence."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    # Tuples first, which nearly all are: whether something can be iterated over takes longer to find out.
+    if not isinstance(values, tuple) and (isinstance(values, str) or not isinstance(values, Iterable)):
         shown = repr(values) if isinstance(values, int | float | str) else type(values).__name__
         raise TypeError(f"{name}: got {shown}, needs a sequence of integers")
-    return tuple(require_integer(value, name) for value in values)
+    return tuple([require_integer(value, name) for value in values])
 
 
 def require_seed(value: Any) -> int:
