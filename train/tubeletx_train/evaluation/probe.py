@@ -139,13 +139,8 @@ def probe_checkpoint(config: ProbeConfig) -> ProbeReport:
         writable_folder(config.output)
     report = (_probe_motions if config.task == "motion" else _probe_labels)(config, trained, weights, device)
     if config.output is not None:
-        frames = trained.data.num_frames
-        made = {
-            "task": config.task,
-            "checkpoint": config.checkpoint,
-            "num_frames": frames,
-            **made_on(device, "float32"),
-        }
+        made = {"task": config.task, "checkpoint": config.checkpoint, "num_frames": trained.data.num_frames}
+        made |= made_on(device, "float32")
         _write(report, Path(config.output), made)
     return report
 
