@@ -7,7 +7,8 @@ start from the same weights, read the same pairs and draw the same tubelets; the
 
 With `--synthetic` the clips are drawn instead of decoded: "data" is then the copy to the device alone.
 
-Sizes: "paper" (R(2+1)D-18, 16 x 112 x 112, queue of 16384; batch 32 on a GPU, fewer pairs on a CPU) and "demo".
+Sizes: "paper" (R(2+1)D-18, 16 x 112 x 112, queue of 16384; batch 32 on a GPU, fewer pairs on a CPU) and "demo", without
+the demo's tracks, which the plain form would have to predict by our own head.
 """
 
 from __future__ import annotations
@@ -293,6 +294,7 @@ def configuration(
         "data.num_workers": arguments.workers,
         "optim.batch_size": batch,
         "optim.precision": precision,
+        "tracks.weight": 0,
     }
     return parse_config(
         PretrainConfig,

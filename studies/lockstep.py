@@ -37,7 +37,7 @@ from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.config.parse import config_from_tree
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.config.tree import to_tree
-from tubeletx_train.engine.precision import Precision, settle_precision
+from tubeletx_train.engine.precision import Settled, keep_in_float32, settle_precision
 from tubeletx_train.engine.schedule import build_schedule
 from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.evaluation.pretrained import save_pretraining, untrained_net
@@ -186,7 +186,7 @@ class Trainee:
         on_gpu = device.type == "cuda" and graphs
         self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
 
-    def settle_precision(self) -> Precision:
+    def settle_precision(self) -> Settled:
         """Check the precision by the first batch, as the trainer does."""
         few = slice(checked_samples(self.config.optim.batch_size))
 
@@ -197,13 +197,14 @@ class Trainee:
 
         return settle_precision(self.config.optim.precision, self.net, make_loss, self.device)
 
-    def begin(self, precision: Precision) -> None:
+    def begin(self, settled: Settled) -> None:
         """Make ready to step in a precision.
 
         Raises:
             RuntimeError: The step cannot be captured.
         """
-        self._precision = precision
+        self._precision = settled.precision
+        keep_in_float32(self.net, settled.float32_layers)
         if self._stream is None:
             return
         before = {name: value.clone() for name, value in self.net.state_dict().items()}
@@ -328,7 +329,7 @@ class SideBySide:
         self._active: list[Trainee] = []
         self._measuring: list[tuple[Run, dict[str, Any], dict[int, Future[dict[str, Any]]]]] = []
         self._along: dict[Run, dict[int, Future[dict[str, Any]]]] = {}
-        self._precision: Precision | None = None
+        self._settled: Settled | None = None
         self._provenance = provenance(device, commit)
         self._pace = 0.0  # seconds a step of the run that ended last
         self._begun: dict[Run, float] = {}
@@ -426,9 +427,9 @@ class SideBySide:
         self._waiting.pop(0)
         try:
             trainee = Trainee(run, self._configs[run], self._banks[key], self._device, graphs=self._graphs)
-            if self._precision is None:
-                self._precision = trainee.settle_precision()
-            trainee.begin(self._precision)
+            if self._settled is None:
+                self._settled = trainee.settle_precision()
+            trainee.begin(self._settled)
         except Exception as error:
             if self._graphs and not self.done and not self._active:
                 raise NoGraphsError from error
@@ -463,7 +464,7 @@ class SideBySide:
 
     def _common(self, trainee: Trainee) -> dict[str, Any]:
         steps = self._key(trainee.run)[-1]
-        return {"precision": self._precision, "log": trainee.log(), "reuse": trainee.total / steps}
+        return {"precision": str(self._settled), "log": trainee.log(), "reuse": trainee.total / steps}
 
     def _submit(self, features: Features) -> Future[dict[str, Any]]:
         return self._pool.submit(_read_out, pickle.dumps(features))

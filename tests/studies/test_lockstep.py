@@ -30,6 +30,7 @@ from tubeletx_train.data import (
     write_manifest,
 )
 from tubeletx_train.data.loader import collate_pairs
+from tubeletx_train.engine.precision import Settled
 from tubeletx_train.evaluation.pretrained import load_pretraining, trained_net
 from tubeletx_train.pretrain.task import pretrain
 from video_files import make_video
@@ -121,7 +122,7 @@ def test_a_run_side_by_side_is_the_trainers(arm, changes, manifest, tmp_path):
     expected = load_checkpoint(pretrain(config).checkpoint)["model"]
     trainee = Trainee(Run(arm, 3), config, bank_of(config, STEPS, tmp_path), CPU)
     trainee.views.color = Normalize()
-    trainee.begin("float32")
+    trainee.begin(Settled("float32"))
     for _ in range(STEPS):
         trainee.advance()
     found = trainee.net.state_dict()
@@ -174,7 +175,7 @@ def test_a_step_waits_for_nothing(arm, manifest, tmp_path):
     config = config_of(arm, manifest, tmp_path, contrast={"queue_size": 8} if arm == "queue_long" else {})
     trainee = Trainee(Run(arm, 3), config, bank_of(config, 2, tmp_path), CPU)
     trainee._optimizer = NoOptimizer()
-    trainee.begin("bfloat16")
+    trainee.begin(Settled("bfloat16"))
     trainee.advance()
     with NoWaiting():
         trainee.advance()

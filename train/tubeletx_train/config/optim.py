@@ -35,8 +35,8 @@ class OptimConfig:
         warmup_steps: Steps of linear warm-up.
         warmup_epochs: The same in epochs; the two exclude each other.
         precision: "float32", or autocast to "bfloat16" or to "float16" (with loss scaling); "auto" is bfloat16 where
-            the device multiplies in it. Before the first step the gradients are checked against float32: where they
-            are wrong, "auto" goes on in float32 and the others stop.
+            the device multiplies in it. Before the first step the gradients of every layer are checked against
+            float32: layers in which they are wrong "auto" keeps in float32, and the others stop.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"

@@ -169,7 +169,7 @@ class _Loop(Generic[Batch]):
             "host": socket.gethostname(),
             "process": os.getpid(),
             "processes": self._run.ranks.world_size,
-            **made_on(self._run.device, self._task.optimization.precision),
+            **made_on(self._run.device, str(self._task.optimization.settled)),
         }
         append_line(self._run.output / "starts.jsonl", record)
 
@@ -230,7 +230,7 @@ class _Loop(Generic[Batch]):
             if early and stop.signal == signal.SIGUSR1 and self._run.config.requeue:
                 requeue()
         return TrainingResult(
-            self._run.output, path, step, exit_code, self._run.ranks.is_main, self._task.optimization.precision
+            self._run.output, path, step, exit_code, self._run.ranks.is_main, str(self._task.optimization.settled)
         )
 
     def _resume(self) -> dict[str, Any] | None:

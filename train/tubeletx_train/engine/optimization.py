@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from tubeletx_train.common.errors import UsageError
 from tubeletx_train.common.machine import processor_name
 from tubeletx_train.common.non_finite import require_finite_gradient
 from tubeletx_train.config.optim import OptimConfig
-from tubeletx_train.engine.precision import Precision, autocast, settle_precision
+from tubeletx_train.engine.precision import Settled, autocast, keep_in_float32, settle_precision
 from tubeletx_train.engine.schedule import build_schedule
 
 _BUCKET_BYTES = 32 << 20
@@ -42,10 +43,10 @@ class Optimization:
     was resumed, and parts of a batch, momentum networks and loss scaling need no special care.
 
     Attributes:
-        precision: That of the steps.
+        settled: The precision of the steps.
     """
 
-    precision: Precision
+    settled: Settled
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Optimization:
                 dist.broadcast(parameter.data, 0)
         self.optimizer = build_optimizer(self.parameters, config)
         self.schedule = build_schedule(self.optimizer, config, total_steps, steps_per_epoch)
-        self.precision = "float32" if config.precision == "auto" else config.precision
+        self.settled = Settled("float32" if config.precision == "auto" else config.precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self._settled_on: dict[str, str] | None = None
         self._skips = 0  # in a row
@@ -90,13 +91,13 @@ class Optimization:
 
     def autocast(self) -> torch.autocast:
         """Context of the forward pass."""
-        return autocast(self.device, self.precision)
+        return autocast(self.device, self.settled.precision)
 
     def settle_precision(self, net: nn.Module, make_loss: Callable[[], Callable[[], Tensor]]) -> None:
         """Check the precision by the first batch, and choose it where the settings leave it open.
 
-        A run keeps to one precision: one that goes on from a checkpoint has the precision of its beginning, which is
-        checked anew where the processor or torch is another.
+        A run keeps to one precision: one that goes on from a checkpoint has the precision of its beginning, and the
+        same layers in float32, which is checked anew where the processor or torch is another.
 
         Args:
             net: As for `engine.precision.settle_precision`.
@@ -107,17 +108,20 @@ class Optimization:
         """
         here = {"processor": processor_name(self.device), "torch": str(torch.__version__)}
         before = self._settled_on
-        if self.ranks.any(before != here):
-            if before is None:
-                self.precision = settle_precision(self.config.precision, net, make_loss, self.device, self.ranks)
-            else:
-                try:
-                    settle_precision(self.precision, net, make_loss, self.device, self.ranks)
-                except UsageError as error:
-                    raise UsageError(
-                        f"the run began in {self.precision} on {before['processor']}, torch {before['torch']}, and can "
-                        f"only go on in that: {error}"
-                    ) from error
+        if not self.ranks.any(before != here):
+            keep_in_float32(net, self.settled.float32_layers)
+        elif before is None:
+            self.settled = settle_precision(self.config.precision, net, make_loss, self.device, self.ranks)
+        else:
+            try:
+                self.settled = settle_precision(
+                    self.config.precision, net, make_loss, self.device, self.ranks, begun=self.settled
+                )
+            except UsageError as error:
+                raise UsageError(
+                    f"the run began in {self.settled} on {before['processor']}, torch {before['torch']}, and can only "
+                    f"go on in that: {error}"
+                ) from error
         self._settled_on = here
 
     def backward(self, loss: Tensor) -> None:
@@ -166,7 +170,7 @@ class Optimization:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "skips": self._skips,
-            "precision": {"precision": self.precision, **(self._settled_on or {})},
+            "precision": {**dataclasses.asdict(self.settled), **(self._settled_on or {})},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -184,7 +188,8 @@ class Optimization:
         self._skips = state.get("skips", 0)
         if "precision" in state:
             settled = dict(state["precision"])
-            self.precision = settled.pop("precision")
+            # Older checkpoints name no layers.
+            self.settled = Settled(settled.pop("precision"), tuple(settled.pop("float32_layers", ())))
             self._settled_on = settled or None
 
 

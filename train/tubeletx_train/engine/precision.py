@@ -2,14 +2,16 @@
 
 Libraries have kernels for each kind of processor, and not all are right: torch 2.13 on a processor with AVX-512
 bfloat16 and no AMX reads unwritten memory in the gradient of a temporal convolution over two frames. Nothing about a
-run's loss tells.
+run's loss tells. The layers that meet such a kernel are kept in float32, so that one of them does not cost the whole
+network the faster precision.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,10 +32,29 @@ Precision = Literal["float32", "bfloat16", "float16"]
 _TOLERANCE = 0.05
 # Largest difference between two equal calls on a GPU: that of sums in another order, grown from layer to layer.
 _GPU_TOLERANCE = 0.5
+# Checks of one run: each but the last keeps more layers in float32. Faults have been few, and found at once.
+_MOST_CHECKS = 5
 # float16 has no room for small gradients: the loss is scaled, by less where that leaves its room at the other end.
 _FLOAT16_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The precision that a run is made in; as text, what its results name.
+
+    Attributes:
+        precision: Of all layers but those.
+        float32_layers: Names of the layers that are kept in float32, as that precision is wrong in them here.
+    """
+
+    precision: Precision
+    float32_layers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        count = len(self.float32_layers)
+        return self.precision + (f", {count} layer{'s' * (count > 1)} in float32" if count else "")
 
 
 @dataclass(frozen=True)
@@ -43,10 +64,12 @@ class Comparison:
     Attributes:
         difference: Largest difference of a layer from float32, as a share in L2 norm.
         fault: What is wrong, None if all differences are rounding.
+        layers: Names of those that may be wrong: where the fault was seen, and all of the same kind.
     """
 
     difference: float
     fault: str | None
+    layers: tuple[str, ...] = ()
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -62,17 +85,31 @@ def fastest_precision(device: torch.device) -> Precision:
     return "bfloat16" if bfloat16_units() is not None else "float32"
 
 
+def keep_in_float32(net: nn.Module, layers: Iterable[str]) -> None:
+    """From now on run these layers in float32, whatever the precision of the rest."""
+    for name in layers:
+        layer = net.get_submodule(name)
+        layer.forward = types.MethodType(_forward_in_float32, layer)
+
+
+def _forward_in_float32(self: nn.Module, value: Tensor) -> Any:
+    with torch.autocast(value.device.type, enabled=False):
+        return type(self).forward(self, value.float())
+
+
 def settle_precision(
     wished: str,
     net: nn.Module,
     make_loss: Callable[[], Callable[[], Tensor]],
     device: torch.device,
     ranks: Ranks | None = None,
-) -> Precision:
+    begun: Settled | None = None,
+) -> Settled:
     """The precision that a run is made in, once its gradients are checked; one line of the log says which.
 
     The gradients of the loss are taken in float32 and twice in the wished precision. Weights, buffers (statistics of
-    batch norm, the queue) and the state of the generators are afterwards as they were.
+    batch norm, the queue) and the state of the generators are afterwards as they were. With "auto" layers in which the
+    precision is wrong are kept in float32 from then on (`keep_in_float32`), and the rest is checked anew.
 
     Args:
         wished: "auto", or a precision.
@@ -81,34 +118,48 @@ def settle_precision(
             but for rounding.
         device: Of the network.
         ranks: All processes of the run, which make this call together and get the same answer.
+        begun: What the run began in on another machine, whose precision it has to keep.
 
     Raises:
-        UsageError: A precision other than "auto" is wrong on this machine.
+        UsageError: A precision other than "auto", or that a run began in, is wrong on this machine.
     """
     precision: Precision = fastest_precision(device) if wished == "auto" else wished  # type: ignore[assignment]
+    if begun is not None:
+        precision = begun.precision
+        keep_in_float32(net, begun.float32_layers)
     if precision == "float32":
         _logger.info("precision: float32 (%s)", processor_name(device))
-        return precision
+        return Settled(precision)
     since = time.perf_counter()
     ranks = ranks or Ranks()
-    found = compare_gradients(precision, net, make_loss(), device, ranks)
-    if not ranks.any(found.fault is not None):
-        seconds = time.perf_counter() - since
-        _logger.info(
-            "precision: %s (%s); its gradients are those of float32 to %.1g, checked in %.1f s",
-            precision,
-            processor_name(device),
-            found.difference,
-            seconds,
-        )
-        return precision
-    fault = found.fault or "they are wrong in another process: see its output"
+    kept = () if begun is None else begun.float32_layers
     machine = f"{processor_name(device)}, torch {torch.__version__}"
-    line = f"{precision} gradients are wrong on this machine ({machine}): {fault}"
-    if wished != "auto":
-        raise UsageError(f"{line}; choose optim.precision float32, or auto")
+    for _ in range(_MOST_CHECKS):
+        found = compare_gradients(precision, net, make_loss(), device, ranks)
+        if not ranks.any(found.fault is not None):
+            settled = Settled(precision, kept)
+            _logger.info(
+                "precision: %s (%s); its gradients are those of float32 to %.1g, checked in %.1f s",
+                settled,
+                processor_name(device),
+                found.difference,
+                time.perf_counter() - since,
+            )
+            return settled
+        fault = found.fault or "they are wrong in another process: see its output"
+        line = f"{precision} gradients are wrong on this machine ({machine}): {fault}"
+        if wished != "auto":
+            raise UsageError(f"{line}; choose optim.precision float32, or auto, which keeps what is wrong in float32")
+        wrong = tuple(name for name, _ in net.named_modules() if ranks.any(name in found.layers))
+        if not set(wrong) - set(kept):
+            break
+        _logger.warning("precision: %s; in float32 from here: %s", line, ", ".join(wrong))
+        keep_in_float32(net, wrong)
+        kept = (*kept, *(name for name in wrong if name not in kept))
+    if begun is not None:
+        raise UsageError(line)
     _logger.warning("precision: %s; going on in float32", line)
-    return "float32"
+    return Settled("float32")
 
 
 def compare_gradients(
@@ -133,21 +184,33 @@ def compare_gradients(
         with _recorded(net) as calls:
             first = gradients(scale)
         second = gradients(scale)
-        unrepeated = []
+        unrepeated = {}
         for name, value, repeated in zip(names, first, second, strict=True):
             same = torch.equal(value, repeated) if device.type == "cpu" else _share(repeated, value) <= _GPU_TOLERANCE
             if not same:
-                share = _share(repeated, value)
-                unrepeated.append(f"two equal calls gave two gradients of {name}, apart by {share:.2g} of its norm")
+                unrepeated[name] = _share(repeated, value)
         # All calls, whatever is found: layers may exchange statistics with other processes.
-        shares = {
-            f"{what} of {call.name}": share
-            for call in calls
-            for what, share in call.differences(device, precision).items()
-        }
-    differing = [name for name, share in shares.items() if not share <= _TOLERANCE]  # NaN is not
-    faults = [f"{name} differs from float32's by {shares[name]:.2g} of its norm" for name in differing] + unrepeated
-    return Comparison(max(shares.values(), default=0.0), faults[0] if faults else None)
+        shares = [(call, what, share) for call in calls for what, share in call.differences(device, precision).items()]
+    differing = [(call, what, share) for call, what, share in shares if not share <= _TOLERANCE]  # NaN is not
+    faults = [
+        *(
+            f"{what} of {call.name} differs from float32's by {share:.2g} of its norm"
+            for call, what, share in differing
+        ),
+        *(
+            f"two equal calls gave two gradients of {name}, apart by {share:.2g} of its norm"
+            for name, share in unrepeated.items()
+        ),
+    ]
+    wrong = {call.kind for call, *_ in differing} or _last_unrepeated(calls, unrepeated)
+    layers = tuple(dict.fromkeys(call.name for call in calls if call.kind in wrong))
+    return Comparison(max((share for *_, share in shares), default=0.0), faults[0] if faults else None, layers)
+
+
+def _last_unrepeated(calls: list[_Call], parameters: Iterable[str]) -> set[tuple[Any, ...]]:
+    """The kind of the last layer whose gradients were not repeated: what it hands back spoils all before it."""
+    owners = {name.rpartition(".")[0] for name in parameters}
+    return {call.kind for call in [call for call in calls if call.name in owners][-1:]}
 
 
 @dataclass
@@ -165,6 +228,18 @@ class _Call:
     layer: nn.Module
     input: Tensor
     gradient: Tensor | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What decides by which kernel a convolution is computed; any other layer is of a kind of its own.
+
+        What a kernel reads that it should not may be right by chance: of convolutions of one kind all are wrong.
+        """
+        layer = self.layer
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return (self.name,)
+        frames = self.input.shape[2]
+        return (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, frames)
 
     def differences(self, device: torch.device, precision: Precision) -> dict[str, float]:
         """How far output and gradients in a precision are from those in float32, by name, as shares in L2 norm."""

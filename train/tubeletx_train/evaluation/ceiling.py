@@ -128,7 +128,7 @@ def trained_with_labels(
         optimization.backward(loss)
         optimization.step()
     predicted = embed(net, test.clips).argmax(1)
-    return Ceiling((predicted == test.labels).float().mean().item(), optimization.precision)
+    return Ceiling((predicted == test.labels).float().mean().item(), str(optimization.settled))
 
 
 def _loss(net: nn.Module, clips: Tensor, labels: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ class Finetuning(DownstreamTask[LabelledBatch]):
             protocol=self.config.protocol,
             device=self.device,
             batch_size=self.batch_size,
-            precision=self.optimization.precision,
+            precision=self.optimization.settled.precision,
             ranks=self.run.ranks,
             progress=progress,
         )
@@ -234,7 +234,7 @@ def _finish(task: Finetuning, run: RunContext, judgement: Judgement, chosen: int
         "num_classes": videos.targets.num_classes,
         "source": task.pretrained.source,
         "config": to_tree(config),
-        "made": made_on(task.device, task.optimization.precision),
+        "made": made_on(task.device, str(task.optimization.settled)),
     }
     save_checkpoint(state, run.output / MODEL_FILE)
     write_results(
@@ -249,7 +249,7 @@ def _finish(task: Finetuning, run: RunContext, judgement: Judgement, chosen: int
         test_videos=len(videos.test.records) - len(judgement.unreadable),
         num_classes=videos.targets.num_classes,
         device=task.device,
-        precision=task.optimization.precision,
+        precision=str(task.optimization.settled),
         unreadable=[*videos.test.unreadable, *judgement.unreadable],
         held_out_videos=0 if config.protocol == "released" else len(videos.selection),
         chosen_step=chosen,

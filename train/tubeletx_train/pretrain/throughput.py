@@ -201,7 +201,7 @@ def _demand(config: ThroughputConfig, videos: Sequence[VideoRecord]) -> Demand:
                 )
             task = Pretraining(timed, videos, run, BadVideoTracker(len(videos), 1.0), lambda _: {})
             seconds, pairs = _time_steps(task, part, _NETWORK * config.seconds)
-            return Demand(pairs / seconds, pairs, task.optimization.precision, processor_name(run.device))
+            return Demand(pairs / seconds, pairs, str(task.optimization.settled), processor_name(run.device))
 
 
 def _time_steps(task: Pretraining, part: int, budget: float) -> tuple[float, int]:

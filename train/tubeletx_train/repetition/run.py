@@ -86,7 +86,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
                 "source": task.pretrained.source,
                 "train_videos": len(task.records),
                 "config": to_tree(config),
-                "made": made_on(run.device, task.optimization.precision),
+                "made": made_on(run.device, str(task.optimization.settled)),
             }
             save_checkpoint(state, run.output / MODEL_FILE)
             _write(
@@ -96,7 +96,7 @@ def train_counter(config: RepetitionConfig) -> tuple[TrainingResult, dict[str, f
                 test,
                 counted,
                 device=run.device,
-                precision=task.optimization.precision,
+                precision=str(task.optimization.settled),
                 chosen_step=step,
             )
         return result, counted.metrics
