@@ -1,9 +1,10 @@
 """The whole pretraining step, against the same step in the plain form, in the same run.
 
 Plain: float32, clips and weights in PyTorch's default layout, logits written out and concatenated for the
-cross-entropy, the momentum update and the optimiser a loop over parameters. Ours is what the trainer runs: autocast to
-bfloat16, channels last, queue InfoNCE, fused updates; also with float32, which tells what is due to precision. All
-start from the same weights, read the same pairs and draw the same tubelets; their first losses are compared.
+cross-entropy, the momentum update and the optimiser a loop over parameters. Ours is what the trainer runs: the
+precision that is right on this machine, channels last, queue InfoNCE, fused updates; also with float32, which tells
+what is due to precision. All start from the same weights, read the same pairs and draw the same tubelets; their first
+losses are compared.
 
 With `--synthetic` the clips are drawn instead of decoded: "data" is then the copy to the device alone.
 
@@ -37,6 +38,7 @@ from tubeletx_train.config.parse import parse_config
 from tubeletx_train.config.pretrain import PretrainConfig
 from tubeletx_train.data import EpochSampler, PairBatch, PairDataset, build_loader, prepare_videos
 from tubeletx_train.engine.optimization import Optimization
+from tubeletx_train.engine.task import checked_samples
 from tubeletx_train.pretrain.build import build_moco, channels_last
 from tubeletx_train.pretrain.views import PairViews
 
@@ -135,6 +137,10 @@ class Ours(Form):
         self.optimization = Optimization(
             self.moco.query_net, config.optim, total_steps=1000, steps_per_epoch=1000, device=device
         )
+        first = next(self.batches)
+        self.batches = itertools.chain([first], self.batches)
+        rows = self.views(first.to(device)).rows(slice(checked_samples(config.optim.batch_size)))
+        self.optimization.settle_precision(self.moco, lambda: lambda: self.moco.compare(*rows).loss.mean())
 
     def _look(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         views = self.views(batch)
@@ -266,7 +272,7 @@ def compare(name: str, videos: Path, arguments: argparse.Namespace) -> dict[str,
     forms: dict[str, Form] = {
         "plain": Plain(config, read(), device),
         "tubeletx, float32": Ours(config, read(), device),
-        "tubeletx": Ours(configure("bfloat16"), read(), device),
+        "tubeletx": (ours := Ours(configure("auto"), read(), device)),
     }
     taken: dict[str, list[dict[str, float]]] = {form: [] for form in forms}
     for turn in range(rounds + 1):
@@ -282,7 +288,7 @@ def compare(name: str, videos: Path, arguments: argparse.Namespace) -> dict[str,
         form: {part: statistics.median(step[part] for step in steps) for part in (*PARTS, "step")}
         for form, steps in taken.items()
     }
-    return report(name, config.optim.batch_size, rounds, medians)
+    return report(name, config.optim.batch_size, rounds, medians) | {"precision": str(ours.optimization.settled)}
 
 
 def configuration(

@@ -25,6 +25,7 @@ def test_the_step_of_the_demo(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
     importlib.import_module("train_step").main()
     (result,) = json.loads((tmp_path / "train_step.json").read_text())["results"]
     assert result["batch"] == 4
+    assert result["precision"].startswith(("float32", "bfloat16"))
     assert result["ratio_to_plain"].keys() == {"plain", "tubeletx, float32", "tubeletx"}
 
 
