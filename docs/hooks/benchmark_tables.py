@@ -21,24 +21,30 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill the marked place of a page."""
     if _PLACE not in markdown:
         return markdown
-    return markdown.replace(
-        _PLACE, "\n\n".join(_section(path) for path in sorted((_BENCHMARKS / "results").glob("*.json")))
-    )
+    return markdown.replace(_PLACE, "\n\n".join(_sections(_BENCHMARKS / "results")))
 
 
-def _section(path: Path) -> str:
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    # A script with several results adds to its name: rendered_controls_gym is of rendered_controls.py.
-    scripts = [script for script in _BENCHMARKS.glob("*.py") if record["benchmark"].startswith(script.stem)]
-    script = max(scripts, key=lambda script: len(script.stem))
-    summary = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+def _sections(results: Path) -> Iterator[str]:
+    """A section for each claim; what it found on other machines, in folders beside, follows in the same one."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(results.rglob("*.json"), key=lambda path: (path.parent != results, path)):
+        found.setdefault(path.stem, []).append(path)
+    for claim, paths in sorted(found.items()):
+        records: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        # A script with several results adds to its name: rendered_controls_gym is of rendered_controls.py.
+        scripts = [script for script in _BENCHMARKS.glob("*.py") if claim.startswith(script.stem)]
+        script = max(scripts, key=lambda script: len(script.stem))
+        summary = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+        tables = "\n\n".join(_measured(record) for record in records)
+        yield f"## {claim}\n\n`benchmarks/{script.name}`: {' '.join(summary.split())}\n\n{tables}"
+
+
+def _measured(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     machine = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
     return "\n\n".join(
         [
-            f"## {path.stem}",
-            " ".join(summary.split()),
-            f"`benchmarks/{script.name}`, {record['date'][:10]}, commit `{record['commit']}`: {machine}; {versions}.",
+            f"{record['date'][:10]}, commit `{record['commit']}`: **{machine}**; {versions}.",
             *_tables({name: value for name, value in record.items() if name not in _ABOUT}),
         ]
     )
@@ -46,7 +52,7 @@ def _section(path: Path) -> str:
 
 def _tables(payload: dict[str, Any], title: str = "") -> Iterator[str]:
     """Mappings of numbers as columns, those with rows in common in one table; what is nested deeper follows."""
-    facts = [f"{_words(name)} {_plain(value)}" for name, value in payload.items() if not isinstance(value, dict | list)]
+    facts = [f"{_words(name)} {_plain(value)}" for name, value in payload.items() if not _is_nested(value)]
     heading = ": ".join(part for part in (f"**{title}**" if title else "", ", ".join(facts)) if part)
     if heading:
         yield heading
@@ -59,9 +65,13 @@ def _tables(payload: dict[str, Any], title: str = "") -> Iterator[str]:
     for name, value in payload.items():
         if isinstance(value, dict) and value and not _is_column(value):
             yield from _tables(value, _words(name))
-        elif isinstance(value, list):
+        elif isinstance(value, list) and _is_nested(value):
             for item in value:
-                yield from _tables(item if isinstance(item, dict) else {name: item})
+                yield from _tables(item)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
 
 
 def _is_column(value: Any) -> bool:
@@ -96,6 +106,8 @@ def _number(value: float, column: str) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " x ".join(map(_plain, value))
     if not isinstance(value, float):
         return _escaped(str(value))
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
@@ -106,4 +118,4 @@ def _words(name: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([_*|`\\])", r"\\\1", text)
+    return re.sub(r"([_*|`\\])", r"\\\1", text).replace("<", "&lt;")

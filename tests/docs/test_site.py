@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import json
 import re
 import sys
 from pathlib import Path
@@ -92,12 +93,28 @@ def test_benchmark_page_holds_every_result(site):
         ({"runs": [{"batch": 2, "microseconds_a_call": {"add_": 7.0}}]},
          ["batch 2", "| | time a call |\n|---|---:|\n| add\\_ | 7.00 µs |"]),
         ({"host": {"x": {"a": 1.0}, "n": 2}}, ["**host**: n 2", "| | x |\n|---|---:|\n| a | 1.00 |"]),
+        ({"kernel": "run<Paste>", "grid": [8, 1]}, ["kernel run&lt;Paste>, grid 8 x 1"]),
         ({"empty": {}}, []),
     ],
-    ids=["columns", "apart", "list", "nested", "empty"],
+    ids=["columns", "apart", "list", "nested", "facts", "empty"],
 )  # fmt: skip
 def test_benchmark_tables(payload, expected):
     assert list(benchmark_tables._tables(payload)) == expected
+
+
+def test_what_was_measured_on_several_machines_stands_together(tmp_path):
+    """The machine of the README's tables first."""
+    for folder, processor in ((tmp_path / "another", "B"), (tmp_path, "A")):
+        folder.mkdir(exist_ok=True)
+        record = {"benchmark": "paste", "date": "2026-11-27T00:00:00", "commit": "abc", "versions": {"torch": "2.13"}}
+        record |= {"machine": {"processor": processor}, "pairs": 2}
+        (folder / "paste.json").write_text(json.dumps(record))
+    (section,) = benchmark_tables._sections(tmp_path)
+    heading, about, *found = section.split("\n\n")
+    assert heading == "## paste"
+    assert about.startswith("`benchmarks/paste.py`: Cropping and pasting")
+    measured = [f"2026-11-27, commit `abc`: **processor {name}**; torch 2.13." for name in "AB"]
+    assert found == [measured[0], "pairs 2", measured[1], "pairs 2"]
 
 
 def test_pictures_are_drawn(tmp_path):
