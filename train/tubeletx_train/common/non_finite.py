@@ -80,7 +80,7 @@ def save_dump(content: Mapping[str, Any], path: Path) -> str:
         return f"what led there could not be saved to {path} ({str(error).splitlines()[0]})"
     return (
         f"the batch, the weights and the optimiser's state were saved to {path}; often a lower optim.lr, or "
-        "run.precision float32, is what helps"
+        "optim.precision float32, is what helps"
     )
 
 
