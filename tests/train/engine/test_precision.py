@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tubeletx_train.common.distributed import Ranks
 from tubeletx_train.common.errors import UsageError
 from tubeletx_train.config.optim import OptimConfig
 from tubeletx_train.engine import precision
@@ -152,6 +153,21 @@ class FaultyConvolution(nn.Conv3d):
 
 
 TEMPORAL = {"kernel_size": (3, 1, 1), "padding": (1, 0, 0)}
+
+
+class WithAnOlderMachine(Ranks):
+    """As one of several processes, of which another has no bfloat16."""
+
+    def any(self, flag):
+        return True
+
+
+def test_all_processes_take_the_precision_that_all_have(monkeypatch):
+    """One that went on to a check would wait for the others for ever."""
+    monkeypatch.setattr(precision, "fastest_precision", lambda _: "bfloat16")
+    monkeypatch.setattr(precision, "compare_gradients", None)
+    net = net_with()
+    assert settle_precision("auto", net, lambda: loss_of(net), CPU, WithAnOlderMachine()) == Settled("float32")
 
 
 def test_convolutions_of_one_kind_are_wrong_together(monkeypatch):

@@ -123,7 +123,12 @@ def settle_precision(
     Raises:
         UsageError: A precision other than "auto", or that a run began in, is wrong on this machine.
     """
-    precision: Precision = fastest_precision(device) if wished == "auto" else wished  # type: ignore[assignment]
+    ranks = ranks or Ranks()
+    precision: Precision
+    if wished == "auto":  # as fast as all processes can, whatever their machines
+        precision = "float32" if ranks.any(fastest_precision(device) == "float32") else "bfloat16"
+    else:
+        precision = wished  # type: ignore[assignment]
     if begun is not None:
         precision = begun.precision
         keep_in_float32(net, begun.float32_layers)
@@ -131,7 +136,6 @@ def settle_precision(
         _logger.info("precision: float32 (%s)", processor_name(device))
         return Settled(precision)
     since = time.perf_counter()
-    ranks = ranks or Ranks()
     kept = () if begun is None else begun.float32_layers
     machine = f"{processor_name(device)}, torch {torch.__version__}"
     for _ in range(_MOST_CHECKS):
