@@ -247,7 +247,10 @@ TUBELETX_LOCAL void store_pixels(Integers quads, uint8_t* to, int64_t plane, int
     _mm_mask_storeu_epi8(to + plane, mask, _mm512_extracti32x4_epi32(rows, 1));
     _mm_mask_storeu_epi8(to + 2 * plane, mask, _mm512_extracti32x4_epi32(rows, 2));
   } else {
-    _mm512_mask_storeu_epi8(to, packed_mask(count), rows);
+    // In two parts: a masked store of 64 bytes holds up the load of the next piece, which begins within its last 16.
+    const __mmask64 mask = packed_mask(count);
+    _mm256_mask_storeu_epi8(to, static_cast<__mmask32>(mask), _mm512_castsi512_si256(rows));
+    _mm_mask_storeu_epi8(to + 32, static_cast<__mmask16>(mask >> 32), _mm512_extracti32x4_epi32(rows, 2));
   }
 }
 
