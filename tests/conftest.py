@@ -6,6 +6,8 @@ each run, so that a test does not fail by chance where nothing was changed; `--h
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ SLOW = frozenset(HERE.joinpath("slow_tests.txt").read_text(encoding="utf-8").spl
 
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+@pytest.fixture
+def signals_of_a_terminal() -> Iterator[None]:
+    """None is ignored, as some are under `nohup`, and in what a script starts with `&`."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -77,6 +77,7 @@ def test_stopped_and_resumed_equals_never_stopped_also_in_its_evaluations(tmp_pa
     assert_same_run(train_toy(config), straight)
 
 
+@pytest.mark.usefixtures("signals_of_a_terminal")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_a_schedulers_signals_stop_it_with_a_checkpoint(tmp_path, number):
     class Signalled(ToyTask):
