@@ -102,8 +102,8 @@ def parser() -> argparse.ArgumentParser:
         help="by clips of so many frames, the motion probe's and the sets': in twice as many a motion is half as fast",
     )
     judge.add_argument("--device", default="auto")
-    collect = commands.add_parser("collect", help="take the results of files of lines into a folder of runs")
-    collect.add_argument("lines", nargs="+")
+    collect = commands.add_parser("collect", help="take results into a folder of runs, to report on or add to")
+    collect.add_argument("results", nargs="+", help="files of `lockstep --lines`, or the results.json of a report")
     collect.add_argument("--output", default="runs/study")
     report = commands.add_parser("report", help="report on what there is")
     report.add_argument("--output", default="runs/study")
@@ -256,9 +256,9 @@ def _judge(options: argparse.Namespace) -> int:
 
 def _collect(options: argparse.Namespace) -> int:
     study = Study(writable_folder(options.output).absolute())
-    for path in options.lines:
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            result = json.loads(line)
+    for path in options.results:
+        text = Path(path).read_text(encoding="utf-8")
+        for result in json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines()):
             study.write_result(Run(result["arm"], result["seed"]), result)
     return 0
 

@@ -102,6 +102,17 @@ def report_of(tmp_path, arms, seeds):
     return write_report(tmp_path / "report", [*runs, diverged], manifest).read_text(encoding="utf-8")
 
 
+def test_the_results_of_a_report_make_it_again(tmp_path):
+    """Whoever has them can add runs of their own."""
+    text = report_of(tmp_path, ("untrained", "temporal", FULL), (0, 1, 2))
+    results = tmp_path / "report" / "results.json"
+    assert main(["collect", str(results), "--output", str(tmp_path / "again")]) == 0
+    (tmp_path / "again" / "videos.csv").write_bytes((tmp_path / "videos.csv").read_bytes())
+    assert main(["report", "--output", str(tmp_path / "again"), "--report", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "README.md").read_text(encoding="utf-8") == text
+    assert json.loads((tmp_path / "again" / "results.json").read_text()) == json.loads(results.read_text())
+
+
 def test_a_report_says_what_came_out_and_what_was_not_run(tmp_path):
     arms = ("untrained", "temporal", "static", "nonlinear", FULL, "rotation_25", "supervised", "reversed")
     text = " ".join(report_of(tmp_path, arms, (0, 1, 2)).split())
