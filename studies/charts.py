@@ -18,6 +18,8 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 # Curves of more points have none of them marked.
 _MOST_MARKED = 12
 _LEGEND_COLUMNS = 3
+# Characters that stand side by side below a picture of curves.
+_LEGEND_WIDTH = 90
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def interval_bars(
     all_axes[0].set_ylim(bottom=0)
     all_axes[0].set_ylabel(ylabel)
     if lines:
-        _legend_below(figure, all_axes[0])
+        _legend_below(figure, all_axes[0], _LEGEND_COLUMNS)
     return _save(figure, path)
 
 
@@ -92,7 +94,8 @@ def curves_picture(
         ylabel: What the curves measure.
         chance: What guessing gets, where the curves are shares; None for other numbers, about zero.
     """
-    figure = Figure(figsize=(7.5, 4.4 + 0.2 * -(-len(curves) // _LEGEND_COLUMNS)), layout="constrained")
+    columns = min(_LEGEND_COLUMNS, max(_LEGEND_WIDTH // max(map(len, curves), default=1), 1))
+    figure = Figure(figsize=(7.5, 4.4 + 0.2 * -(-len(curves) // columns)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, (name, points) in enumerate(curves.items()):
@@ -105,7 +108,7 @@ def curves_picture(
     axes.set_ylabel(ylabel)
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    _legend_below(figure, axes)
+    _legend_below(figure, axes, columns)
     axes.spines[["top", "right"]].set_visible(False)
     if chance is not None:
         axes.set_ylim(bottom=0)
@@ -113,10 +116,10 @@ def curves_picture(
     return _save(figure, path)
 
 
-def _legend_below(figure: Figure, axes: Axes) -> None:
+def _legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """Name what is drawn where nothing is."""
     names = axes.get_legend_handles_labels()
-    figure.legend(*names, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=8)
+    figure.legend(*names, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 
 def _save(figure: Figure, path: str | Path) -> Path:

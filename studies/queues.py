@@ -26,14 +26,19 @@ def _filled(run: dict[str, Any]) -> list[dict[str, float]]:
 
 
 def age_gaps(results: Results) -> dict[str, list[tuple[float, float, float]]]:
-    """The gauge along each arm's first run with a queue, once the queue is full: (step, gap, NaN) by arm and seed."""
-    first: dict[str, dict[str, Any]] = {}
+    """The gauge along the first run of each queue, once it is full: (step, gap, NaN) by arm and seed.
+
+    Queues of one length, momentum and number of steps are one: what else sets arms apart hardly moves the gauge.
+    """
+    first: dict[tuple[int, float, int], tuple[str, dict[str, Any]]] = {}
     for arm, run in _with_queue(results):
         if _filled(run):
-            first.setdefault(arm, run)
+            contrast = run["config"]["contrast"]
+            queue = (contrast["queue_size"], contrast["momentum"], run["config"]["optim"]["steps"])
+            first.setdefault(queue, (arm, run))
     return {
         f"{arm}, seed {run['seed']}": [(line["step"], line["age_gap"], math.nan) for line in _filled(run)]
-        for arm, run in first.items()
+        for arm, run in first.values()
     }
 
 

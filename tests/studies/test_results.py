@@ -164,6 +164,8 @@ def test_queues_are_judged_once_they_hold_keys_alone(tmp_path):
     runs = [result_of(FULL, 0, 0.5), queue_run(0, gaps), queue_run(1, [7, 7])]
     results = Results(runs)
     assert age_gaps(Results([*runs, queue_run(2, gaps[::-1])])) == age_gaps(results)
+    like_it = queue_run(0, gaps[::-1]) | {"arm": "queue_m99_k256_sgd_05"}
+    assert age_gaps(Results([*runs, like_it])) == age_gaps(results)
     assert age_gaps(results) == {
         "queue_m99_k256_adamw_001, seed 0": [(5, 0.5, math.nan), (6, 0.75, math.nan), (7, 0.25, math.nan)]
     }
