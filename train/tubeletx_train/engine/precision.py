@@ -129,14 +129,14 @@ def settle_precision(
         precision = "float32" if ranks.any(fastest_precision(device) == "float32") else "bfloat16"
     else:
         precision = wished  # type: ignore[assignment]
+    kept: tuple[str, ...] = ()
     if begun is not None:
-        precision = begun.precision
-        keep_in_float32(net, begun.float32_layers)
+        precision, kept = begun.precision, begun.float32_layers
+        keep_in_float32(net, kept)
     if precision == "float32":
         _logger.info("precision: float32 (%s)", processor_name(device))
         return Settled(precision)
     since = time.perf_counter()
-    kept = () if begun is None else begun.float32_layers
     machine = f"{processor_name(device)}, torch {torch.__version__}"
     for _ in range(_MOST_CHECKS):
         found = compare_gradients(precision, net, make_loss(), device, ranks)
@@ -154,12 +154,12 @@ def settle_precision(
         line = f"{precision} gradients are wrong on this machine ({machine}): {fault}"
         if wished != "auto":
             raise UsageError(f"{line}; choose optim.precision float32, or auto, which keeps what is wrong in float32")
-        wrong = tuple(name for name, _ in net.named_modules() if ranks.any(name in found.layers))
-        if not set(wrong) - set(kept):
+        wrong = [name for name, _ in net.named_modules() if ranks.any(name in found.layers) and name not in kept]
+        if not wrong:
             break
         _logger.warning("precision: %s; in float32 from here: %s", line, ", ".join(wrong))
         keep_in_float32(net, wrong)
-        kept = (*kept, *(name for name in wrong if name not in kept))
+        kept = (*kept, *wrong)
     if begun is not None:
         raise UsageError(line)
     _logger.warning("precision: %s; going on in float32", line)
