@@ -91,7 +91,7 @@ void join_rows_plainly(const int16_t* const* rows, const int16_t* weights, int64
   }
 }
 
-void resize_row(const ResizePlan& plan, Instructions set, const uint8_t* packed, int16_t* row) {
+void resize_row(const ResizePlan& plan, [[maybe_unused]] Instructions set, const uint8_t* packed, int16_t* row) {
 #ifdef TUBELETX_VECTOR_CODE
   if (set == Instructions::kAvx512 && !plan.gathered.empty()) {
     return avx512::resize_row(plan.gathered.data(), plan.x.pairs, kAugmentedChannels * int64_t{plan.x.out}, packed,
@@ -102,8 +102,8 @@ void resize_row(const ResizePlan& plan, Instructions set, const uint8_t* packed,
   resize_row_plainly(plan.x, packed, row);
 }
 
-void join_rows(Instructions set, const int16_t* const* rows, const int16_t* weights, int64_t pairs, int64_t count,
-               uint8_t* out) {
+void join_rows([[maybe_unused]] Instructions set, const int16_t* const* rows, const int16_t* weights, int64_t pairs,
+               int64_t count, uint8_t* out) {
 #ifdef TUBELETX_VECTOR_CODE
   if (set == Instructions::kAvx512) return avx512::join_rows(rows, weights, pairs, count, out);
   if (set == Instructions::kAvx2) return avx2::join_rows(rows, weights, pairs, count, out);

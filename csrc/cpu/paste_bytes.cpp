@@ -71,6 +71,8 @@ void paste_pixels(const ByteLayer& layer, const Footprint& footprint, const Byte
   }
 }
 
+#ifdef TUBELETX_VECTOR_CODE
+
 /// Whether what a hard edge covers of a row is one span for certain. Along an outline that runs with the rows rounding
 /// decides, pixel by pixel; elsewhere the distance changes by more than it from one pixel to the next.
 bool has_whole_spans(Shape shape, const Footprint& footprint) {
@@ -108,6 +110,8 @@ Layout layout_of(const ByteFrame& frame) {
   }
   return packed ? Layout::kPacked : (planar ? Layout::kPlanar : Layout::kStrided);
 }
+
+#endif
 
 /// One thread's room, kept from call to call: fresh memory costs more than the work in it.
 struct Scratch {

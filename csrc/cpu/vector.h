@@ -18,7 +18,8 @@ Instructions instructions();
 
 }  // namespace tubeletx::cpu
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// TUBELETX_PLAIN_CODE leaves it out, as on a processor of another kind (tests/building/torch_headers.py).
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(TUBELETX_PLAIN_CODE)
 #define TUBELETX_VECTOR_CODE 1
 #pragma GCC diagnostic push
 // The intrinsics of GCC 11 and 12 hand on vectors that they leave open on purpose.

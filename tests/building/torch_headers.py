@@ -1,4 +1,5 @@
-"""Compiles every source that sees torch against the headers of the oldest and the newest torch there is.
+"""Compiles every source that sees torch against the headers of the oldest and the newest torch there is, and those of
+the CPU once more as on a processor that this project has no vector code for.
 
     python tests/building/torch_headers.py [VERSION ...]     (`make torch-headers`)
 
@@ -72,10 +73,15 @@ def flags(headers: Path) -> list[str]:
     return [*words, f"-I{CSRC}", "-isystem", str(headers)]
 
 
-def check(compiler: str, source: Path, headers: Path) -> str:
-    """What the compiler has against a source; empty if nothing."""
-    command = [compiler, "-fsyntax-only", *flags(headers), str(source)]
-    return subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True).stderr
+def complaints(sources: list[Path], headers: Path, jobs: int, *more_flags: str) -> dict[Path, str]:
+    """What the compiler has against the sources that it does not accept."""
+    command = [os.environ.get("CXX", "c++"), "-fsyntax-only", *flags(headers), *more_flags]
+
+    def check(source: Path) -> str:
+        return subprocess.run([*command, str(source)], check=False, stderr=subprocess.PIPE, text=True).stderr
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return {source: text for source, text in zip(sources, pool.map(check, sources), strict=True) if text}
 
 
 def main() -> int:
@@ -83,20 +89,23 @@ def main() -> int:
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="default: the oldest and the newest")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="files at a time (default: all processors)")
     options = parser.parse_args()
-    compiler = os.environ.get("CXX", "c++")
-    sources = sorted([*CSRC.glob("ops/*.cpp"), *CSRC.glob("cpu/*.cpp"), *CSRC.glob("cuda/*_binding.cpp")])
+    of_cpu = sorted([*CSRC.glob("ops/*.cpp"), *CSRC.glob("cpu/*.cpp")])
+    sources = of_cpu + sorted(CSRC.glob("cuda/*_binding.cpp"))
     kernels = sorted({*CSRC.glob("cuda/**/*.*"), *CSRC.glob("core/*")} - set(sources) - {CSRC / "cuda" / "binding.h"})
     failed = [kernel for kernel in kernels if re.search(r"#include [<\"](torch|ATen|c10)/", kernel.read_text())]
     for kernel in failed:
         print(f"{kernel.relative_to(ROOT)}: includes torch, which kernels and mathematics must not", file=sys.stderr)
+
+    def report(what: str, tried: list[Path], headers: Path, *more_flags: str) -> None:
+        bad = complaints(tried, headers, options.jobs, *more_flags)
+        print("".join(bad.values()), file=sys.stderr, end="")
+        print(f"{what}: {len(tried) - len(bad)} of {len(tried)} sources compile")
+        failed.extend(bad)
+
     for version in options.versions or [oldest(), newest()]:
         headers = headers_of(version)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            complaints = list(pool.map(lambda source, at=headers: check(compiler, source, at), sources))
-        bad = [source for source, complaint in zip(sources, complaints, strict=True) if complaint]
-        print("".join(complaints), file=sys.stderr, end="")
-        print(f"torch {version}: {len(sources) - len(bad)} of {len(sources)} sources compile")
-        failed += bad
+        report(f"torch {version}", sources, headers)
+    report(f"torch {version}, without vector code", of_cpu, headers, "-DTUBELETX_PLAIN_CODE")
     return 1 if failed else 0
 
 
