@@ -58,7 +58,9 @@ def main(folder: pathlib.Path, toy: bool) -> Tensor:
     epoch = torch.tensor(0).share_memory_()  # running workers see it change
     options = {"batch_size": 4, "collate_fn": functools.partial(pairs, augment=augment, epoch=epoch)}
     videos = Videos(folder, num_frames)
-    loaders = KeptMemoryLoader(videos, **options), KeptMemoryLoader(videos, num_workers=2, **options)
+    # Not by a fork of this process, which would wait for ever for threads that PyAV keeps for scaling.
+    workers = {"num_workers": 2, "multiprocessing_context": "forkserver"}
+    loaders = KeptMemoryLoader(videos, **options), KeptMemoryLoader(videos, **workers, **options)
     for number in range(2):
         epoch.fill_(number)
         for alone, (query, key) in zip(*loaders, strict=True):

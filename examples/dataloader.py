@@ -53,7 +53,9 @@ def main(folder: pathlib.Path, toy: bool) -> Tensor:
     """Reads two epochs with 0 and with 2 workers, compares them, and returns the last."""
     paste = PasteTubelets(TubeletConfig.preset("smile"), seed=0)
     data = PastedVideos(folder, paste, *((4, 32) if toy else (16, 224)))
-    loaders = [DataLoader(data, 4, num_workers=count, persistent_workers=count > 0) for count in (0, 2)]
+    # Not by a fork of this process, which would wait for ever for threads that PyAV keeps for scaling.
+    workers = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": "forkserver"}
+    loaders = DataLoader(data, 4), DataLoader(data, 4, **workers)
     for epoch in range(2):
         paste.set_epoch(epoch)  # reaches the running workers
         alone, shared = (torch.cat(list(loader)) for loader in loaders)
