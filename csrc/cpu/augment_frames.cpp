@@ -33,20 +33,15 @@ Element* reserve(std::vector<Element>& room, int64_t count) {
 }  // namespace
 }  // namespace tubeletx::cpu
 
-#ifdef TUBELETX_VECTOR_CODE
+#if defined(TUBELETX_NEON)
+#include "cpu/augment_neon.h"
+#elif defined(TUBELETX_VECTOR_CODE)
 #include "cpu/augment_avx2.h"
 #include "cpu/augment_avx512.h"
-namespace tubeletx::cpu::avx512 {
-#define TUBELETX_TARGET TUBELETX_AVX512
-#include "cpu/augment_loops.h"
-#undef TUBELETX_TARGET
-}  // namespace tubeletx::cpu::avx512
-namespace tubeletx::cpu::avx2 {
-#define TUBELETX_TARGET TUBELETX_AVX2
-#include "cpu/augment_loops.h"
-#undef TUBELETX_TARGET
-}  // namespace tubeletx::cpu::avx2
 #endif
+
+#define TUBELETX_LOOPS "cpu/augment_loops.h"
+#include "cpu/in_each_instruction_set.h"
 
 namespace tubeletx::cpu {
 namespace {
@@ -92,12 +87,14 @@ void join_rows_plainly(const int16_t* const* rows, const int16_t* weights, int64
 }
 
 void resize_row(const ResizePlan& plan, [[maybe_unused]] Instructions set, const uint8_t* packed, int16_t* row) {
-#ifdef TUBELETX_VECTOR_CODE
-  if (set == Instructions::kAvx512 && !plan.gathered.empty()) {
+#ifdef TUBELETX_AVX512
+  if (set == Instructions::kWide && !plan.gathered.empty()) {
     return avx512::resize_row(plan.gathered.data(), plan.x.pairs, kAugmentedChannels * int64_t{plan.x.out}, packed,
                               row);
   }
-  if (set != Instructions::kBaseline) return avx2::resize_row(plan.x, packed, row);
+#endif
+#ifdef TUBELETX_VECTOR_CODE
+  if (set != Instructions::kBaseline) return narrow::resize_row(plan.x, packed, row);
 #endif
   resize_row_plainly(plan.x, packed, row);
 }
@@ -105,8 +102,8 @@ void resize_row(const ResizePlan& plan, [[maybe_unused]] Instructions set, const
 void join_rows([[maybe_unused]] Instructions set, const int16_t* const* rows, const int16_t* weights, int64_t pairs,
                int64_t count, uint8_t* out) {
 #ifdef TUBELETX_VECTOR_CODE
-  if (set == Instructions::kAvx512) return avx512::join_rows(rows, weights, pairs, count, out);
-  if (set == Instructions::kAvx2) return avx2::join_rows(rows, weights, pairs, count, out);
+  if (set == Instructions::kWide) return wide::join_rows(rows, weights, pairs, count, out);
+  if (set == Instructions::kNarrow) return narrow::join_rows(rows, weights, pairs, count, out);
 #endif
   join_rows_plainly(rows, weights, pairs, count, out);
 }
@@ -181,7 +178,7 @@ void ResizePlan::make(const Window& of, bool flip, int64_t height, int64_t width
   if (identity) return;
   make_axis(window_width, static_cast<int32_t>(width), flip, x);
   make_axis(window_height, static_cast<int32_t>(height), false, y);
-  if (instructions() != Instructions::kAvx512 || !gather_taps(x, gathered)) gathered.clear();
+  if (instructions() != Instructions::kWide || !gather_taps(x, gathered)) gathered.clear();
 }
 
 void resize_frame(const ResizePlan& plan, const SourceFrame& source, uint8_t* out) {
@@ -215,8 +212,8 @@ void resize_frame(const ResizePlan& plan, const SourceFrame& source, uint8_t* ou
 void add_colors(const uint8_t* pixels, int64_t count, int64_t (&sums)[3]) {
   int64_t done = 0;
 #ifdef TUBELETX_VECTOR_CODE
-  if (instructions() == Instructions::kAvx512) done = avx512::add_colors(pixels, count, sums);
-  if (instructions() == Instructions::kAvx2) done = avx2::add_colors(pixels, count, sums);
+  if (instructions() == Instructions::kWide) done = wide::add_colors(pixels, count, sums);
+  if (instructions() == Instructions::kNarrow) done = narrow::add_colors(pixels, count, sums);
 #endif
   for (int64_t i = kAugmentedChannels * done; i < kAugmentedChannels * count; ++i) sums[i % 3] += pixels[i];
 }
@@ -224,8 +221,8 @@ void add_colors(const uint8_t* pixels, int64_t count, int64_t (&sums)[3]) {
 void map_colors(const uint8_t* pixels, int64_t count, const ColorMap& map, AugmentedType type, void* out) {
 #ifdef TUBELETX_VECTOR_CODE
   const Instructions set = instructions();
-  if (set == Instructions::kAvx512) return avx512::map_colors(pixels, count, map, type, out);
-  if (set == Instructions::kAvx2) return avx2::map_colors(pixels, count, map, type, out);
+  if (set == Instructions::kWide) return wide::map_colors(pixels, count, map, type, out);
+  if (set == Instructions::kNarrow) return narrow::map_colors(pixels, count, map, type, out);
 #endif
   map_colors_plainly(pixels, count, map, type, out);
 }

@@ -1,5 +1,5 @@
-// The loops of augment_frames.cpp, included once for each instruction set: in its namespace, where vector.h and the
-// file of its own define what they are made of, and TUBELETX_TARGET. Hence no include guard.
+// The loops of augment_frames.cpp, on the names of vector.h and of the instruction set's own file, such as
+// augment_neon.h: included by in_each_instruction_set.h.
 
 #define TUBELETX_LOCAL TUBELETX_TARGET TUBELETX_VECTOR_INLINE
 

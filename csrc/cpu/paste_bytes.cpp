@@ -20,18 +20,8 @@
 #include "cpu/same_sight.h"
 #include "cpu/vector.h"
 
-#ifdef TUBELETX_VECTOR_CODE
-namespace tubeletx::cpu::avx512 {
-#define TUBELETX_TARGET TUBELETX_AVX512
-#include "cpu/paste_bytes_loops.h"
-#undef TUBELETX_TARGET
-}  // namespace tubeletx::cpu::avx512
-namespace tubeletx::cpu::avx2 {
-#define TUBELETX_TARGET TUBELETX_AVX2
-#include "cpu/paste_bytes_loops.h"
-#undef TUBELETX_TARGET
-}  // namespace tubeletx::cpu::avx2
-#endif
+#define TUBELETX_LOOPS "cpu/paste_bytes_loops.h"
+#include "cpu/in_each_instruction_set.h"
 
 namespace tubeletx::cpu {
 namespace {
@@ -261,10 +251,10 @@ class Paster {
     if (layout == Layout::kPacked) pitch.pixel = kColours;
     const bool countable = frame.height * pitch.row <= std::numeric_limits<int32_t>::max();
     if (set != Instructions::kBaseline && countable) {
-      const int64_t in_row = (footprint.column_end - footprint.column_begin) / avx2::kLanes + 1;
+      const int64_t in_row = (footprint.column_end - footprint.column_begin) / narrow::kLanes + 1;
       Piece* pieces = reserve(scratch().pieces, (footprint.row_end - footprint.row_begin) * in_row + kAhead);
-      if (set == Instructions::kAvx512) return avx512::paste_layer(layer, footprint, frame, layout, pitch, pieces);
-      return avx2::paste_layer(layer, footprint, frame, layout, pitch, pieces);
+      if (set == Instructions::kWide) return wide::paste_layer(layer, footprint, frame, layout, pitch, pieces);
+      return narrow::paste_layer(layer, footprint, frame, layout, pitch, pieces);
     }
 #endif
     paste_pixels(layer, footprint, frame);

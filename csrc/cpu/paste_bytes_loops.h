@@ -1,5 +1,4 @@
-// The loops that paste bytes, on the names of cpu/vector.h: included in the namespace of each instruction set, with
-// TUBELETX_TARGET its attribute. Hence no include guard.
+// The loops that paste bytes, on the names of cpu/vector.h: included by in_each_instruction_set.h.
 //
 // A layer is first cut into pieces, a vector's worth of pixels of a row each: the spans of some rows at a time, from
 // the outline in double precision, then shrunk to the first and the last pixel that the definition covers. Then the
@@ -91,8 +90,9 @@ TUBELETX_TARGET inline Piece* cut_pieces(const ByteLayer& layer, const Footprint
   const Places places = places_of(pose);
   const Integers one = splat(1);
   constexpr Shape kOutline = kSoftEdge ? Shape::kRectangle : kShape;
-  const __m128i step = _mm_set_epi32(-kLanes, kLanes * pitch.pixel, static_cast<int32_t>(pose.step_x[1] * kLanes),
-                                     static_cast<int32_t>(pose.step_x[0] * kLanes));
+  typedef uint32_t Fields __attribute__((vector_size(sizeof(Piece))));
+  const Fields step = {static_cast<uint32_t>(pose.step_x[0] * kLanes), static_cast<uint32_t>(pose.step_x[1] * kLanes),
+                       static_cast<uint32_t>(kLanes * pitch.pixel), static_cast<uint32_t>(-kLanes)};
   for (int64_t first = footprint.row_begin; first < footprint.row_end; first += kLanes) {
     const int32_t row = static_cast<int32_t>(first);
     Integers begin, end;
@@ -120,17 +120,18 @@ TUBELETX_TARGET inline Piece* cut_pieces(const ByteLayer& layer, const Footprint
         last_place[axis] = subtract_where(from_right, last_place[axis], places.step_x[axis]);
       }
     }
-    alignas(64) int32_t place_x[kLanes], place_y[kLanes], offset[kLanes], length[kLanes];
+    alignas(64) uint32_t place_x[kLanes], place_y[kLanes], offset[kLanes];
+    alignas(64) int32_t length[kLanes];
     store(place_x, place[0]);
     store(place_y, place[1]);
     store(offset, add(multiply(rows, splat(pitch.row)), multiply(begin, splat(pitch.pixel))));
     store(length, subtract(end, begin));
     const int32_t count = static_cast<int32_t>(footprint.row_end - first < kLanes ? footprint.row_end - first : kLanes);
     for (int32_t lane = 0; lane < count; ++lane) {
-      __m128i piece = _mm_set_epi32(length[lane], offset[lane], place_y[lane], place_x[lane]);
+      Fields piece = {place_x[lane], place_y[lane], offset[lane], static_cast<uint32_t>(length[lane])};
       for (int32_t left = length[lane]; left > 0; left -= kLanes) {
-        _mm_store_si128(reinterpret_cast<__m128i*>(next++), piece);
-        piece = _mm_add_epi32(piece, step);
+        std::memcpy(next++, &piece, sizeof piece);
+        piece += step;
       }
     }
   }

@@ -53,7 +53,7 @@ using Vector = typename VectorOf<T>::Type;
 
 }  // namespace in_baseline
 
-#ifdef TUBELETX_VECTOR_CODE
+#ifdef TUBELETX_AVX512
 
 namespace in_avx2 {
 
@@ -95,14 +95,12 @@ using Vector = typename VectorOf<T>::Type;
 template <typename T>
 int64_t queries_of_a_block(int64_t batch) {
   constexpr int64_t kSize = sizeof(T);
-  switch (instructions()) {
-    case Instructions::kAvx512:
-      return batch <= 64 / kSize ? 64 / kSize : 128 / kSize;
-    case Instructions::kAvx2:
-      return batch <= 32 / kSize ? 32 / kSize : 64 / kSize;
-    default:
-      return batch <= 16 / kSize ? 16 / kSize : 32 / kSize;
-  }
+  int64_t vector = 16;
+#ifdef TUBELETX_AVX512
+  if (instructions() == Instructions::kWide) vector = 64;
+  if (instructions() == Instructions::kNarrow) vector = 32;
+#endif
+  return batch <= vector / kSize ? vector / kSize : 2 * vector / kSize;
 }
 
 template <typename T>
@@ -116,21 +114,26 @@ int64_t scratch_of_a_block(int64_t features) {
 template <typename T>
 void pass_over_negatives(const QueuePass<T>& pass) {
   constexpr int64_t kSize = sizeof(T);
-#ifdef TUBELETX_VECTOR_CODE
+#ifdef TUBELETX_AVX512
   // Lanes of features pay where less than three quarters of the lanes of queries would be used.
-  if (instructions() == Instructions::kAvx512) {
+  if (instructions() == Instructions::kWide) {
     if (pass.queries <= 48 / kSize) return in_avx512::pass_over_for_few<T>(pass);
     if (pass.queries <= 64 / kSize) return in_avx512::pass_over<T, 1, 24>(pass);
     return in_avx512::pass_over<T, 2, 12>(pass);
   }
-  if (instructions() == Instructions::kAvx2) {
+  if (instructions() == Instructions::kNarrow) {
     if (pass.queries <= 24 / kSize) return in_avx2::pass_over_for_few<T>(pass);
     if (pass.queries <= 32 / kSize) return in_avx2::pass_over<T, 1, 12>(pass);
     return in_avx2::pass_over<T, 2, 6>(pass);
   }
 #endif
-  if (pass.queries <= 16 / kSize) return in_baseline::pass_over<T, 1, 12>(pass);
-  return in_baseline::pass_over<T, 2, 6>(pass);
+#ifdef TUBELETX_NEON
+  constexpr int kSums = 24;  // of 32 registers
+#else
+  constexpr int kSums = 12;  // of 16
+#endif
+  if (pass.queries <= 16 / kSize) return in_baseline::pass_over<T, 1, kSums>(pass);
+  return in_baseline::pass_over<T, 2, kSums / 2>(pass);
 }
 
 template int64_t queries_of_a_block<float>(int64_t);

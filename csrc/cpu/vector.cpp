@@ -9,25 +9,28 @@ namespace tubeletx::cpu {
 namespace {
 
 Instructions best_instructions() {
-#ifdef TUBELETX_VECTOR_CODE
+#if defined(TUBELETX_NEON)
+  return Instructions::kNarrow;
+#elif defined(TUBELETX_VECTOR_CODE)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
-  if (avx2 && avx512) return Instructions::kAvx512;
-  if (avx2) return Instructions::kAvx2;
-#endif
+  if (avx2 && avx512) return Instructions::kWide;
+  return avx2 ? Instructions::kNarrow : Instructions::kBaseline;
+#else
   return Instructions::kBaseline;
+#endif
 }
 
 std::atomic<Instructions>& limit() {
-  static std::atomic<Instructions> value{Instructions::kAvx512};
+  static std::atomic<Instructions> value{Instructions::kWide};
   return value;
 }
 
-/// For tests: from now on no better instruction set than this (0 baseline, 1 AVX2, 2 AVX-512) is used; returns the one
-/// that is.
+/// For tests: from now on no better instruction set than this (0 baseline, 1 AVX2 or NEON, 2 AVX-512) is used; returns
+/// the one that is.
 int64_t limit_instructions(int64_t most) {
   limit().store(static_cast<Instructions>(std::clamp<int64_t>(most, 0, 2)), std::memory_order_relaxed);
   return static_cast<int64_t>(instructions());
