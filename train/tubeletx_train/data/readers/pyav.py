@@ -55,6 +55,9 @@ def _one_thread() -> dict[str, int]:
 
 _ONE_THREAD = _one_thread()
 
+# Text in a file that is not UTF-8 is no reason to refuse its pictures. From 19 on PyAV never does.
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 
 class PyAVReader(BaseReader):
     """PyAV, single-threaded. Slower than decord, but exact in every container, also where frames come at no fixed rate.
@@ -92,7 +95,7 @@ class PyAVReader(BaseReader):
     def _open(self) -> None:
         self._close()
         try:
-            self._container = av.open(self._media.source(), "r", metadata_errors="ignore")
+            self._container = av.open(self._media.source(), "r", **_ANY_METADATA)
         except (av.FFmpegError, ValueError, OSError) as error:
             raise VideoError(self._path, f"cannot be opened as a video ({_cause(error)})") from None
         stream = _video_stream(self._container)
