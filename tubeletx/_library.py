@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -42,6 +45,45 @@ try:
         torch.ops.load_library(_folder / "libtubeletx_cuda.so")  # type: ignore[no-untyped-call]
 except (ImportError, OSError) as error:  # OSError: the loader's word for a library that lacks something
     raise ImportError(_help(error)) from error
+
+
+def _loses_the_kind_of_errors() -> bool:
+    """Whether torch makes a RuntimeError of std::invalid_argument, as 2.15 does; earlier ones make a ValueError."""
+    try:
+        torch.ops.tubeletx.enqueue_(torch.empty(0), torch.empty(0), torch.empty(0))
+    except RuntimeError:
+        return True
+    except ValueError:
+        return False
+    raise AssertionError("enqueue_ took a queue of one axis")
+
+
+_LOSES_THE_KIND_OF_ERRORS = _loses_the_kind_of_errors()
+
+
+def _is_refusal(message: str) -> bool:
+    """Whether it begins with an argument; others begin with an operator, or are torch's."""
+    begin = re.match(r"([a-z]\w*)(, [a-z]\w*)*: ", message)
+    return begin is not None and not hasattr(torch.ops.tubeletx, begin[1])
+
+
+def operator(name: str, overload: str = "default") -> Callable[..., Any]:
+    """The compiled operator, which refuses an argument by a ValueError under every torch."""
+    call: Callable[..., Any] = getattr(getattr(torch.ops.tubeletx, name), overload)
+    if not _LOSES_THE_KIND_OF_ERRORS:
+        return call
+
+    def call_and_refuse(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return call(*arguments)
+        try:
+            return call(*arguments)
+        except RuntimeError as error:
+            if type(error) is RuntimeError and _is_refusal(str(error)):
+                raise ValueError(str(error)) from None
+            raise
+
+    return call_and_refuse
 
 
 def build_info() -> dict[str, str]:

@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,28 @@ def test_operators_that_cannot_be_loaded_end_in_help(tmp_path):
     assert "ImportError: tubeletx: its compiled operators could not be loaded under torch" in answer.stderr
     assert "libtubeletx_cpu.so" in answer.stderr
     assert "stopped halfway" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("queue: got shape (4, 5), needs (K, D) = (*, 3)"), ValueError),
+        (RuntimeError("height, width: got 3, 0 for 1 clips"), ValueError),
+        (ValueError("queue: got shape (4, 5)"), ValueError),
+        (RuntimeError("crop_patches: too much work for one call"), RuntimeError),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] can't allocate memory"), RuntimeError),
+        (RuntimeError("CUDA error: device-side assert triggered"), RuntimeError),
+        (NotImplementedError("Could not run 'tubeletx::crop_patches'"), NotImplementedError),
+    ],
+)
+def test_refusals_are_value_errors_under_a_torch_that_forgets_their_kind(error, kind, monkeypatch):
+    def refuse(*arguments):
+        assert arguments == (1, 2)
+        raise error
+
+    crop_patches = types.SimpleNamespace(default=refuse)
+    monkeypatch.setattr(torch.ops, "tubeletx", types.SimpleNamespace(crop_patches=crop_patches))
+    monkeypatch.setattr(_library, "_LOSES_THE_KIND_OF_ERRORS", True)
+    with pytest.raises(kind, match=f"^{re.escape(str(error))}$") as caught:
+        _library.operator("crop_patches")(1, 2)
+    assert type(caught.value) is kind

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ops.test_queue_infonce import draw, strided
 from reference.queue_infonce_backward import queue_infonce_backward as reference
+from tubeletx._library import operator
 
 OPERATOR = torch.ops.tubeletx.queue_infonce_backward.default
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -74,12 +75,13 @@ def test_opcheck(dtype: torch.dtype) -> None:
 
 def test_malformed_calls_name_the_argument() -> None:
     names = ("gradient", "query", "key", "loss", "negative_mean")
+    call = operator("queue_infonce_backward")
     for place, name in enumerate(names):
         for spoil in (lambda x: x[:-1], lambda x: x[None], lambda x: x.long(), lambda x: x.double()):
             arguments = draw_arguments(4, 8, torch.float32)
             arguments[place] = spoil(arguments[place])
             culprits = "|".join(names) if name == "query" else name
             with pytest.raises(ValueError, match=rf"^({culprits}): got "):
-                OPERATOR(*arguments, 0.2, True, True)
+                call(*arguments, 0.2, True, True)
     with pytest.raises(ValueError, match=r"^query: got .* at least one feature"):
-        OPERATOR(*draw_arguments(4, 0, torch.float32), 0.2, True, True)
+        call(*draw_arguments(4, 0, torch.float32), 0.2, True, True)

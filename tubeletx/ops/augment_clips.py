@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["augment_clips_"]
 
-_operator = torch.ops.tubeletx.augment_clips_.default
+_operator = operator("augment_clips_")
 
 _OUTPUTS = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 _NUM_FIELDS = 8

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["crop_patches"]
 
-_operator = torch.ops.tubeletx.crop_patches.default
+_operator = operator("crop_patches")
 
 
 def crop_patches(clip: Tensor, patch_frame: Tensor, patch_box: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["draw_leaves"]
 
-_operator = torch.ops.tubeletx.draw_leaves.default
+_operator = operator("draw_leaves")
 
 
 def draw_leaves(

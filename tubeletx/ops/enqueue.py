@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["enqueue_"]
 
-_operator = torch.ops.tubeletx.enqueue_.default
+_operator = operator("enqueue_")
 
 
 def enqueue_(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:

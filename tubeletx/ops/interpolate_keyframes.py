@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["interpolate_keyframes"]
 
-_operator = torch.ops.tubeletx.interpolate_keyframes.default
+_operator = operator("interpolate_keyframes")
 
 
 def interpolate_keyframes(frames: Tensor, values: Tensor, easing: Tensor | None = None, *, num_frames: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 from tubeletx.ops.paste_tubelets import paste_tubelets_
 from tubeletx.ops.sample_and_paste import check_sampled_clips
@@ -16,7 +16,7 @@ from tubeletx.ops.sample_tubelets import sample_packed
 
 __all__ = ["choose_objects", "fit_objects", "paste_objects_"]
 
-_operator = torch.ops.tubeletx.paste_objects_.default
+_operator = operator("paste_objects_")
 
 
 def paste_objects_(

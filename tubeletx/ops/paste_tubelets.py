@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["paste_tubelets", "paste_tubelets_"]
 
-_operator = torch.ops.tubeletx.paste_tubelets.default
-_bytes_operator = torch.ops.tubeletx.paste_tubelets.bytes
-_operator_ = torch.ops.tubeletx.paste_tubelets_.default
-_backward_operator = torch.ops.tubeletx.paste_tubelets_backward.default
+_operator = operator("paste_tubelets")
+_bytes_operator = operator("paste_tubelets", "bytes")
+_operator_ = operator("paste_tubelets_")
+_backward_operator = operator("paste_tubelets_backward")
 
 
 def paste_tubelets(
@@ -80,8 +80,8 @@ def paste_tubelets(
     geometry = (patch_size, centers, linear, shape, edge, opacity, order, offsets)
     _check(clips, patches, *geometry)
     # Without a gradient to prepare for, which takes longer than a small paste.
-    operator = _bytes_operator if clips and clips[0].dtype == torch.uint8 else _operator
-    return operator(clips, patches, *geometry)  # type: ignore[no-any-return]
+    call = _bytes_operator if clips and clips[0].dtype == torch.uint8 else _operator
+    return call(clips, patches, *geometry)  # type: ignore[no-any-return]
 
 
 def paste_tubelets_(

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["check_temperature", "queue_infonce"]
 
-_operator = torch.ops.tubeletx.queue_infonce.default
-_backward_operator = torch.ops.tubeletx.queue_infonce_backward.default
+_operator = operator("queue_infonce")
+_backward_operator = operator("queue_infonce_backward")
 
 
 def queue_infonce(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 from tubeletx.ops.sample_tubelets import PackedTubelets, TubeletFields
 from tubeletx.ops.sample_tubelets import fake as fake_sample
 
 __all__ = ["sample_and_paste_", "sample_and_paste_packed_"]
 
-_operator = torch.ops.tubeletx.sample_and_paste_.default
+_operator = operator("sample_and_paste_")
 
 
 def sample_and_paste_(

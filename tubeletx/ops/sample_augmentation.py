@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["sample_augmentation"]
 
-_operator = torch.ops.tubeletx.sample_augmentation.default
+_operator = operator("sample_augmentation")
 
 _NUM_SETTINGS = 12
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
 from tubeletx import _C
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["FIELDS", "PackedTubelets", "sample_packed", "sample_tubelets", "setting_lengths"]
 
-_operator = torch.ops.tubeletx.sample_tubelets.default
+_operator = operator("sample_tubelets")
 
 TubeletFields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 

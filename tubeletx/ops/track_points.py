@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-import tubeletx._library  # noqa: F401  (registers the operators)
+from tubeletx._library import operator
 from tubeletx.ops import _arguments as arguments
 
 __all__ = ["track_points"]
 
-_operator = torch.ops.tubeletx.track_points.default
+_operator = operator("track_points")
 
 
 def track_points(
