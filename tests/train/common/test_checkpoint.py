@@ -66,7 +66,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "state.pt"
     save_checkpoint(state_of(1), path)
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match=r"pickle|local object"):  # the words of Pythons before and since 3.12
         save_checkpoint({"step": 2, "unpicklable": lambda: None}, path)
     assert load_checkpoint(path)["step"] == 1
     assert os.listdir(tmp_path) == ["state.pt"]

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import logging
@@ -325,13 +326,14 @@ def test_a_disk_that_is_full_from_the_start_ends_the_run_there(tmp_path):
 def test_a_disk_that_fills_up_under_the_log_ends_the_run_with_one_line(tmp_path):
     class FillingSource(ToySource):
         def batches(self, start, stop):
-            with full_disk():
-                yield from super().batches(start, stop)
+            disk.enter_context(full_disk())
+            return super().batches(start, stop)
 
     class FillingTask(ToyTask):
         make_source = FillingSource
 
-    with pytest.raises(CommandError, match=r"cannot write to .*: File too large; started again, the run goes on"):
+    message = r"cannot write to .*: File too large; started again, the run goes on"
+    with contextlib.ExitStack() as disk, pytest.raises(CommandError, match=message):
         train_toy(toy_config(tmp_path, log_every=1, checkpoint_every=100), FillingTask)
     assert train_toy(toy_config(tmp_path, log_every=1, checkpoint_every=100)).step == 12
 
