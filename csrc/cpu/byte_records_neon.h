@@ -11,8 +11,10 @@ inline int64_t fill_opaque_texels(const uint8_t* row, int64_t count, uint8_t* ou
   int64_t x = 0;
   for (; x + 8 <= count; x += 8) {
     const uint8x8x3_t pixels = vld3_u8(row + 3 * x);
-    vst4_u8(out + 4 * x,
-            {veor_u8(pixels.val[0], sign), veor_u8(pixels.val[1], sign), veor_u8(pixels.val[2], sign), vdup_n_u8(127)});
+    uint8x8x4_t texels;
+    for (int c = 0; c < 3; ++c) texels.val[c] = veor_u8(pixels.val[c], sign);
+    texels.val[3] = vdup_n_u8(127);
+    vst4_u8(out + 4 * x, texels);
   }
   return x;
 }

@@ -1,10 +1,10 @@
 """Compiles every source that sees torch against the headers of the oldest and the newest torch there is, and those of
-the CPU once more as on a processor that this project has no vector code for.
+the CPU once more for other processors: without vector code, and for 64-bit ARM (by clang, of the package ziglang).
 
     python tests/building/torch_headers.py [VERSION ...]     (`make torch-headers`)
 
 The headers come out of the smallest wheel of a version, that for macOS: they are the same for all systems. Wheels and
-headers are kept in the user's cache folder. The files are checked, not translated, and the kernels (`csrc/cuda/*.cu`)
+headers are kept in the user's cache folder. The files are checked, no more, and the kernels (`csrc/cuda/*.cu`)
 only for being free of torch: what they become depends on no torch, and the build at hand compiles them.
 """
 
@@ -73,14 +73,24 @@ def flags(headers: Path) -> list[str]:
     return [*words, f"-I{CSRC}", "-isystem", str(headers)]
 
 
-def complaints(sources: list[Path], headers: Path, jobs: int, *more_flags: str) -> dict[Path, str]:
-    """What the compiler has against the sources that it does not accept."""
-    command = [os.environ.get("CXX", "c++"), "-fsyntax-only", *flags(headers), *more_flags]
+def compiler() -> list[str]:
+    return [os.environ.get("CXX", "c++"), "-fsyntax-only"]
 
-    def check(source: Path) -> str:
-        return subprocess.run([*command, str(source)], check=False, stderr=subprocess.PIPE, text=True).stderr
 
-    with ThreadPoolExecutor(jobs) as pool:
+def arm_compiler() -> list[str]:
+    return [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu", "-c"]
+
+
+def complaints(command: list[str], sources: list[Path], headers: Path, jobs: int) -> dict[Path, str]:
+    """What a compiler has against the sources that it does not accept."""
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
+
+        def check(source: Path) -> str:
+            words = [*command, *flags(headers), str(source)]
+            if "-c" in command:
+                words += ["-o", f"{scratch}/{source.stem}.o"]
+            return subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True).stderr
+
         return {source: text for source, text in zip(sources, pool.map(check, sources), strict=True) if text}
 
 
@@ -96,16 +106,17 @@ def main() -> int:
     for kernel in failed:
         print(f"{kernel.relative_to(ROOT)}: includes torch, which kernels and mathematics must not", file=sys.stderr)
 
-    def report(what: str, tried: list[Path], headers: Path, *more_flags: str) -> None:
-        bad = complaints(tried, headers, options.jobs, *more_flags)
+    def report(what: str, command: list[str], tried: list[Path], headers: Path) -> None:
+        bad = complaints(command, tried, headers, options.jobs)
         print("".join(bad.values()), file=sys.stderr, end="")
         print(f"{what}: {len(tried) - len(bad)} of {len(tried)} sources compile")
         failed.extend(bad)
 
     for version in options.versions or [oldest(), newest()]:
         headers = headers_of(version)
-        report(f"torch {version}", sources, headers)
-    report(f"torch {version}, without vector code", of_cpu, headers, "-DTUBELETX_PLAIN_CODE")
+        report(f"torch {version}", compiler(), sources, headers)
+    report("without vector code", [*compiler(), "-DTUBELETX_PLAIN_CODE"], of_cpu, headers)
+    report("for 64-bit ARM", arm_compiler(), of_cpu, headers)
     return 1 if failed else 0
 
 

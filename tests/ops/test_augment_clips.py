@@ -20,7 +20,7 @@ IMAGENET = (0.485, 0.456, 0.406, 0.229, 0.224, 0.225)
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["baseline", "avx2", "avx512"])
+@pytest.fixture(params=[0, 1, 2], ids=["baseline", "AVX2 or NEON", "AVX-512"])
 def instructions(request: pytest.FixtureRequest) -> Iterator[int]:
     limit = torch.ops.tubeletx.limit_instructions
     used = limit(request.param)

@@ -23,7 +23,7 @@ from tubeletx.ops.paste_tubelets import paste_tubelets_
 ACCURACY = {"opaque": 0.51, "soft": 0.52, "alpha": 1.01, "soft alpha": 1.01, "overlap": 1.4}
 
 
-INSTRUCTIONS = ("baseline", "AVX2", "AVX-512")  # csrc/cpu/vector.h
+INSTRUCTIONS = ("baseline", "AVX2 or NEON", "AVX-512")  # csrc/cpu/vector.h
 
 
 def limit_instructions(most: int) -> int:

@@ -225,7 +225,7 @@ def test_scores_of_any_size(size: float, temperature: float) -> None:
         assert error <= 1e-3 * expected_gradient.abs().max()
 
 
-@pytest.mark.parametrize("most", [0, 1, 2], ids=["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("most", [0, 1, 2], ids=["baseline", "AVX2 or NEON", "AVX-512"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("batch", "size", "dim"),

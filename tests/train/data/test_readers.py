@@ -21,7 +21,7 @@ from PIL import Image
 
 from tubeletx_train.data import DataError, VideoError, open_video
 from tubeletx_train.data.inspection import inspect_video
-from tubeletx_train.data.readers import ShardMember, require_reader, storage_path
+from tubeletx_train.data.readers import ShardMember, decord_or_pyav, require_reader, storage_path
 from tubeletx_train.data.readers.decord import DecordReader, decord_size
 from tubeletx_train.data.readers.pyav import PyAVReader
 from video_files import ffmpeg, frame_level, frame_numbers, make_video
@@ -762,6 +762,20 @@ def test_a_reader_that_is_not_installed_is_named(videos, monkeypatch):
     monkeypatch.delitem(sys.modules, "tubeletx_train.data.readers.torchcodec", raising=False)
     with pytest.raises(DataError, match=r"reader torchcodec cannot be used: .*torchcodec"):
         open_video(str(videos / "a.mp4"), reader="torchcodec")
+
+
+def test_without_decord_pyav_reads_everything(write_video, monkeypatch, tmp_path):
+    path = str(write_video(tmp_path / "a.mp4", frames=12))
+    expected = open_video(path, 32, "pyav")
+    monkeypatch.setattr(decord_or_pyav, "_HAS_DECORD", False)
+    monkeypatch.setitem(sys.modules, "decord", None)
+    monkeypatch.delitem(sys.modules, "tubeletx_train.data.readers.decord", raising=False)
+    size = expected.read([0]).shape[2:0:-1]
+    for video in (open_video(path, 32, "decord"), open_video(path, 32, "decord", size=size)):
+        assert video.decoder == "pyav"
+        np.testing.assert_array_equal(video.read([3, 11, 3]), expected.read([3, 11, 3]))
+    with pytest.raises(DataError, match=r"reader decord_only cannot be used: .*decord.*; take reader decord, which"):
+        open_video(path, 32, "decord_only")
 
 
 def test_torchcodec_is_called_as_its_documentation_says(videos, tmp_path, monkeypatch):

@@ -82,6 +82,8 @@ def require_reader(reader: str) -> Any:
         advice = ""
         if reader == "decord" and isinstance(error, ModuleNotFoundError) and error.name == "av":
             advice = "; pip install av, which reads what decord does not, or take reader decord_only"
+        if reader == "decord_only" and isinstance(error, ModuleNotFoundError):
+            advice = "; take reader decord, which leaves to PyAV what decord cannot read here, or pyav"
         raise DataError(f"reader {reader} cannot be used: {' '.join(str(error).split())[:300]}{advice}") from error
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tubeletx_train.data.errors import VideoError
-from tubeletx_train.data.readers.decord import DecordReader
 from tubeletx_train.data.readers.media import Media
 from tubeletx_train.data.readers.protocol import ClipReader
 from tubeletx_train.data.readers.pyav import PyAVReader
+
+if TYPE_CHECKING:
+    from tubeletx_train.data.readers.decord import DecordReader
+
+# It has wheels for x86-64 alone.
+_HAS_DECORD = importlib.util.find_spec("decord") is not None
 
 _logger = logging.getLogger(__name__)
 _warned: set[str] = set()  # files, by this process
@@ -33,6 +40,10 @@ class DecordOrPyAVReader(ClipReader):
         self._video = self._choose(size)
 
     def _choose(self, size: tuple[int, int] | None) -> DecordReader | PyAVReader:
+        if not _HAS_DECORD:
+            return self.judge
+        from tubeletx_train.data.readers.decord import DecordReader
+
         judge = self._judge
         if judge is not None and not judge.is_plain():
             return judge
@@ -70,7 +81,7 @@ class DecordOrPyAVReader(ClipReader):
     @property
     def decoder(self) -> str:
         """What decodes the file."""
-        return "decord" if isinstance(self._video, DecordReader) else "pyav"
+        return "pyav" if isinstance(self._video, PyAVReader) else "decord"
 
     @property
     def num_frames(self) -> int:
@@ -89,7 +100,7 @@ class DecordOrPyAVReader(ClipReader):
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Decode frames; see ClipReader."""
-        if isinstance(self._video, DecordReader):
+        if not isinstance(self._video, PyAVReader):
             try:
                 return self._video.read(indices)
             except VideoError as error:
