@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from tubeletx_train.data.errors import VideoError
@@ -26,8 +27,6 @@ _SOUGHT_EXACTLY = frozenset({"mov", "matroska", "flv"})
 # Bytes that a frame takes of an AVI file at least, also an empty one.
 _LEAST_CHUNK = 8
 
-_ATTACHED_PICTURE = 1024  # FFmpeg's flag
-
 # Packets up to which passing over them is quicker than a seek.
 _NEAR = 64
 
@@ -40,20 +39,9 @@ class FrameResizer:
 
     def __call__(self, frame: Any, width: int, height: int, pixel_format: str, **colors: str) -> Any:
         """The frame in another size and format; `colors` are those of PyAV's `reformat`."""
-        options: dict[str, Any] = {"interpolation": "BICUBIC", **_ONE_THREAD, **colors}
+        options: dict[str, Any] = {"interpolation": "BICUBIC", "threads": 1, **colors}
         return self._reformatter.reformat(frame, width, height, pixel_format, **options)
 
-
-def _one_thread() -> dict[str, int]:
-    """How later versions of PyAV are told not to start a thread for each processor, for each reader."""
-    try:
-        VideoReformatter().reformat(av.VideoFrame(2, 2, "rgb24"), format="gray", threads=1)
-    except TypeError:
-        return {}
-    return {"threads": 1}
-
-
-_ONE_THREAD = _one_thread()
 
 # Text in a file that is not UTF-8 is no reason to refuse its pictures. From 19 on PyAV never does.
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -115,7 +103,7 @@ class PyAVReader(BaseReader):
         content, stream = self._media.content, self._stream
         if content is None or "mp4" not in self._formats() or _has_fragments(content):
             return False
-        entries = getattr(stream, "index_entries", ())  # later versions of PyAV
+        entries = stream.index_entries
         if not len(entries) or len(entries) != stream.frames or stream.codec_context.has_b_frames:
             return False
         listed = [(entry.timestamp, entry.is_keyframe, entry.is_discard, entry.pos + entry.size) for entry in entries]
@@ -414,15 +402,9 @@ class PyAVReader(BaseReader):
 
 
 def _video_stream(container: Any) -> Any | None:
-    """The stream that players show, and other decoders read, of several; None where there is at most a cover picture.
-
-    Earlier versions of PyAV do not tell: then it is the first.
-    """
-    streams = container.streams
-    if not streams.video:
-        return None
-    stream = streams.best("video") if hasattr(streams, "best") else streams.video[0]
-    return None if getattr(stream, "disposition", 0) & _ATTACHED_PICTURE else stream
+    """The stream of several that players show and decoders read; None where there is a cover picture at most."""
+    stream = container.streams.best("video")
+    return None if stream is None or Disposition.attached_pic in stream.disposition else stream
 
 
 def _has_fragments(content: bytes) -> bool:
