@@ -113,8 +113,8 @@ EXACT_IN_PYAV = [
     ("t.ts", x264("-bf", "2")),
 ]
 NOT_IN_DECORD = [
-    ("av1.mkv", ("-c:v", "libsvtav1", "-crf", "10", "-g", "12")),
-    ("av1.mp4", ("-c:v", "libsvtav1", "-crf", "10", "-g", "12")),
+    ("av1.mkv", ("-c:v", "libaom-av1", "-cpu-used", "8", "-crf", "10", "-g", "12")),
+    ("av1.mp4", ("-c:v", "libaom-av1", "-cpu-used", "8", "-crf", "10", "-g", "12")),
 ]
 
 
