@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+import pytest
+
+NEEDS_DECORD = pytest.mark.skipif(
+    importlib.util.find_spec("decord") is None, reason="decord, which has wheels for x86-64 alone, is not installed"
+)
 
 # Grey levels that survive H.264's rounding; the last of a run of 60 frames is still below white.
 LEVEL_STEP = 4

@@ -30,7 +30,7 @@ from tubeletx_train.data import (
     write_manifest,
 )
 from tubeletx_train.data.inspection import Finding, inspect_all
-from video_files import ffmpeg, frame_numbers, make_uneven_video
+from video_files import NEEDS_DECORD, ffmpeg, frame_numbers, make_uneven_video
 
 
 def inspect_hostile(path: str) -> Finding:
@@ -98,6 +98,7 @@ def test_index_remembers_until_the_file_changes(videos, tmp_path):
     assert json.loads(index.read_text().splitlines()[-1])["path"] == str(video)  # on a line of its own
 
 
+@NEEDS_DECORD
 def test_another_reader_looks_for_itself(write_video, tmp_path):
     # decord cannot decode this width, and says that pyav can.
     records = [VideoRecord(str(write_video(tmp_path / "narrow.mp4", width=48, height=40)))]
@@ -150,6 +151,7 @@ def test_nothing_good_is_one_line(broken):
     assert "\n" not in str(caught.value)
 
 
+@NEEDS_DECORD
 def test_the_check_says_which_reader_reads_a_file_and_what_it_says_is_kept(tmp_path, write_video, caplog):
     caplog.set_level(logging.INFO)
     write_video(tmp_path / "a.mp4", frames=20)
@@ -169,7 +171,7 @@ def test_the_check_says_which_reader_reads_a_file_and_what_it_says_is_kept(tmp_p
     assert check_videos(records, progress=False, index=tmp_path / "index.jsonl")[0] == good
 
 
-@pytest.mark.parametrize("reader", ["decord", "decord_only", "pyav"])
+@pytest.mark.parametrize("reader", ["decord", pytest.param("decord_only", marks=NEEDS_DECORD), "pyav"])
 def test_seconds_are_those_of_the_time_stamps(tmp_path, reader):
     """After one second the average rate is far off."""
     uneven = str(make_uneven_video(tmp_path / "uneven.mp4"))

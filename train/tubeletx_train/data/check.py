@@ -21,6 +21,7 @@ from tubeletx_train.data.bad_videos import BadVideo, BadVideoTracker
 from tubeletx_train.data.errors import NoUsableVideos
 from tubeletx_train.data.inspection import Finding, inspect_all, inspect_video, uneven_seconds
 from tubeletx_train.data.readers import ClipReader, require_reader, storage_path, tells_rate
+from tubeletx_train.data.readers.decord_or_pyav import HAS_DECORD
 from tubeletx_train.data.record import VideoRecord
 from tubeletx_train.data.table import VideoTable, as_table
 from tubeletx_train.data.videos import load_videos
@@ -140,7 +141,8 @@ def check_videos(
             good.append(seen)
     left = sum(finding.reader is not None for finding in findings.values())
     if left:
-        _log.info("%d of %d videos are read by PyAV, which decord does not read, or not exactly", left, len(findings))
+        reason = "which decord does not read, or not exactly" if HAS_DECORD else "as decord is not installed"
+        _log.info("%d of %d videos are read by PyAV, %s", left, len(findings), reason)
     return as_table(good), list(bad.values())
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tubeletx_train.data.readers.decord import DecordReader
 
 # It has wheels for x86-64 alone.
-_HAS_DECORD = importlib.util.find_spec("decord") is not None
+HAS_DECORD = importlib.util.find_spec("decord") is not None
 
 _logger = logging.getLogger(__name__)
 _warned: set[str] = set()  # files, by this process
@@ -40,7 +40,7 @@ class DecordOrPyAVReader(ClipReader):
         self._video = self._choose(size)
 
     def _choose(self, size: tuple[int, int] | None) -> DecordReader | PyAVReader:
-        if not _HAS_DECORD:
+        if not HAS_DECORD:
             return self.judge
         from tubeletx_train.data.readers.decord import DecordReader
 
