@@ -1,8 +1,10 @@
-"""Installs a wheel beside given versions of Python, torch and NumPy, and runs its self-test and tests there.
+"""Installs a wheel beside given versions of Python and packages, and runs its self-test and tests there.
 
-    python tests/building/wheel_under.py dist/*.whl --python python3.10 torch==2.10.0 numpy==1.26.4
+    python tests/building/wheel_under.py dist/*.whl --python python3.13 --extra train --tests tests/ops tests/train
+    python tests/building/wheel_under.py dist/*.whl --python python3.10 --oldest
 
-The environment is made in a temporary folder and goes with it; a torch with CUDA takes 7 GB.
+The first takes the newest packages, the second the oldest that pyproject.toml allows. The environment is made in a
+temporary folder and goes with it; a torch with CUDA takes 7 GB.
 """
 
 from __future__ import annotations
@@ -15,8 +17,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+import tomllib
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ("hypothesis", "pillow", "pytest", "pytest-xdist", "scipy")
+# What tests look at, without the sources of the packages: those that are installed are to be found.
+CHECKOUT = ("benchmarks", "docs", "examples", "studies", "tests")
+
+
+def oldest(extra: str) -> list[str]:
+    """The oldest packages that a wheel with this extra allows, as requirements."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    return [requirement.replace(">=", "==") for requirement in needed if ">=" in requirement]
 
 
 def main() -> int:
@@ -24,6 +37,8 @@ def main() -> int:
     parser.add_argument("wheel", type=Path)
     parser.add_argument("requirements", nargs="*", metavar="NAME==VERSION", help="what to install beside the wheel")
     parser.add_argument("--python", default=sys.executable, help="the interpreter (default: this one)")
+    parser.add_argument("--extra", default="", help="of the wheel, such as train")
+    parser.add_argument("--oldest", action="store_true", help="the oldest packages that the wheel allows")
     parser.add_argument("--tests", nargs="*", default=["tests/ops"], help="files or folders (default: tests/ops)")
     options = parser.parse_intermixed_args()
     # A constraint that the machine sets for its users must not hide a version.
@@ -35,12 +50,15 @@ def main() -> int:
 
         run(options.python, "-m", "venv", folder)
         run(f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            str(options.wheel.resolve()), *options.requirements, *TOOLS)  # fmt: skip
+            f"{options.wheel.resolve()}{options.extra and f'[{options.extra}]'}", *options.requirements,
+            *(oldest(options.extra) if options.oldest else ()), *TOOLS)  # fmt: skip
         run(f"{folder}/bin/python", "-m", "tubeletx")
-        # Elsewhere, so that what is found is the installed package and not the sources.
-        shutil.copytree(ROOT / "tests", f"{folder}/checkout/tests")
+        for part in CHECKOUT:
+            shutil.copytree(ROOT / part, f"{folder}/checkout/{part}")
         shutil.copy(ROOT / "pyproject.toml", f"{folder}/checkout")
-        run(f"{folder}/bin/pytest", "-q", *options.tests, at=f"{folder}/checkout")
+        # As a module, so that the processes that tests start find the tests too.
+        run(f"{folder}/bin/python", "-m", "pytest", "-q", "-n", "logical", "--maxprocesses", "8", "--dist", "loadfile",
+            *options.tests, at=f"{folder}/checkout")  # fmt: skip
     return 0
 
 

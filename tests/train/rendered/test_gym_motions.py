@@ -15,7 +15,7 @@ MOTIONS = sorted({(capture.motion, capture.stretch) for element in ELEMENTS for 
 
 
 def _quaternions(rng, *shape):
-    return Rotation.random(int(np.prod(shape)), rng=rng).as_quat().reshape(*shape, 4)
+    return Rotation.random(int(np.prod(shape)), rng).as_quat().reshape(*shape, 4)
 
 
 @pytest.fixture
