@@ -49,13 +49,14 @@ except (ImportError, OSError) as error:  # OSError: the loader's word for a libr
 
 def _loses_the_kind_of_errors() -> bool:
     """Whether torch makes a RuntimeError of std::invalid_argument, as 2.15 does; earlier ones make a ValueError."""
+    scalar = torch.empty((), device="cpu")
     try:
-        torch.ops.tubeletx.enqueue_(torch.empty(0), torch.empty(0), torch.empty(0))
+        torch.ops.tubeletx.enqueue_(scalar, scalar, scalar)
     except RuntimeError:
         return True
     except ValueError:
         return False
-    raise AssertionError("enqueue_ took a queue of one axis")
+    raise AssertionError("enqueue_ took a queue without axes")
 
 
 _LOSES_THE_KIND_OF_ERRORS = _loses_the_kind_of_errors()
