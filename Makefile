@@ -61,15 +61,16 @@ lint: build
 torch-headers: build
 	$(BIN)/python tests/building/torch_headers.py
 
-# One wheel for all interpreters that PYTHONS names, as in `make wheel PYTHONS="python3.10 python3.12"`; it is tried by
-# its self-test in an environment of its own.
+# One wheel for all interpreters that PYTHONS names, as in `make wheel PYTHONS="python3.10 python3.12"`, of a build of
+# its own, which has none of the settings of the tests; it is tried by its self-test in an environment of its own.
 PYTHONS ?= $(BIN)/python
 WHEEL := build/wheel
 ask = $$(for python in $(PYTHONS); do $$python -c "import sys; print($(1))"; done | paste -sd '$(2)')
 wheel: build
 	rm -rf dist $(WHEEL)
 	TUBELETX_PYTHONS="$(call ask,sys.executable,;)" \
-	  $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(WHEEL) .
+	  $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --config-settings build-dir=$(WHEEL)/cmake \
+	  --wheel-dir $(WHEEL) .
 	$(BIN)/python -m wheel tags --remove --abi-tag none \
 	  --python-tag "$(call ask,'cp%d%d' % sys.version_info[:2],.)" $(WHEEL)/*.whl
 	PATH=$(BIN):$$PATH $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist $(WHEEL)/*.whl
