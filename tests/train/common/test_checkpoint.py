@@ -102,6 +102,7 @@ def test_random_state_goes_on_where_it_was_saved():
     assert torch.equal(torch.rand(5), expected)
 
 
+@pytest.mark.usefixtures("signals_of_a_terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_becomes_a_flag_once(number):
     before = signal.getsignal(number)

@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import os, signal, sys
 from tubeletx_train.common.processes import forkserver_context
@@ -70,6 +72,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("signals_of_a_terminal")
 def test_ctrl_c_while_an_executor_starts_its_processes_waits_for_them(tmp_path):
     (tmp_path / "program.py").write_text(INTERRUPTED)
     done = subprocess.run(
