@@ -1,7 +1,7 @@
 # make demo: a short real pretraining on real videos, ending in pictures and numbers.  make test: all tests.
 # make docs: the documentation, into site/.      make wheel: a wheel to give away, into dist/.
 # make test-fast: the quick ones, in a minute.    make sanitize: the operators under ASan and UBSan.
-# make torch-headers: does every source compile against the oldest and the newest torch, and without vector code?
+# make torch-headers: does every source compile against the oldest and the newest torch, and for other processors?
 # The README says under Install what all of them need; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv

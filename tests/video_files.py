@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-NEEDS_DECORD = pytest.mark.skipif(
-    importlib.util.find_spec("decord") is None, reason="decord, which has wheels for x86-64 alone, is not installed"
-)
+from tubeletx_train.data.readers.decord_or_pyav import HAS_DECORD
+
+NEEDS_DECORD = pytest.mark.skipif(not HAS_DECORD, reason="decord, which has wheels for x86-64 alone, is not installed")
 
 # Grey levels that survive H.264's rounding; the last of a run of 60 frames is still below white.
 LEVEL_STEP = 4

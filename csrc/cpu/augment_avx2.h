@@ -14,7 +14,6 @@ inline constexpr int64_t kBytes = 32;
 TUBELETX_LOCAL Integers load_unaligned(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
-TUBELETX_LOCAL void store_unaligned(void* to, Integers value) { _mm256_storeu_si256(static_cast<__m256i*>(to), value); }
 
 TUBELETX_LOCAL Integers interleave_low(Integers a, Integers b) { return _mm256_unpacklo_epi16(a, b); }
 TUBELETX_LOCAL Integers interleave_high(Integers a, Integers b) { return _mm256_unpackhi_epi16(a, b); }

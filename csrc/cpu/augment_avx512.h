@@ -12,7 +12,6 @@ namespace tubeletx::cpu::avx512 {
 inline constexpr int64_t kBytes = 64;
 
 TUBELETX_LOCAL Integers load_unaligned(const void* from) { return _mm512_loadu_si512(from); }
-TUBELETX_LOCAL void store_unaligned(void* to, Integers value) { _mm512_storeu_si512(to, value); }
 
 // 16-bit words and their products.
 TUBELETX_LOCAL Integers interleave_low(Integers a, Integers b) { return _mm512_unpacklo_epi16(a, b); }

@@ -52,18 +52,15 @@ struct Planes {
   Floats channel[3];
 };
 
-/// Bytes that become words: where they come from, or nowhere.
-struct Widening {
-  uint8_t from[16];
-};
-constexpr Widening widening(int channel) {
-  Widening order{};
+/// The bytes of a channel as words; 255 is nowhere.
+constexpr ByteOrder<16> widening(int channel) {
+  ByteOrder<16> order{};
   for (int byte = 0; byte < 16; ++byte) {
     order.from[byte] = static_cast<uint8_t>(byte % 4 == 0 ? 3 * (byte / 4) + channel : 255);
   }
   return order;
 }
-inline constexpr Widening kWidenings[3] = {widening(0), widening(1), widening(2)};
+inline constexpr ByteOrder<16> kWidenings[3] = {widening(0), widening(1), widening(2)};
 
 TUBELETX_LOCAL Planes load_planes(const uint8_t* pixels) {
   const uint8x16_t packed = bytes(load_twelve(pixels));
@@ -75,15 +72,15 @@ TUBELETX_LOCAL Planes load_planes(const uint8_t* pixels) {
 }
 
 /// Where the bytes of part `part` of the interleaved floats stand in the three planes.
-constexpr Widening interleaving(int part) {
-  Widening order{};
+constexpr ByteOrder<16> interleaving(int part) {
+  ByteOrder<16> order{};
   for (int byte = 0; byte < 16; ++byte) {
     const int number = 4 * part + byte / 4;
     order.from[byte] = static_cast<uint8_t>(16 * (number % 3) + 4 * (number / 3) + byte % 4);
   }
   return order;
 }
-inline constexpr Widening kInterleavings[3] = {interleaving(0), interleaving(1), interleaving(2)};
+inline constexpr ByteOrder<16> kInterleavings[3] = {interleaving(0), interleaving(1), interleaving(2)};
 
 TUBELETX_LOCAL Floats interleaved(const Planes& planes, int part) {
   const uint8x16x3_t all = {vreinterpretq_u8_f32(planes.channel[0]), vreinterpretq_u8_f32(planes.channel[1]),
@@ -100,15 +97,15 @@ TUBELETX_LOCAL void store_numbers(Pixel* to, Floats values) {
 }
 
 /// Where the two taps of each channel stand, as words.
-constexpr Widening tap_words() {
-  Widening order{};
+constexpr ByteOrder<16> tap_words() {
+  ByteOrder<16> order{};
   for (int byte = 0; byte < 16; ++byte) {
     const int channel = byte / 4, tap = byte % 4 / 2;
     order.from[byte] = static_cast<uint8_t>(byte % 2 == 0 && channel < 3 ? 3 * tap + channel : 255);
   }
   return order;
 }
-inline constexpr Widening kTapWords = tap_words();
+inline constexpr ByteOrder<16> kTapWords = tap_words();
 
 /// Sums along x: a pixel at a time, its fourth number is overwritten by the next pixel.
 inline void resize_row(const ResizeAxis& axis, const uint8_t* packed, int16_t* row) {

@@ -14,6 +14,9 @@ namespace tubeletx::cpu {
 /// repeated there is one for every place, (height + 1, width + 1): nothing is clamped, and one load fetches all.
 inline constexpr int64_t kRecord = 16;
 
+/// Records that are written at a time at most, past the end of a row too.
+inline constexpr int64_t kRecordsAtOnce = 8;
+
 /// Colours of a record; more channels are pasted in groups.
 inline constexpr int64_t kColours = 3;
 

@@ -26,9 +26,6 @@ struct PatchGroup {
   int32_t width, height;
 };
 
-/// Records that are written at a time, past the end of a row too.
-inline constexpr int64_t kRecordsAtOnce = 8;
-
 /// Room for the records of a patch.
 inline int64_t records_bytes(int32_t width, int32_t height) {
   return ((int64_t{width} + 1) * (int64_t{height} + 1) + kRecordsAtOnce) * kRecord;

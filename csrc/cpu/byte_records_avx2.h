@@ -1,6 +1,7 @@
 // Making records of texels with AVX2; see byte_records.h.
 #pragma once
 
+#include "cpu/byte_layer.h"
 #include "cpu/vector.h"
 
 namespace tubeletx::cpu::avx2 {
@@ -42,9 +43,9 @@ TUBELETX_AVX2 inline int64_t fill_premultiplied_texels(const uint8_t* row, int64
   return x;
 }
 
-/// Records of a row from those texels and the ones below; up to eight more than `count`.
+/// Records of a row from those texels and the ones below, in whole groups of kRecordsAtOnce.
 TUBELETX_AVX2 inline void join_texels(const uint8_t* upper, const uint8_t* lower, int64_t count, uint8_t* out) {
-  for (int64_t x = 0; x < count; x += 8) {
+  for (int64_t x = 0; x < count; x += kRecordsAtOnce) {
     const auto at = [&](const uint8_t* row, int64_t shift) {
       return reinterpret_cast<const __m256i*>(row + 4 * (x + shift));
     };
@@ -56,7 +57,7 @@ TUBELETX_AVX2 inline void join_texels(const uint8_t* upper, const uint8_t* lower
     const __m256i second = _mm256_unpackhi_epi16(left_low, right_low);
     const __m256i third = _mm256_unpacklo_epi16(left_high, right_high);
     const __m256i fourth = _mm256_unpackhi_epi16(left_high, right_high);
-    __m256i* to = reinterpret_cast<__m256i*>(out + 16 * x);
+    __m256i* to = reinterpret_cast<__m256i*>(out + kRecord * x);
     _mm256_storeu_si256(to, _mm256_permute2x128_si256(first, second, 0x20));
     _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(third, fourth, 0x20));
     _mm256_storeu_si256(to + 2, _mm256_permute2x128_si256(first, second, 0x31));

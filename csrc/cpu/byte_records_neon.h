@@ -1,6 +1,7 @@
 // Making records of texels with NEON; see byte_records.h.
 #pragma once
 
+#include "cpu/byte_layer.h"
 #include "cpu/vector.h"
 
 namespace tubeletx::cpu::neon {
@@ -35,7 +36,7 @@ inline int64_t fill_premultiplied_texels(const uint8_t* row, int64_t count, uint
   return x;
 }
 
-/// Records of a row from those texels and the ones below; up to four more than `count`.
+/// Records of a row from those texels and the ones below, in whole groups of four.
 inline void join_texels(const uint8_t* upper, const uint8_t* lower, int64_t count, uint8_t* out) {
   for (int64_t x = 0; x < count; x += 4) {
     const uint8x16_t here = vld1q_u8(upper + 4 * x), below = vld1q_u8(lower + 4 * x);
@@ -44,7 +45,7 @@ inline void join_texels(const uint8_t* upper, const uint8_t* lower, int64_t coun
     const uint16x8_t left_high = vreinterpretq_u16_u8(vzip2q_u8(here, below));
     const uint16x8_t right_low = vreinterpretq_u16_u8(vzip1q_u8(right, diagonal));
     const uint16x8_t right_high = vreinterpretq_u16_u8(vzip2q_u8(right, diagonal));
-    uint8_t* to = out + 16 * x;
+    uint8_t* to = out + kRecord * x;
     vst1q_u8(to, vreinterpretq_u8_u16(vzip1q_u16(left_low, right_low)));
     vst1q_u8(to + 16, vreinterpretq_u8_u16(vzip2q_u16(left_low, right_low)));
     vst1q_u8(to + 32, vreinterpretq_u8_u16(vzip1q_u16(left_high, right_high)));

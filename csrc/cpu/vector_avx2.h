@@ -42,7 +42,6 @@ TUBELETX_LOCAL Integers shift_left(Integers value) {
 
 TUBELETX_LOCAL Integers add_halves(Integers a, Integers b) { return _mm256_add_epi16(a, b); }
 TUBELETX_LOCAL Integers subtract_halves(Integers a, Integers b) { return _mm256_sub_epi16(a, b); }
-TUBELETX_LOCAL Integers add_halves_saturated(Integers a, Integers b) { return _mm256_adds_epu16(a, b); }
 TUBELETX_LOCAL Integers subtract_halves_saturated(Integers a, Integers b) { return _mm256_subs_epu16(a, b); }
 TUBELETX_LOCAL Integers multiply_halves_high(Integers a, Integers b) { return _mm256_mulhi_epu16(a, b); }
 TUBELETX_LOCAL Integers multiply_halves_add(Integers a, Integers b) { return _mm256_madd_epi16(a, b); }

@@ -46,7 +46,6 @@ TUBELETX_LOCAL Integers shift_left(Integers value) {
 // 16-bit halves of the lanes, unsigned.
 TUBELETX_LOCAL Integers add_halves(Integers a, Integers b) { return _mm512_add_epi16(a, b); }
 TUBELETX_LOCAL Integers subtract_halves(Integers a, Integers b) { return _mm512_sub_epi16(a, b); }
-TUBELETX_LOCAL Integers add_halves_saturated(Integers a, Integers b) { return _mm512_adds_epu16(a, b); }
 TUBELETX_LOCAL Integers subtract_halves_saturated(Integers a, Integers b) { return _mm512_subs_epu16(a, b); }
 TUBELETX_LOCAL Integers multiply_halves_high(Integers a, Integers b) { return _mm512_mulhi_epu16(a, b); }
 /// Products of signed halves, added in pairs.

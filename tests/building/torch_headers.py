@@ -86,9 +86,7 @@ def complaints(command: list[str], sources: list[Path], headers: Path, jobs: int
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
 
         def check(source: Path) -> str:
-            words = [*command, *flags(headers), str(source)]
-            if "-c" in command:
-                words += ["-o", f"{scratch}/{source.stem}.o"]
+            words = [*command, *flags(headers), "-o", f"{scratch}/{source.stem}.o", str(source)]
             return subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True).stderr
 
         return {source: text for source, text in zip(sources, pool.map(check, sources), strict=True) if text}
