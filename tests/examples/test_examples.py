@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(autouse=True)
-def _can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By workers too, which look for the classes of an example by name."""
+def _can_be_imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """By workers too, which look for the classes of an example by name. Benchmarks of the same names stand aside."""
     monkeypatch.syspath_prepend(EXAMPLES)
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    others = {name: sys.modules.pop(name) for name in names & sys.modules.keys()}
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
 
 
 def run(name: str, *arguments: Any) -> Any:
